@@ -1,0 +1,145 @@
+"""The quality table: ILO, CSGM, PULSE and each task's classical baseline on 50 photographs, Quick preset.
+
+    python -m benchmarks.quality [--pictures 50] [--rows …] [--methods …] [--batch 10]
+
+The truth is never seen by a solver; one seed; observed pixels are not pasted into the results. What a method reaches on
+a row is kept in benchmarks/results/quality.json as soon as it is measured, so that an interrupted run goes on where it
+stopped. `--table` prints the table of what has been measured; `--grid FILE` draws reconstructions of two faces.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from benchmarks import faces, rows
+from benchmarks.step import RESULTS
+from ilo import Problem, SolverSettings, load, preset, solve
+from ilo.classical import baseline
+from ilo.metrics import report
+from ilo.models import Model
+from ilo.state import to_uint8
+
+METHODS = ("ilo", "ilo + range", "csgm", "pulse", "classical")
+GOALS = {
+    "inpainting, 10 % of pixels": 2.0,
+    "inpainting, 20 % of pixels": 2.0,
+    "inpainting, 50 % of pixels": 2.0,
+    "inpainting, painted eyes": 2.0,
+    "denoising, σ = 25": 1.8,
+    "super-resolution, ×4": 1.65,
+    "compressed sensing, 5 %": 2.0,
+}
+
+
+def settings_of(method: str, dtype: str) -> SolverSettings:
+    """The Quick preset of a method; "ilo + range" splits each later round's steps around one range projection."""
+    settings = replace(preset("Quick", method.split()[0]), dtype=dtype)  # type: ignore[arg-type]
+    if method != "ilo + range":
+        return settings
+    first, *later = settings.rounds
+    fifth = [plan.steps // 5 for plan in later]
+    split = [
+        replace(plan, steps=2 * n, range_steps=plan.steps - 4 * n, outer_iterations=2)
+        for plan, n in zip(later, fifth, strict=True)
+    ]
+    return replace(settings, rounds=(first, *split))
+
+
+def reconstruct(model: Model, method: str, row: str, problem: Problem, dtype: str) -> Tensor:
+    if method == "classical":
+        parts = [baseline(problem.operator, y, **rows.CLASSICAL.get(row, {})) for y in problem.y.split(1)]
+        return torch.cat(parts).clamp(-1, 1)
+    *_, last = solve(model, problem, settings_of(method, dtype), due=lambda: False, perceptual=None)
+    assert last.result is not None
+    return last.result.image.clamp(-1, 1)
+
+
+def measure(model: Model, method: str, row: str, truth: Tensor, batch: int, dtype: str) -> dict[str, float]:
+    """Means over the pictures of MSE on [0, 1], PSNR and SSIM; of the hole alone, too, for masks."""
+    operator = rows.operator(row, model.resolution)
+    hole = rows.hole(operator)
+    reports = []
+    for part in truth.split(batch):
+        images = reconstruct(model, method, row, Problem.damage(part, operator), dtype)
+        reports += [report(a, b, hole) for a, b in zip(images.split(1), part.split(1), strict=True)]
+    return {key: float(np.mean([r[key] for r in reports])) for key in reports[0]}
+
+
+def table(results: dict[str, dict[str, Any]]) -> str:
+    """Markdown: mean MSE × 10³ of every method, the ratio CSGM : ILO, and ILO's PSNR and SSIM."""
+    lines = [
+        "| task | ILO | ILO + range | CSGM | PULSE | classical | CSGM : ILO | goal | ILO PSNR | ILO SSIM |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows.ROWS:
+        got = results.get(row, {})
+        for suffix, title in (("", row), ("_hole", f"{row}, hole alone")):
+            if f"mse{suffix}" not in got.get("ilo", {}):
+                continue
+            errors = [f"{got[m][f'mse{suffix}'] * 1e3:.2f}" if m in got else "" for m in METHODS]
+            ratio = f"{got['csgm'][f'mse{suffix}'] / got['ilo'][f'mse{suffix}']:.2f}" if "csgm" in got else ""
+            goal = f"{GOALS[row]:g}" if row in GOALS and not suffix else ""
+            ours = got["ilo"]
+            cells = [title, *errors, ratio, goal, f"{ours[f'psnr{suffix}']:.1f}", f"{ours[f'ssim{suffix}']:.3f}"]
+            lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def grid(model: Model, truth: Tensor, names: list[str], dtype: str) -> Image.Image:
+    """A row of pictures per task: measured, each method, truth, for the first two faces."""
+    lines = []
+    for row in names:
+        problem = Problem.damage(truth[:2], rows.operator(row, model.resolution))
+        pictures = [problem.operator.picture(problem.y)]
+        pictures += [reconstruct(model, method, row, problem, dtype) for method in METHODS if method != "ilo + range"]
+        pixels = [to_uint8(p) for p in (*pictures, truth[:2])]
+        lines.append(np.concatenate([np.concatenate([p[b] for p in pixels], 1) for b in range(2)], 1))
+    picture = Image.fromarray(np.concatenate(lines))
+    return picture.resize((picture.width * 2, picture.height * 2), Image.Resampling.NEAREST)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pictures", type=int, default=50)
+    parser.add_argument("--rows", nargs="*", default=list(rows.ROWS), choices=list(rows.ROWS))
+    parser.add_argument("--methods", nargs="*", default=list(METHODS), choices=METHODS)
+    parser.add_argument("--batch", type=int, default=10)
+    parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--fresh", action="store_true", help="measure again what has been measured")
+    parser.add_argument("--out", type=Path, default=RESULTS / "quality.json")
+    parser.add_argument("--table", action="store_true")
+    parser.add_argument("--grid", type=Path)
+    args = parser.parse_args()
+
+    results: dict[str, dict[str, Any]] = json.loads(args.out.read_text()) if args.out.exists() else {}
+    if args.table:
+        print(table(results))
+        return
+    model = load()
+    truth = faces.read(0, args.pictures, model.resolution)
+    if args.grid:
+        grid(model, truth, args.rows, args.dtype).save(args.grid)
+        return
+    args.out.parent.mkdir(exist_ok=True)
+    for row in args.rows:
+        for method in args.methods:
+            if method in results.get(row, {}) and not args.fresh:
+                continue
+            measured = measure(model, method, row, truth, args.batch, args.dtype)
+            results.setdefault(row, {})[method] = measured | {"pictures": args.pictures, "dtype": args.dtype}
+            args.out.write_text(json.dumps(results, indent=1, ensure_ascii=False))
+            print(f"{row} · {method}: {measured}", flush=True)
+    print(table(results))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,57 @@
+"""Take the README's picture of the running page: python -m benchmarks.screenshot
+
+With --all, every size and both colour schemes, to look at after a change of the layout.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from playwright.sync_api import Browser, expect, sync_playwright
+
+from tests.browser.serving import launch, open_page, served
+
+DOCS = Path(__file__).parents[1] / "docs"
+SIZES = ((1280, 800), (1920, 1080), (360, 740))
+
+
+def take(browser: Browser, url: str, out: Path, size: tuple[int, int], scheme: str, running: bool = False) -> None:
+    """One picture of the page, in the middle of a run or after it."""
+    page = open_page(browser, url, [], viewport={"width": size[0], "height": size[1]}, color_scheme=scheme)
+    page.click("#run")
+    if running:
+        page.wait_for_selector("#stage figcaption:has-text('Round 3')", timeout=60_000)
+    else:
+        page.wait_for_selector("#stage .compare", timeout=120_000)
+        expect(page.locator("#download")).to_be_enabled()
+        page.wait_for_timeout(500)  # colours fade in
+    page.screenshot(path=out, full_page=size[0] < 1100)
+    page.context.close()
+    print(out)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, default=DOCS / "studio.png")
+    parser.add_argument(
+        "--all", type=Path, metavar="FOLDER", help="every size and colour scheme into this folder instead"
+    )
+    options = parser.parse_args()
+    with sync_playwright() as playwright, served() as server:
+        browser = launch(playwright)
+        if options.all is None:
+            options.out.parent.mkdir(parents=True, exist_ok=True)
+            take(browser, server.url, options.out, SIZES[0], "light")
+        else:
+            options.all.mkdir(parents=True, exist_ok=True)
+            for size in SIZES:
+                for scheme in ("light", "dark"):
+                    for running in (True, False):
+                        name = f"{scheme}-{size[0]}x{size[1]}-{'running' if running else 'done'}.png"
+                        take(browser, server.url, options.all / name, size, scheme, running)
+        browser.close()
+
+
+if __name__ == "__main__":
+    main()

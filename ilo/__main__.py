@@ -1,0 +1,8 @@
+"""`python -m ilo`."""
+
+import sys
+
+from ilo.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

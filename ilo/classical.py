@@ -1,0 +1,195 @@
+"""What each task gives without a generative model: the classical baseline beside every reconstruction.
+
+Functions take one measurement and return one picture, float32 `[1,3,R,R]` in [-1, 1], on the CPU.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from scipy import fft
+
+from ilo.operators import Denoise, Inpaint, Operator, RandomInpaint, SuperResolve
+from ilo.operators.base import resize
+from ilo.settings import SettingsError, check_choice, check_number, check_whole
+
+# Task → its baselines, the default first. A task without an entry has none.
+BASELINE_NAMES: dict[str, tuple[str, ...]] = {
+    "inpaint": ("telea", "navier-stokes", "dct"),
+    "random-inpaint": ("navier-stokes", "telea", "dct"),
+    "denoise": ("non-local means",),
+    "super-resolve": ("bicubic", "dct"),
+    "compressed-sensing": ("dct",),
+    "deblur": ("dct",),
+}
+
+# Chosen by PSNR on eight aligned faces at 64 px (compressed sensing with 5 to 30 % measured).
+_DCT_WEIGHTS = {
+    "inpaint": 0.01,
+    "random-inpaint": 0.03,
+    "super-resolve": 0.001,
+    "compressed-sensing": 0.2,
+    "deblur": 0.0001,
+}
+
+_INPAINTING = {"telea": cv2.INPAINT_TELEA, "navier-stokes": cv2.INPAINT_NS}
+
+
+def baseline(operator: Operator, y: torch.Tensor, method: str | None = None, **tuning: Any) -> torch.Tensor:
+    """The classical reconstruction of a measurement.
+
+    Args:
+        operator: what was measured.
+        y: one measurement `[1, *operator.measurement_shape]`.
+        method: one of `BASELINE_NAMES[operator.name]`; None is the first of them.
+        tuning: keyword arguments of the method's function: `radius` (`inpaint`), `strength` (`denoise`), `weight` and
+            `steps` (`sparse_dct`; the default weight depends on the task).
+
+    Returns:
+        float32 `[1,3,R,R]` in [-1, 1] on the CPU.
+
+    Raises:
+        SettingsError: if the task has no baseline, the method is not one of the task's, it does not know a setting of
+            `tuning` or a value is not allowed, or `y` is not one measurement of this operator.
+    """
+    names = BASELINE_NAMES.get(operator.name, ())
+    if not names:
+        raise SettingsError(
+            f"There is no classical baseline for {operator.title}; there is for {', '.join(BASELINE_NAMES)}."
+        )
+    method = names[0] if method is None else method
+    check_choice("baseline", method, names)
+    known = _TUNING[method]
+    if unknown := sorted(set(tuning) - set(known)):
+        has = f"it has {', '.join(known)}" if known else "it has none"
+        raise SettingsError(f"The baseline {method} does not know the setting {', '.join(unknown)}; {has}.")
+    operator = operator.to("cpu")
+    y = y.detach().float().cpu()
+    operator.check_measurement(y)
+    if y.shape[0] != 1:
+        raise SettingsError(f"There are {y.shape[0]} measurements; a baseline takes one, so pass them one by one.")
+    if method == "dct":
+        return sparse_dct(operator, y, **{"weight": _DCT_WEIGHTS[operator.name], **tuning})
+    if isinstance(operator, SuperResolve):
+        return enlarge(y, operator.resolution)
+    if isinstance(operator, Denoise):
+        assumed = operator.sigma if operator.assumed_sigma is None else operator.assumed_sigma
+        return denoise(y, assumed, **tuning)
+    if isinstance(operator, (Inpaint, RandomInpaint)):
+        return inpaint(y, operator.mask, method, **tuning)
+    raise SettingsError(f"There is no classical baseline for {type(operator).__name__}.")
+
+
+_TUNING: dict[str, tuple[str, ...]] = {
+    "telea": ("radius",),
+    "navier-stokes": ("radius",),
+    "non-local means": ("strength",),
+    "bicubic": (),
+    "dct": ("weight", "steps"),
+}
+
+
+def enlarge(y: torch.Tensor, resolution: int) -> torch.Tensor:
+    """Bicubic enlargement (Keys 1981, a = −0.5) of `y [1,3,r,r]` to `[1,3,R,R]`."""
+    return resize(y, resolution).clamp(-1.0, 1.0)
+
+
+def inpaint(y: torch.Tensor, mask: torch.Tensor, method: str = "telea", radius: float = 3.0) -> torch.Tensor:
+    """Inpainting by OpenCV: holes are filled from their border inwards.
+
+    Args:
+        y: `[1,3,R,R]`; values in the holes are not looked at.
+        mask: `[1,1,R,R]`, 1 = observed. Observed pixels are returned unchanged.
+        method: "telea" (fast marching, Telea 2004) or "navier-stokes" (Bertalmio et al. 2001).
+        radius: of the neighbourhood that a pixel is filled from, 1 … 64 pixels.
+
+    Raises:
+        SettingsError: for another method or a radius out of range.
+    """
+    check_choice("method of inpainting", method, tuple(_INPAINTING))
+    check_number("radius", radius, 1.0, 64.0)
+    hidden = (mask[0, 0] < 0.5).numpy().astype(np.uint8)
+    filled = _from_bgr(cv2.inpaint(_to_bgr(y), hidden, float(radius), _INPAINTING[method]))
+    return torch.where(mask > 0.5, y, filled).clamp(-1.0, 1.0)
+
+
+def denoise(y: torch.Tensor, sigma: float, strength: float = 0.6) -> torch.Tensor:
+    """Non-local means (Buades et al. 2005) by OpenCV, in the Lab colour space.
+
+    Args:
+        y: `[1,3,R,R]`.
+        sigma: of the noise, 0 … 255 on the scale of grey values.
+        strength: filter strength h in units of sigma, 0 … 10.
+
+    Raises:
+        SettingsError: for a sigma or strength out of range.
+    """
+    check_number("sigma", sigma, 0.0, 255.0)
+    check_number("strength", strength, 0.0, 10.0)
+    h = float(strength * sigma)
+    if h == 0.0:
+        return y.clamp(-1.0, 1.0)
+    return _from_bgr(cv2.fastNlMeansDenoisingColored(_to_bgr(y), None, h, h, 7, 21))
+
+
+def sparse_dct(operator: Operator, y: torch.Tensor, weight: float = 0.02, steps: int = 200) -> torch.Tensor:
+    """The picture that is sparse in the cosine basis and explains the measurement.
+
+    FISTA (Beck & Teboulle 2009) on ½‖A(x) − y‖² + weight·‖C x‖₁, where C is the orthonormal 2-D cosine transform of
+    each channel; its constant coefficient is not penalised.
+
+    Args:
+        operator: a linear one, on the CPU.
+        y: `[1, *operator.measurement_shape]`.
+        weight: of the l1 norm, 0 … 10.
+        steps: of FISTA, 1 … 10000.
+
+    Raises:
+        SettingsError: if the operator is not linear, or a value is out of range.
+    """
+    check_number("weight", weight, 0.0, 10.0)
+    check_whole("steps", steps, 1, 10_000)
+    with torch.no_grad():
+        step = 1.0 / _squared_norm(operator)
+        threshold = weight * step
+        coefficients = _dct(torch.zeros(1, 3, operator.resolution, operator.resolution))
+        ahead, t = coefficients, 1.0
+        for _ in range(steps):
+            gradient = _dct(operator.adjoint(operator(_idct(ahead)) - y))
+            moved = ahead - step * gradient
+            shrunk = moved.sign() * (moved.abs() - threshold).clamp_min(0.0)
+            shrunk[..., 0, 0] = moved[..., 0, 0]
+            t_next = (1.0 + (1.0 + 4.0 * t * t) ** 0.5) / 2.0
+            ahead = shrunk + (t - 1.0) / t_next * (shrunk - coefficients)
+            coefficients, t = shrunk, t_next
+        return _idct(coefficients).clamp(-1.0, 1.0)
+
+
+def _squared_norm(operator: Operator, iterations: int = 30) -> float:
+    """‖A‖², the largest eigenvalue of A*A, by power iteration; a little too large rather than too small."""
+    x = torch.randn(1, 3, operator.resolution, operator.resolution, generator=torch.Generator().manual_seed(0))
+    for _ in range(iterations):
+        x = operator.adjoint(operator(x / x.norm()))
+    return 1.1 * float(x.norm())
+
+
+def _dct(x: torch.Tensor) -> torch.Tensor:
+    return torch.from_numpy(fft.dctn(x.numpy(), axes=(-2, -1), norm="ortho"))
+
+
+def _idct(x: torch.Tensor) -> torch.Tensor:
+    return torch.from_numpy(fft.idctn(x.numpy(), axes=(-2, -1), norm="ortho"))
+
+
+def _to_bgr(x: torch.Tensor) -> np.ndarray:
+    """`[1,3,R,R]` in [-1, 1] → uint8 `[R,R,3]` in OpenCV's order of channels."""
+    grey_values = ((x[0].clamp(-1.0, 1.0) + 1.0) * 127.5).round().to(torch.uint8)
+    return np.ascontiguousarray(grey_values.flip(0).permute(1, 2, 0).numpy())
+
+
+def _from_bgr(picture: np.ndarray) -> torch.Tensor:
+    values = torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1).flip(0)
+    return (values.float() / 127.5 - 1.0)[None]

@@ -1,0 +1,361 @@
+"""The command line: `python -m ilo solve | replay | models | tasks`.
+
+Exit codes: 0 done; 1 a replay whose picture differs; 2 a mistake in the input, told in one line; 130 stopped by ctrl-C,
+with the best so far saved. torch is imported by the commands that need it, so that `--help` is quick.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ilo import cli_options
+from ilo.settings import SettingsError, SolverSettings, check_whole
+
+if TYPE_CHECKING:
+    import torch
+
+    from ilo.bundle import Recorder
+    from ilo.losses import Perceptual
+    from ilo.models import Model
+    from ilo.problem import Problem
+    from ilo.recipe import Recipe
+
+DIFFERENT, MISTAKE, INTERRUPTED = 1, 2, 130
+PREVIEW_SECONDS = 0.1
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    try:
+        options = cli_options.parser().parse_args(argv)
+        return _COMMANDS[options.command](options)
+    except SystemExit as done:  # of argparse
+        return int(done.code or 0)
+    except KeyboardInterrupt:
+        print("ilo: stopped", file=sys.stderr)
+        return INTERRUPTED
+    except Exception as error:
+        if not _is_mistake(error):
+            raise
+        print(f"ilo: {cli_options.one_line(str(error))}", file=sys.stderr)
+        return MISTAKE
+
+
+def _is_mistake(error: Exception) -> bool:
+    """Whether the user can put it right; all else is a bug, which keeps its traceback."""
+    from ilo.bundle import BundleError
+    from ilo.pictures import PictureError
+    from ilo.stylegan2.checkpoint import CheckpointError
+
+    return isinstance(error, (SettingsError, PictureError, CheckpointError, BundleError))
+
+
+def _solve(options: argparse.Namespace) -> int:
+    settings = cli_options.solver_settings(options)
+
+    from ilo.bundle import Recorder, check_out_folder
+    from ilo.models import load
+    from ilo.recipe import make_recipe
+
+    check_out_folder(options.out)
+    with _threads(options.threads):
+        model = load(options.model or "faces64", _device(options.device or "cpu"))
+        problem, image, notes = _problem(options, model)
+        perceptual = _perceptual(model) if settings.weights.perceptual else None
+        recipe = make_recipe(
+            model,
+            problem,
+            settings,
+            damaged_here=not options.damaged,
+            measurement_seed=options.measurement_seed,
+            input_image=image,
+            perceptual=perceptual,
+        )
+        recorder = Recorder(recipe, problem, image)
+        for note in notes:
+            print(note)
+        _run(model, problem, settings, perceptual, recorder)
+        return _finish(recorder, options.out, model)
+
+
+def _problem(options: argparse.Namespace, model: Model) -> tuple[Problem, torch.Tensor, list[str]]:
+    from ilo.operators import default_tasks
+    from ilo.pictures import SMALLEST_SIDE, WHOLE, Crop, read_picture
+    from ilo.tasks import build_problem
+
+    crop = Crop(*options.crop) if options.crop else WHOLE
+    # The measurement of a super-resolution may be tiny.
+    tiny = options.damaged and options.task in ("super-resolve", "compose")
+    image = read_picture(options.photo, smallest=2 if tiny else SMALLEST_SIDE)
+    mask, notes = _mask(options.mask, model, image.size, crop) if options.mask else (None, [])
+    settings = cli_options.operator_settings(options)
+    if options.task != "inpaint":
+        settings = {**default_tasks(model.resolution).get(options.task, {}), **settings}
+    problem, given, more = build_problem(
+        model,
+        image,
+        options.task,
+        settings,
+        mask=mask,
+        crop=crop,
+        damaged_here=not options.damaged,
+        measurement_seed=options.measurement_seed,
+    )
+    return problem, given, notes + more
+
+
+def _mask(text: str, model: Model, size: tuple[int, int], crop: Any) -> tuple[torch.Tensor, list[str]]:
+    """A preset mask by its name, else a file; one as large as the photo was painted on it, so it is cropped too."""
+    from ilo.masks import PRESET_MASKS, preset_mask
+    from ilo.pictures import WHOLE, read_mask
+    from ilo.tasks import crop_mask
+
+    if text in PRESET_MASKS:
+        return preset_mask(text, model.resolution, model.alignment), []
+    mask = read_mask(Path(text))
+    height, width = mask.shape[-2:]
+    if (width, height) != size or (width == height and crop == WHOLE):
+        return mask, []
+    return crop_mask(mask, crop), ["The mask is as large as the photo and has been cropped like it."]
+
+
+def _replay(options: argparse.Namespace) -> int:
+    from ilo.bundle import BundleError, Recorder, check_out_folder, read_bundle, read_file
+    from ilo.models import load
+
+    recipe, problem, image = read_bundle(options.run)
+    recorded = read_file(options.run, "result.png")
+    if recorded is None:
+        raise BundleError(f"{options.run} holds no result.png to compare with.")
+    if options.out is not None:
+        check_out_folder(options.out)
+        if options.out.resolve() == options.run.resolve():
+            raise BundleError(f"--out is the run itself; give another folder than {options.out}.")
+    with _threads(_recorded_threads(recipe) if options.threads is None else options.threads):
+        model = load(options.model or recipe.model, _device(options.device or _recorded_device(recipe)))
+        if model.sha256 != recipe.model_sha256:
+            raise BundleError(
+                f"The run was made with other weights of {recipe.model} than {model.path.name} holds; give their file "
+                "with --model."
+            )
+        recipe, perceptual = _as_now(recipe, model)
+        recorder = Recorder(recipe, problem, image)
+        if not _run(model, problem, recipe.settings, perceptual, recorder, recipe.stopped_at):
+            print("Stopped before the end, so there is nothing to compare.")
+            return INTERRUPTED
+        same = _compare(recorded, recorder)
+        if options.out is not None:
+            _save(recorder, options.out, model)
+    return 0 if same else DIFFERENT
+
+
+def _as_now(recipe: Recipe, model: Model) -> tuple[Recipe, Perceptual | None]:
+    """The recipe as it can be replayed here, and its perceptual distance; tells what is not as it was."""
+    from ilo import engine
+    from ilo.recipe import differences
+
+    now = engine.description(model.device)
+    for sentence in differences(recipe.engine, now):
+        print(sentence, file=sys.stderr)
+    perceptual = _perceptual(model) if recipe.perceptual else None
+    name = None if perceptual is None else perceptual.name
+    if name != recipe.perceptual:
+        print(f"The perceptual distance was {recipe.perceptual} and is {name or 'not available'} now.", file=sys.stderr)
+    return replace(recipe, engine=now, perceptual=name), perceptual
+
+
+def _compare(recorded: bytes, recorder: Recorder) -> bool:
+    """Whether the replayed picture is the recorded file; says so."""
+    import numpy as np
+
+    from ilo.bundle import result_png
+    from ilo.pictures import PictureError, read_picture
+    from ilo.state import to_uint8
+
+    assert recorder.result is not None
+    if result_png(recorder.result) == recorded:
+        print("result.png is the same, byte for byte.")
+        return True
+    try:
+        before = np.asarray(read_picture(recorded)).astype(int)
+    except PictureError:
+        print("result.png differs: the recorded one is broken.")
+        return False
+    now = to_uint8(recorder.result.image)[0].astype(int)
+    if before.shape != now.shape:
+        print(
+            f"result.png differs: it was {before.shape[1]}×{before.shape[0]} and is {now.shape[1]}×{now.shape[0]} px."
+        )
+        return False
+    apart = np.abs(before - now).max(2)
+    print(
+        f"result.png differs in {np.count_nonzero(apart):,} of {apart.size:,} pixels, by at most {apart.max()} of 255 "
+        "levels."
+    )
+    return False
+
+
+def _run(
+    model: Model,
+    problem: Problem,
+    settings: SolverSettings,
+    perceptual: Perceptual | None,
+    recorder: Recorder,
+    stop_at: int | None = None,
+) -> bool:
+    """Solve under a progress bar, up to the result at step `stop_at` if it is given; False if ctrl-C came before."""
+    from tqdm import tqdm
+
+    from ilo.solver import every, solve
+
+    if stop_at is None:
+        steps = solve(model, problem, settings, every(PREVIEW_SECONDS), perceptual)
+    else:
+        asked = _asked(settings)
+        steps = solve(model, problem, settings, lambda: next(asked) == stop_at, perceptual, due_result=lambda: True)
+    try:
+        first = next(steps)  # settings that do not fit the model are refused before there is a bar
+        with tqdm(total=settings.total_steps, unit="step", dynamic_ncols=True) as bar:
+            for step in itertools.chain([first], steps):
+                recorder.add(step)
+                bar.set_postfix_str(
+                    f"round {step.round + 1} of {len(settings.rounds)}, loss {step.losses['total'][0]:.4f}",
+                    refresh=False,
+                )
+                bar.update(step.done - bar.n)
+                if step.done == stop_at and step.result is not None:
+                    break
+    except KeyboardInterrupt:
+        return False
+    finally:
+        steps.close()  # type: ignore[attr-defined]
+    return True
+
+
+def _asked(settings: SolverSettings) -> Iterator[int]:
+    """The steps after which `solve` asks its clock: all but the last of each search."""
+    done = 0
+    for k, plan in enumerate(settings.rounds):
+        for outer in range(plan.outer_iterations):
+            yield from range(done + 1, done + plan.steps)
+            done += plan.steps
+            if outer + 1 < plan.outer_iterations:
+                if k:  # round 0 has nothing to project
+                    yield from range(done + 1, done + plan.range_steps + 1)
+                done += plan.range_steps
+
+
+def _finish(recorder: Recorder, folder: Path, model: Model) -> int:
+    """Save what there is, also of a run that was stopped, and tell how good it is."""
+    if recorder.result is None:
+        print("Stopped before the first step, so nothing is saved.")
+        return INTERRUPTED
+    _save(recorder, folder, model)
+    if not recorder.complete:
+        print(f"Stopped after {recorder.stopped_at} of {recorder.recipe.settings.total_steps} steps.")
+    print(_report(recorder))
+    return 0 if recorder.complete else INTERRUPTED
+
+
+def _save(recorder: Recorder, folder: Path, model: Model) -> None:
+    from ilo.bundle import write_bundle
+
+    print(f"Saved in {write_bundle(recorder, folder, model)}")
+
+
+def _report(recorder: Recorder) -> str:
+    """The errors against the truth, on the [0, 1] scale; those in the hole too where there is one."""
+    from ilo.metrics import report
+
+    problem, result = recorder.problem, recorder.result
+    assert result is not None
+    if problem.truth is None:
+        return "The truth is not known, so its error cannot be told."
+    mask = problem.operator.mask
+    fits = mask is not None and mask.shape[-1] == problem.truth.shape[-1] and bool((mask < 1).any())
+    values = report(result.image, problem.truth, 1 - mask if mask is not None and fits else None)
+    names = {"mse": "MSE {:.5f}", "psnr": "PSNR {:.2f} dB", "ssim": "SSIM {:.3f}"}
+    line = ", ".join(text.format(values[name]) for name, text in names.items() if name in values)
+    hole = ", ".join(text.format(values[f"{name}_hole"]) for name, text in names.items() if f"{name}_hole" in values)
+    return f"{line}; in the hole {hole}" if hole else line
+
+
+def _models(options: argparse.Namespace) -> int:
+    from ilo.models import EMBEDDED
+    from ilo.stylegan2.checkpoint import read_safetensors
+
+    for info in EMBEDDED.values():
+        read = read_safetensors(info.path)
+        print(f"{info.id}  {info.title}, licence: {read.about.get('licence', 'not stated')}")
+    return 0
+
+
+def _tasks(options: argparse.Namespace) -> int:
+    from ilo.operators import OPERATORS
+    from ilo.operators.base import setting_names
+
+    for name, kind in OPERATORS.items():
+        settings = ", ".join(setting_names(kind)) or "none"
+        print(f"{name:<20}{kind.title}: {kind.formula} (settings: {settings})")
+    return 0
+
+
+_COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
+    "solve": _solve,
+    "replay": _replay,
+    "models": _models,
+    "tasks": _tasks,
+}
+
+
+@contextmanager
+def _threads(count: int | None) -> Iterator[None]:
+    """torch's number of threads for a while; None leaves it as it is."""
+    import torch
+
+    before = torch.get_num_threads()
+    if count is not None:
+        check_whole("threads", count, 1, 1024)
+        torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _recorded_threads(recipe: Recipe) -> int | None:
+    count = recipe.engine.get("threads")
+    return count if isinstance(count, int) and not isinstance(count, bool) and 1 <= count <= 1024 else None
+
+
+def _recorded_device(recipe: Recipe) -> str:
+    import torch
+
+    return "cuda" if recipe.engine.get("device") == "cuda" and torch.cuda.is_available() else "cpu"
+
+
+def _device(name: str) -> str:
+    import torch
+
+    count = torch.cuda.device_count()
+    allowed = ["cpu", *(["cuda"] if count else []), *(f"cuda:{i}" for i in range(count))]
+    if name not in allowed:
+        raise SettingsError(f"The device is {name!r}; this machine has {', '.join(allowed)}.")
+    return name
+
+
+def _perceptual(model: Model) -> Perceptual | None:
+    """The perceptual distance of this installation; a broken weights file is the user's to remove."""
+    from ilo.losses import find_perceptual
+
+    try:
+        return find_perceptual(model.device)
+    except ValueError as error:
+        raise SettingsError(str(error)) from None

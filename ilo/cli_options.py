@@ -1,0 +1,237 @@
+"""The command line's options, and the solver settings that they ask for. Nothing here imports torch."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NoReturn, get_args
+
+from ilo.settings import PRESETS, Dtype, LossWeights, Method, RoundSettings, SettingsError, SolverSettings, preset
+
+VERSION = "0.1.0"
+
+# Option → the operator's setting of that meaning.
+OPERATOR_OPTIONS = {
+    "sigma": "sigma",
+    "assumed_sigma": "assumed_sigma",
+    "factor": "factor",
+    "fraction": "fraction",
+    "operator_seed": "seed",
+    "kind": "kind",
+    "length": "length",
+    "angle": "angle",
+    "operators": "operators",
+}
+_RADII = ("radius_features", "radius_latents", "radius_noise")
+_SOLVER_OPTIONS = ("method", "preset", "steps", *_RADII, "outer_iterations", "range_steps", "weights")
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"ilo: {one_line(message)}. See {self.prog} --help\n")
+
+
+def one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def parser() -> Parser:
+    """The parser of `python -m ilo`."""
+    top = Parser(
+        prog="python -m ilo", allow_abbrev=False, description="Inverse problems with a generative prior: ILO Studio."
+    )
+    top.add_argument("--version", action="version", version=f"ILO Studio {VERSION}")
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
+    _add_solve(commands)
+    _add_replay(commands)
+    commands.add_parser("models", help="list the generators and their licences", allow_abbrev=False)
+    commands.add_parser("tasks", help="list the tasks, their formulas and settings", allow_abbrev=False)
+    return top
+
+
+def _add_solve(commands: Any) -> None:
+    solve = commands.add_parser("solve", help="reconstruct a picture", allow_abbrev=False)
+    solve.add_argument("photo", type=Path, help="the picture file")
+    solve.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="where the result goes")
+    solve.add_argument("--crop", type=_numbers(3), metavar="X,Y,ZOOM", help="square to use; default 0.5,0.5,1")
+    _add_task(solve.add_argument_group("task"))
+    _add_method(solve.add_argument_group("method"))
+    _add_machine(solve.add_argument_group("model and machine"))
+
+
+def _add_task(group: Any) -> None:
+    group.add_argument("--task", required=True, help="what to undo; `python -m ilo tasks` lists them")
+    group.add_argument("--mask", help='inpaint: a file (white = fill in), or eyes, mouth, "left half", "centre box"')
+    group.add_argument("--sigma", type=float, help="denoise: noise, 0–255; deblur: blur in pixels")
+    group.add_argument("--assumed-sigma", type=float, help="denoise: the noise that the solver assumes")
+    group.add_argument("--factor", type=int, help="super-resolve: downscale factor")
+    group.add_argument("--fraction", type=float, help="random-inpaint, compressed-sensing: measured share, 0.005–1")
+    group.add_argument("--operator-seed", type=int, help="seed of the random pixels or rows")
+    group.add_argument("--kind", help="deblur: gaussian or motion")
+    group.add_argument("--length", type=float, help="deblur: length of the motion in pixels")
+    group.add_argument("--angle", type=float, help="deblur: angle of the motion in degrees")
+    group.add_argument("--operators", type=_json, metavar="JSON", help="compose: list of operators with their settings")
+    group.add_argument("--measurement-seed", type=int, default=0, help="seed of the measurement's noise")
+    group.add_argument("--damaged", action="store_true", help="the photo already is the measurement; no truth is known")
+
+
+def _add_method(group: Any) -> None:
+    group.add_argument("--method", choices=get_args(Method), help="default ilo")
+    group.add_argument("--preset", choices=tuple(PRESETS), help="default Quick")
+    group.add_argument(
+        "--steps", type=_whole_numbers, metavar="N,N,…", help="steps per round; csgm and pulse make them in one round"
+    )
+    for name in _RADII:
+        group.add_argument(
+            f"--{name.replace('_', '-')}",
+            type=_numbers(),
+            metavar="ρ,ρ,…",
+            help="l1 radius per element from round 1 on: one value or one per round; inf is no ball",
+        )
+    group.add_argument("--outer-iterations", type=int, help="searches per round from round 1 on")
+    group.add_argument("--range-steps", type=int, help="steps of the range projection between two searches")
+    group.add_argument("--weights", type=_weights, metavar="NAME=X,…", help="of mse, perceptual, geodesic, dead_zone")
+    group.add_argument(
+        "--settings", metavar="JSON", help="a recipe.json or the solver's settings, instead of the above"
+    )
+    group.add_argument("--seed", type=int, help="of the starting point")
+    group.add_argument("--dtype", choices=get_args(Dtype), help="number format; default float32")
+
+
+def _add_machine(group: Any) -> None:
+    group.add_argument("--model", help="id or .safetensors file; default faces64, for replay the recipe's")
+    group.add_argument("--device", help="cpu or cuda; default cpu, for replay the recipe's")
+    group.add_argument("--threads", type=int, help="of the processor; default all, for replay the recipe's")
+
+
+def _add_replay(commands: Any) -> None:
+    replay = commands.add_parser("replay", help="solve a run again and compare result.png", allow_abbrev=False)
+    replay.add_argument("run", type=Path, metavar="RUN", help="a run's folder or .zip")
+    replay.add_argument("--out", type=Path, metavar="FOLDER", help="where to write the new run")
+    _add_machine(replay)
+
+
+def operator_settings(options: argparse.Namespace) -> dict[str, Any]:
+    """The operator's settings that were given."""
+    given = {setting: getattr(options, option) for option, setting in OPERATOR_OPTIONS.items()}
+    return {setting: value for setting, value in given.items() if value is not None}
+
+
+def solver_settings(options: argparse.Namespace) -> SolverSettings:
+    """The settings that the options ask for. Raises `SettingsError`."""
+    if options.settings is not None:
+        given = [name for name in _SOLVER_OPTIONS if getattr(options, name) is not None]
+        if given:
+            raise SettingsError(f"--settings says everything already; leave --{given[0].replace('_', '-')} away.")
+        settings = _read_settings(options.settings)
+    else:
+        settings = _built_settings(options)
+    if options.seed is not None:
+        settings = replace(settings, seed=options.seed)
+    return settings if options.dtype is None else replace(settings, dtype=options.dtype)
+
+
+def _built_settings(options: argparse.Namespace) -> SolverSettings:
+    settings = preset(options.preset or "Quick", options.method or "ilo")
+    if options.steps is not None and options.preset is not None:
+        raise SettingsError("Both --preset and --steps are given; leave one of them away.")
+    rounds = _with_steps(settings, options.steps) if options.steps else settings.rounds
+    for name in _RADII:
+        values = getattr(options, name)
+        if values is not None:
+            rounds = _with_values(rounds, name, values)
+    changes = {n: getattr(options, n) for n in ("outer_iterations", "range_steps") if getattr(options, n) is not None}
+    if changes:
+        _check_later_rounds(rounds, *changes)
+        rounds = (rounds[0], *(replace(plan, **changes) for plan in rounds[1:]))
+    weights = replace(settings.weights, **options.weights) if options.weights else settings.weights
+    return replace(settings, rounds=rounds, weights=weights)
+
+
+def _with_steps(settings: SolverSettings, steps: list[int]) -> tuple[RoundSettings, ...]:
+    if settings.method != "ilo":
+        return (replace(settings.rounds[0], steps=sum(steps)),)
+    last = len(settings.rounds) - 1  # a round beyond the preset's is like its last one
+    return tuple(replace(settings.rounds[min(k, last)], steps=n) for k, n in enumerate(steps))
+
+
+def _with_values(rounds: tuple[RoundSettings, ...], name: str, values: list[float]) -> tuple[RoundSettings, ...]:
+    _check_later_rounds(rounds, name)
+    later = len(rounds) - 1
+    if len(values) not in (1, later):
+        option = name.replace("_", "-")
+        raise SettingsError(f"--{option} has {len(values)} values; give one, or {later} for rounds 1 to {later}.")
+    values = values * later if len(values) == 1 else values
+    changes: list[dict[str, Any]] = [{name: value} for value in values]
+    return (rounds[0], *(replace(plan, **c) for plan, c in zip(rounds[1:], changes, strict=True)))
+
+
+def _check_later_rounds(rounds: tuple[RoundSettings, ...], name: str, *_: str) -> None:
+    if len(rounds) == 1:
+        raise SettingsError(f"--{name.replace('_', '-')} is for rounds from 1 on, but this run has round 0 alone.")
+
+
+def _read_settings(text: str) -> SolverSettings:
+    if not text.lstrip().startswith("{"):
+        try:
+            text = Path(text).read_text()
+        except UnicodeDecodeError:
+            raise SettingsError(f"--settings: {text} is not a text file; give a recipe.json.") from None
+        except OSError as error:
+            raise SettingsError(f"--settings: {text} cannot be read ({error.strerror}).") from None
+    try:
+        values = json.loads(text)
+        values = values.get("settings", values) if isinstance(values, dict) else values
+        return SolverSettings.from_dict(values)
+    except SettingsError:
+        raise
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:
+        raise SettingsError(f"--settings is not the JSON of settings ({error}); give a recipe.json.") from None
+
+
+def _numbers(count: int | None = None) -> Callable[[str], list[float]]:
+    def parse(text: str) -> list[float]:
+        try:
+            values = [float(part) for part in text.split(",")]
+        except ValueError:
+            values = []
+        if not values or (count and len(values) != count):
+            wanted = f"{count} numbers" if count else "numbers"
+            raise argparse.ArgumentTypeError(f"{text!r}: give {wanted} with commas between them")
+        return values
+
+    return parse
+
+
+def _whole_numbers(text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}: give whole numbers with commas between them") from None
+
+
+def _weights(text: str) -> dict[str, float]:
+    weights = {}
+    for part in text.split(","):
+        name, _, value = part.partition("=")
+        name = name.strip().replace("-", "_")
+        try:
+            weights[name] = float(value)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r}: give weights such as mse=1,geodesic=0.01") from None
+        if name not in LossWeights.__dataclass_fields__:
+            known = ", ".join(LossWeights.__dataclass_fields__)
+            raise argparse.ArgumentTypeError(f"there is no weight {name!r}; there are {known}")
+    return weights
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise argparse.ArgumentTypeError(f"not JSON ({error})") from None

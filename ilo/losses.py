@@ -1,0 +1,142 @@
+"""What the solver minimises: data fidelity, perceptual distance, geodesic regulariser, dead zone.
+
+Every function is per sample: [B, …] → [B].
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from ilo.problem import Problem
+from ilo.settings import LossWeights
+
+DEAD_ZONE = 0.1
+PERCEPTUAL_SIZE = 256  # pixels; LPIPS works best there (paper §4.2)
+TERMS = ("total", "mse", "perceptual", "geodesic", "dead_zone")
+
+
+def geodesic(z: Tensor) -> Tensor:
+    """Spread of the latents on their sphere (PULSE's GEOCROSS): z [B, S, D] → [B].
+
+    The squared angle between two latents, times D, averaged over all ordered pairs and divided by 8.
+    """
+    count, dim = z.shape[1:]
+    if count < 2:
+        return z.new_zeros(z.shape[0])
+    i, j = torch.triu_indices(count, count, 1, device=z.device)
+    a, b = z[:, i], z[:, j]
+    angle = 2 * torch.atan2(torch.linalg.vector_norm(a - b, dim=2), torch.linalg.vector_norm(a + b, dim=2))
+    # Each unordered pair counts twice; a latent's angle with itself is 0.
+    return angle.square().sum(1) * (2 * dim / (8 * count**2))
+
+
+def data_fidelity(residual: Tensor, normaliser: int) -> Tensor:
+    """‖A(G) − y‖² / N of a residual [B, …]."""
+    return residual.flatten(1).square().sum(1) / normaliser
+
+
+def dead_zone(residual: Tensor) -> Tensor:
+    """Mean of max(0, |A(G) − y| − 0.1)."""
+    return (residual.flatten(1).abs() - DEAD_ZONE).clamp_min(0).mean(1)
+
+
+class Perceptual(Protocol):
+    """A distance between pictures that looks at features instead of pixels."""
+
+    name: str
+
+    def __call__(self, a: Tensor, b: Tensor) -> Tensor:
+        """Two batches of pictures [B, 3, r, r] in [−1, 1] → [B]."""
+        ...
+
+
+class LpipsVgg:
+    """LPIPS (Zhang et al. 2018) on VGG-16, through the `lpips` package."""
+
+    name = "lpips-vgg"
+
+    def __init__(self, backbone: Path, device: torch.device | str = "cpu"):
+        """`backbone`: torchvision's VGG-16 weights (a state dict; its `features.*` entries are read).
+
+        Raises:
+            ValueError: the file does not hold the VGG-16 features.
+        """
+        from lpips import LPIPS
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # lpips names torchvision arguments that are deprecated
+            self._net = LPIPS(net="vgg", pnet_rand=True, verbose=False)
+        try:
+            weights = torch.load(backbone, map_location="cpu", weights_only=True)
+            weights = {k.removeprefix("features."): v for k, v in weights.items() if k.startswith("features.")}
+            # lpips cuts the features into slices and keeps torchvision's layer numbers inside them.
+            for part in (getattr(self._net.net, f"slice{i}") for i in range(1, 6)):
+                part.load_state_dict(
+                    {k: v for k, v in weights.items() if k.split(".")[0] in dict(part.named_children())}
+                )
+        except Exception as error:
+            raise ValueError(
+                f"{backbone.name}: not the weights of VGG-16 ({error}). Remove or replace the file."
+            ) from error
+        self._net.eval().requires_grad_(False).to(device)
+
+    def __call__(self, a: Tensor, b: Tensor) -> Tensor:
+        return self._net(a, b).flatten()
+
+
+def lpips_backbone() -> Path | None:
+    """The VGG-16 file in the local cache: under `ILO_CACHE`, or where torchvision keeps its downloads."""
+    places = [Path(torch.hub.get_dir()) / "checkpoints"]
+    if "ILO_CACHE" in os.environ:
+        places.insert(0, Path(os.environ["ILO_CACHE"]))
+    return next((path for place in places for path in sorted(place.glob("vgg16-*.pth"))), None)
+
+
+def find_perceptual(device: torch.device | str = "cpu") -> Perceptual | None:
+    """The perceptual distance that this installation has; None where its weights are not in the local cache."""
+    backbone = lpips_backbone()
+    return LpipsVgg(backbone, device) if backbone else None
+
+
+class Objective(nn.Module):
+    """The weighted sum of the four terms for one problem (paper §4.2)."""
+
+    def __init__(self, problem: Problem, weights: LossWeights, perceptual: Perceptual | None):
+        super().__init__()
+        self.problem, self.weights = problem, weights
+        self.perceptual = perceptual if weights.perceptual > 0 else None
+
+    def forward(self, image: Tensor, z: Tensor, added_noise: Tensor | None = None) -> Tensor:
+        """All terms, unweighted, below their weighted sum.
+
+        Args:
+            image: [B, 3, R, R], the generator's.
+            z: [B, S, z_dim], the latents in use.
+            added_noise: [B, 3, R, R] put on the image before it is compared (stochastic noise addition).
+
+        Returns:
+            [5, B] in the order of `TERMS`.
+        """
+        operator, y, weights = self.problem.operator, self.problem.y, self.weights
+        prediction = operator(image if added_noise is None else image + added_noise)
+        residual = prediction - y
+        mse = data_fidelity(residual, operator.normaliser)
+        spread = geodesic(z) if weights.geodesic else torch.zeros_like(mse)
+        dead = dead_zone(residual) if weights.dead_zone else torch.zeros_like(mse)
+        distance = self._distance(image, prediction)
+        total = weights.mse * mse + weights.perceptual * distance + weights.geodesic * spread + weights.dead_zone * dead
+        return torch.stack([total, mse, distance, spread, dead])
+
+    def _distance(self, image: Tensor, prediction: Tensor) -> Tensor:
+        if self.perceptual is not None:
+            size = min(image.shape[-1], PERCEPTUAL_SIZE)
+            pair = self.problem.operator.comparable(image, prediction, self.problem.y, size)
+            if pair is not None:
+                return self.perceptual(*pair)
+        return image.new_zeros(image.shape[0])

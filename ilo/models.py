@@ -1,0 +1,82 @@
+"""The generators by name: which file, where it lies, what it is."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ilo.stylegan2 import checkpoint, latents
+from ilo.stylegan2.checkpoint import CheckpointError
+from ilo.stylegan2.latents import GaussianW
+from ilo.stylegan2.network import Generator
+
+ASSETS = Path(__file__).parent.parent / "assets"
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """One entry of the registry."""
+
+    id: str
+    title: str
+    path: Path
+
+
+EMBEDDED = {"faces64": ModelInfo("faces64", "Faces, 64 px (embedded)", ASSETS / "faces64.safetensors")}
+
+
+@dataclass
+class Model:
+    """A generator ready for use, with everything that solving and reporting need to know of it."""
+
+    id: str
+    generator: Generator
+    latents: GaussianW
+    path: Path
+    about: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def resolution(self) -> int:
+        return self.generator.config.img_resolution
+
+    @property
+    def device(self) -> torch.device:
+        return self.generator.device
+
+    @property
+    def alignment(self) -> dict[str, list[float]]:
+        """Where eyes, nose and mouth corners lie, as fractions of the crop (image-left first); may be empty."""
+        return self.about.get("alignment", {})
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hash of the weights file, for the recipe."""
+        return hashlib.sha256(self.path.read_bytes()).hexdigest()
+
+
+def load(name: str = "faces64", device: str | torch.device = "cpu") -> Model:
+    """A generator by its id in the registry, or from a safetensors file.
+
+    Args:
+        name: an id, or the path of a `.safetensors` file in the format of assets/faces64.safetensors.
+        device: where the weights go.
+
+    Raises:
+        CheckpointError: no such id or file, or the file is not a usable StyleGAN2 generator.
+    """
+    info = EMBEDDED.get(name)
+    path = info.path if info else Path(name)
+    if info is None and path.suffix != ".safetensors":
+        raise CheckpointError(
+            f"There is no model {name!r}. Known are {', '.join(EMBEDDED)}, or give the path of a .safetensors file."
+        )
+    read = checkpoint.read_safetensors(path)
+    generator = checkpoint.build(read, path.name)
+    fitted = latents.cached(generator, path.with_suffix(".latents.safetensors"))
+    device = torch.device(device)
+    return Model(info.id if info else path.stem, generator.to(device).freeze(), fitted.to(device), path, read.about)

@@ -1,0 +1,304 @@
+"""What every forward operator offers, and the registry that finds one by its name."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import inspect
+import math
+from typing import Any, ClassVar, TypeVar
+
+import torch
+from torch.nn import functional as F
+
+from ilo.settings import SettingsError, check_whole
+
+OPERATORS: dict[str, type[Operator]] = {}
+MAX_SEED = 2**31 - 1
+
+OperatorType = TypeVar("OperatorType", bound="type[Operator]")
+
+
+class Operator:
+    """A differentiable forward operator A: the measurement is y = A(x) + noise (Daras et al. 2021, section 2.1).
+
+    It acts per sample on pictures `x [B,3,R,R]` in [-1, 1] and computes in float32, or in float64 for a float64 `x`;
+    half-precision input is widened, so its result is float32. The tensors that it holds are float32.
+
+    An operator of your own is a subclass that names itself and defines `forward`. Then it can be built by its name,
+    and, if it is linear, it has an adjoint:
+
+        @register
+        class Mirror(Operator):
+            name, title, formula = "mirror", "Mirror", "y = x with left and right exchanged"
+
+            def forward(self, x):
+                return x.flip(-1)
+
+    Override `measurement_shape` if y is no picture of R pixels, `add_noise` if measuring adds noise. Settings are
+    keyword arguments of `__init__`, each kept in an attribute of the same name.
+
+    Args:
+        resolution: R, the picture's side in pixels, 2 … 4096.
+
+    Raises:
+        SettingsError: if a setting is not allowed.
+    """
+
+    name: ClassVar[str] = ""  # the key of the registry, of recipes and of the command line
+    title: ClassVar[str] = ""  # for people
+    formula: ClassVar[str] = ""  # one line of plain text
+    linear: bool = True
+    mask: torch.Tensor | None = None  # [1,1,R,R], 1 = observed, of the operators that hide pixels
+
+    def __init__(self, *, resolution: int) -> None:
+        check_whole("resolution", resolution, 2, 4096)
+        self.resolution = resolution
+
+    # To be defined by a subclass.
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """A(x) for `x [B,3,R,R]`, float32 or float64."""
+        raise NotImplementedError(f"{type(self).__name__} does not define forward.")
+
+    def transpose(self, y: torch.Tensor) -> torch.Tensor:
+        """A*y for a linear operator; by default the vector-Jacobian product of `forward`, which is exact."""
+        x = y.new_zeros(y.shape[0], 3, self.resolution, self.resolution, requires_grad=True)
+        with torch.enable_grad():
+            (image,) = torch.autograd.grad(self.forward(x), x, y, create_graph=y.requires_grad)
+        return image
+
+    def add_noise(self, y: torch.Tensor, seed: int) -> torch.Tensor:
+        """`y` with the noise of a measurement; by default there is none."""
+        return y
+
+    @property
+    def measurement_shape(self) -> tuple[int, ...]:
+        """Shape of one sample's y."""
+        return (3, self.resolution, self.resolution)
+
+    @property
+    def observed(self) -> int:
+        """m, the number of measured values per sample."""
+        return math.prod(self.measurement_shape)
+
+    @property
+    def normaliser(self) -> int:
+        """N of the data term ‖A(G) − y‖²/N; random errors then give the mean squared error per pixel."""
+        return self.observed
+
+    @property
+    def perceptual(self) -> bool:
+        """Whether a perceptual distance between prediction and measurement means anything (section 4.2)."""
+        return True
+
+    @property
+    def sna_sigma(self) -> float:
+        """Standard deviation, on the [-1, 1] scale, of stochastic noise addition (section 4.2); 0 without noise."""
+        return 0.0
+
+    # The same for every operator.
+
+    @property
+    def size(self) -> int:
+        """n, the number of values of one picture."""
+        return 3 * self.resolution**2
+
+    @property
+    def share(self) -> float:
+        """m/n."""
+        return self.observed / self.size
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        """A(x), without noise and differentiable.
+
+        Args:
+            x: `[B,3,R,R]` in [-1, 1], any floating dtype.
+
+        Returns:
+            `[B, *measurement_shape]`, float32 (float64 for a float64 `x`).
+
+        Raises:
+            SettingsError: if `x` has another shape.
+        """
+        if x.ndim != 4 or tuple(x.shape[1:]) != (3, self.resolution, self.resolution):
+            side = self.resolution
+            raise SettingsError(f"The picture has shape {list(x.shape)}; {self.title} needs [B,3,{side},{side}].")
+        return self.forward(widen(x))
+
+    def adjoint(self, y: torch.Tensor) -> torch.Tensor:
+        """A*y, with ⟨Ax, y⟩ = ⟨x, A*y⟩ for all x.
+
+        Args:
+            y: `[B, *measurement_shape]`, any floating dtype.
+
+        Returns:
+            `[B,3,R,R]`, float32 (float64 for a float64 `y`).
+
+        Raises:
+            SettingsError: if the operator is not linear or `y` has another shape.
+        """
+        if not self.linear:
+            raise SettingsError(f"{self.title} is not linear, so it has no adjoint.")
+        self._check_shape(y)
+        return self.transpose(widen(y))
+
+    def measure(self, x: torch.Tensor, seed: int = 0) -> torch.Tensor:
+        """y = A(x) + noise, without gradient.
+
+        Args:
+            x: `[B,3,R,R]` in [-1, 1].
+            seed: sample b draws its noise from seed + b on the CPU, so a batch equals single measurements.
+
+        Returns:
+            `[B, *measurement_shape]` on the device of `x`.
+
+        Raises:
+            SettingsError: if `x` has another shape or contains values that are not finite.
+        """
+        check_whole("seed", seed, 0, MAX_SEED)
+        with torch.no_grad():
+            y = self.add_noise(self(x), seed)
+        self.check_measurement(y)
+        return y
+
+    def check_measurement(self, y: torch.Tensor) -> None:
+        """Raises `SettingsError` unless `y` is a finite `[B, *measurement_shape]`. It synchronises with the device."""
+        self._check_shape(y)
+        if not bool(torch.isfinite(y).all()):
+            raise SettingsError("The measurement contains values that are not finite (NaN or inf); measure again.")
+
+    def _check_shape(self, y: torch.Tensor) -> None:
+        wanted = self.measurement_shape
+        if not y.is_floating_point() or y.shape[0] < 1 or tuple(y.shape[1:]) != wanted:
+            given = f"{list(y.shape)} of {str(y.dtype).removeprefix('torch.')}"
+            needed = ",".join(map(str, ("B", *wanted)))
+            raise SettingsError(
+                f"The measurement is {given}; {self.title} at {self.resolution} px needs floating-point [{needed}]. "
+                "Make it with .measure(image) of the same operator."
+            )
+
+    def picture(self, y: torch.Tensor) -> torch.Tensor:
+        """The measurement to look at: `[B,3,R,R]` in [-1, 1]; grey is repeated, few pixels are shown as big ones."""
+        self._check_shape(y)
+        return enlarge_nearest(widen(y), self.resolution).clamp(-1.0, 1.0)
+
+    def comparable(
+        self, image: torch.Tensor, prediction: torch.Tensor, y: torch.Tensor, size: int
+    ) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """The two pictures that a perceptual distance compares (section 4.2).
+
+        Args:
+            image: the generated picture `[B,3,R,R]`, as it entered the operator.
+            prediction: A(image), or the noisy generated picture under stochastic noise addition.
+            y: the measurement.
+            size: side of the pictures that are compared, min(R, 256); smaller ones are enlarged bicubically, bigger
+                ones reduced bicubically with antialiasing.
+
+        Returns:
+            Two `[B,3,size,size]`, the generated one first, or None if only the squared error makes sense.
+        """
+        if not self.perceptual:
+            return None
+        return resize(prediction, size), resize(y, size)
+
+    def settings(self) -> dict[str, Any]:
+        """JSON-plain settings, so that `build(op.name, op.resolution, **op.settings())` is the same operator.
+
+        A mask is not among them: it is `op.mask`.
+        """
+        return {name: getattr(self, name) for name in setting_names(type(self)) if name != "mask"}
+
+    def to(self, device: torch.device | str) -> Operator:
+        """A copy whose tensors are on `device`."""
+        moved = copy.copy(self)
+        for name, value in vars(self).items():
+            if isinstance(value, (torch.Tensor, Operator)):
+                setattr(moved, name, value.to(device))
+            elif isinstance(value, tuple) and value and all(isinstance(v, (torch.Tensor, Operator)) for v in value):
+                setattr(moved, name, tuple(v.to(device) for v in value))
+        return moved
+
+    def __repr__(self) -> str:
+        settings = {"resolution": self.resolution, **self.settings()}
+        return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in settings.items())})"
+
+
+def widen(x: torch.Tensor) -> torch.Tensor:
+    """`x` in float32 if it is in half precision, otherwise as it is."""
+    return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
+
+
+def resize(x: torch.Tensor, size: int) -> torch.Tensor:
+    """`x [B,1 or 3,s,s]` as `[B,3,size,size]`, bicubic and, when reducing, antialiased (a = −0.5 either way)."""
+    x = widen(x).expand(-1, 3, -1, -1)
+    if x.shape[-1] == size:
+        return x
+    m = _resizing_matrix(x.shape[-1], size, x.device).to(x.dtype)
+    return m @ x @ m.mT
+
+
+# As a matrix, because the gradient of torch's own interpolation is not reproducible on CUDA.
+@functools.lru_cache(maxsize=8)
+def _resizing_matrix(side: int, size: int, device: torch.device) -> torch.Tensor:
+    """One axis of the resizing: float32 `[size, side]`."""
+    with torch.inference_mode(False):  # what is kept must also serve a later call that needs gradients
+        eye = torch.eye(side, dtype=torch.float64)[None, None]
+        return F.interpolate(eye, size=(size, side), mode="bicubic", antialias=True)[0, 0].to(device, torch.float32)
+
+
+def enlarge_nearest(x: torch.Tensor, size: int) -> torch.Tensor:
+    """`x [B,1 or 3,h,w]` as `[B,3,size,size]` by repeating pixels."""
+    x = x.expand(-1, 3, -1, -1)
+    return x if x.shape[-1] == size else F.interpolate(x, size=(size, size), mode="nearest")
+
+
+def setting_names(kind: type[Operator]) -> list[str]:
+    """Names of the settings of an operator class, the resolution left out."""
+    return [name for name in inspect.signature(kind).parameters if name != "resolution"]
+
+
+def register(kind: OperatorType) -> OperatorType:
+    """Class decorator: `build` finds the operator by its `name` from now on.
+
+    A class of the same module and class name replaces its earlier self, so a notebook's cell can run again.
+
+    Raises:
+        SettingsError: if `name`, `title` or `formula` is missing, or the name belongs to another operator.
+    """
+    missing = [attribute for attribute in ("name", "title", "formula") if not getattr(kind, attribute)]
+    if missing:
+        raise SettingsError(f"The operator {kind.__name__} has no {', '.join(missing)}; set it in the class body.")
+    other = OPERATORS.get(kind.name)
+    if other is not None and (other.__module__, other.__qualname__) != (kind.__module__, kind.__qualname__):
+        raise SettingsError(
+            f"The name {kind.name!r} belongs to {other.__qualname__}; give {kind.__name__} another one."
+        )
+    OPERATORS[kind.name] = kind
+    return kind
+
+
+def build(name: str, resolution: int, **settings: Any) -> Operator:
+    """The operator of a name.
+
+    Args:
+        name: a key of `OPERATORS`.
+        resolution: R, the picture's side in pixels.
+        settings: the operator's own settings, as `Operator.settings` gives them, and the mask if it has one.
+
+    Raises:
+        SettingsError: for an unknown name, an unknown or missing setting, and values that are not allowed.
+    """
+    if name not in OPERATORS:
+        raise SettingsError(f"The task is {name!r}; allowed are {', '.join(OPERATORS)}.")
+    kind = OPERATORS[name]
+    known = setting_names(kind)
+    unknown = sorted(set(settings) - set(known))
+    if unknown:
+        has = f"it has {', '.join(known)}" if known else "it has none"
+        raise SettingsError(f"{kind.title} does not know the setting {', '.join(unknown)}; {has}.")
+    parameters = inspect.signature(kind).parameters
+    missing = [n for n in known if parameters[n].default is inspect.Parameter.empty and n not in settings]
+    if missing:
+        raise SettingsError(f"{kind.title} needs {', '.join(missing)}; give it as a setting.")
+    return kind(resolution=resolution, **settings)

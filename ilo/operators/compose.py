@@ -1,0 +1,125 @@
+"""Operators in sequence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+from ilo.operators.base import MAX_SEED, Operator, build, enlarge_nearest, register, widen
+from ilo.settings import SettingsError, check_whole
+
+
+@register
+class Compose(Operator):
+    """Operators one after the other: y = A_k(… A_1(x)), each adding its own noise when measured.
+
+    All but the last must give a colour picture; what follows a super-resolution acts at its smaller size.
+
+    Args:
+        resolution: R of the first operator.
+        operators: in the order of application, each an `Operator` or its name and settings as a dict, such as
+            `{"name": "denoise", "sigma": 10}`.
+        mask: of the inpainting among them that is given as a dict.
+
+    Raises:
+        SettingsError: if there is no operator, one does not fit the picture that it gets, or the mask has no use.
+    """
+
+    name, title, formula = "compose", "Several in sequence", "y = A_k(… A_1(x))"
+
+    def __init__(self, *, resolution: int, operators: Sequence[Operator | Mapping[str, Any]], mask: Any = None) -> None:
+        super().__init__(resolution=resolution)
+        if not isinstance(operators, (list, tuple)) or not operators:
+            raise SettingsError(f"operators is {operators!r}; give a list of at least one operator.")
+        shape: tuple[int, ...] = (3, resolution, resolution)
+        chain: list[Operator] = []
+        for entry in operators:
+            if len(shape) != 3 or shape[0] != 3:
+                raise SettingsError(f"{chain[-1].title} does not give a colour picture; put it last.")
+            operator, mask = _resolve(entry, shape[-1], mask)
+            chain.append(operator)
+            shape = operator.measurement_shape
+        if mask is not None:
+            raise SettingsError("A mask is given, but no inpainting that could use it; leave the mask away.")
+        self.operators = tuple(chain)
+        self.linear = all(operator.linear for operator in chain)
+        painted = [operator.mask for operator in chain if operator.name in ("inpaint", self.name)]
+        self.mask = next((m for m in painted if m is not None), None)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for operator in self.operators:
+            x = operator(x)
+        return x
+
+    def transpose(self, y: torch.Tensor) -> torch.Tensor:
+        for operator in reversed(self.operators):
+            y = operator.adjoint(y)
+        return y
+
+    def measure(self, x: torch.Tensor, seed: int = 0) -> torch.Tensor:
+        """Every operator measures what the one before it has measured, with its own noise."""
+        check_whole("seed", seed, 0, MAX_SEED)
+        for stage, operator in enumerate(self.operators):
+            x = operator.measure(x, (seed + 1_000_003 * stage) % MAX_SEED)
+        return x
+
+    def check_measurement(self, y: torch.Tensor) -> None:
+        self.operators[-1].check_measurement(y)
+
+    @property
+    def measurement_shape(self) -> tuple[int, ...]:
+        return self.operators[-1].measurement_shape
+
+    @property
+    def observed(self) -> int:
+        """The narrowest operator's: what is lost once is not measured later."""
+        return min(operator.observed for operator in self.operators)
+
+    @property
+    def normaliser(self) -> int:
+        return min(operator.normaliser for operator in self.operators)
+
+    @property
+    def perceptual(self) -> bool:
+        return all(operator.perceptual for operator in self.operators)
+
+    @property
+    def sna_sigma(self) -> float:
+        """The first operator's: the noise is added to the generated picture, before anything else happens to it."""
+        return self.operators[0].sna_sigma
+
+    def comparable(
+        self, image: torch.Tensor, prediction: torch.Tensor, y: torch.Tensor, size: int
+    ) -> tuple[torch.Tensor, torch.Tensor] | None:
+        if not self.perceptual:
+            return None
+        if self.operators[-1].mask is not None:  # its holes are filled with the picture that enters it
+            for operator in self.operators[:-1]:
+                image = operator(image)
+        return self.operators[-1].comparable(image, prediction, y, size)
+
+    def picture(self, y: torch.Tensor) -> torch.Tensor:
+        return enlarge_nearest(self.operators[-1].picture(widen(y)), self.resolution)
+
+    def settings(self) -> dict[str, Any]:
+        return {"operators": [{"name": operator.name, **operator.settings()} for operator in self.operators]}
+
+
+def _resolve(entry: Operator | Mapping[str, Any], resolution: int, mask: Any) -> tuple[Operator, Any]:
+    """The operator of an entry, and the mask if it is still to be used."""
+    if isinstance(entry, Operator):
+        if entry.resolution != resolution:
+            raise SettingsError(
+                f"{entry.title} is made for {entry.resolution} px but gets pictures of {resolution} px."
+            )
+        return entry, mask
+    if not isinstance(entry, Mapping) or "name" not in entry:
+        raise SettingsError(f"An operator is {entry!r}; give an Operator, or a dict with its name and settings.")
+    settings = {key: value for key, value in entry.items() if key != "name"}
+    if entry["name"] == "inpaint" and "mask" not in settings:
+        if mask is None:
+            raise SettingsError("The inpainting has no mask; give one as the setting mask.")
+        settings["mask"], mask = mask, None
+    return build(entry["name"], resolution, **settings), mask

@@ -1,0 +1,31 @@
+"""An inverse problem: what was measured, how, and, when it is known, of what."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ilo.operators import Operator
+
+
+@dataclass(frozen=True)
+class Problem:
+    """y = A(x) + noise (eq. 1 of the paper)."""
+
+    operator: Operator  # A
+    y: Tensor  # [B, …], in the operator's measurement shape
+    truth: Tensor | None = None  # x [B, 3, R, R] in [−1, 1]; for metrics only, the solver never reads it
+
+    def __post_init__(self) -> None:
+        self.operator.check_measurement(self.y)
+
+    @classmethod
+    def damage(cls, truth: Tensor, operator: Operator, seed: int = 0) -> Problem:
+        """Measure a known picture [B, 3, R, R] in [−1, 1]; sample b's noise comes from seed + b."""
+        return cls(operator, operator.measure(truth, seed), truth)
+
+    def to(self, device: torch.device | str) -> Problem:
+        truth = None if self.truth is None else self.truth.to(device)
+        return Problem(self.operator.to(device), self.y.to(device), truth)

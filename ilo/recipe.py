@@ -1,0 +1,305 @@
+"""Everything needed to replay a run, as JSON, and the part of it that can be shared, as a URL query."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import parse_qsl, urlencode
+
+from torch import Tensor
+
+from ilo import engine
+from ilo.losses import Perceptual
+from ilo.models import Model
+from ilo.operators import OPERATORS
+from ilo.operators.base import MAX_SEED, setting_names
+from ilo.problem import Problem
+from ilo.settings import (
+    PRESETS,
+    LossWeights,
+    RoundSettings,
+    SettingsError,
+    SolverSettings,
+    check_whole,
+    preset,
+)
+from ilo.state import to_uint8
+
+VERSION = 1
+MAX_QUERY = 20_000  # characters
+
+# What `ilo.engine.description` records, in words.
+_ENGINE_NAMES = {
+    "engine": "The engine",
+    "device": "The device",
+    "processor": "The processor",
+    "machine": "The machine type",
+    "threads": "The number of threads",
+    "python": "The version of Python",
+}
+
+
+class RecipeError(SettingsError):
+    """A recipe that cannot be read or used; the message is meant for the user."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Model, problem and settings of one run. The same recipe on the same machine gives the same pixels.
+
+    Raises:
+        RecipeError: for fields of a wrong type and values that are not allowed.
+    """
+
+    model: str  # id in the registry
+    model_sha256: str  # of the weights file
+    resolution: int  # R
+    task: str  # the operator's name
+    operator: dict[str, Any]  # its settings without the mask
+    settings: SolverSettings
+    measurement_seed: int  # of the noise that measuring added
+    damaged_here: bool  # False: the upload already was the measurement, and there is no truth
+    input_sha256: str  # of the cropped picture's pixels, or of y where there was no picture
+    measurement_sha256: str  # of y
+    mask_sha256: str | None  # of the operator's mask
+    perceptual: str | None  # name of the perceptual distance; None: off
+    engine: dict[str, str | int]  # ilo.engine.description(device)
+    stopped_at: int | None = None  # steps before the saved result, of a run that was stopped
+    version: int = VERSION
+
+    def __post_init__(self) -> None:
+        if self.version != VERSION:
+            raise RecipeError(f"The recipe has version {self.version!r}; this program reads version {VERSION}.")
+        _check_types(self)
+        check_whole("resolution", self.resolution, 2, 4096)
+        check_whole("measurement_seed", self.measurement_seed, 0, MAX_SEED)
+        # Tuples become lists, so that a recipe equals itself as read.
+        object.__setattr__(self, "operator", _json_plain(self.operator))
+
+    def to_json(self) -> str:
+        """Readable JSON, with a line for each field; `from_json` is the exact inverse."""
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        values["settings"] = self.settings.to_dict()
+        return json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> Recipe:
+        """Raises `RecipeError` for text that is no recipe, unknown or missing fields, and values not allowed."""
+        values = _parse(text, "The recipe")
+        fields = dataclasses.fields(cls)
+        unknown = sorted(set(values) - {f.name for f in fields})
+        missing = [f.name for f in fields if f.default is dataclasses.MISSING and f.name not in values]
+        if values.get("version", VERSION) == VERSION and (unknown or missing):
+            what = f"does not know {', '.join(unknown)}" if unknown else f"lacks {', '.join(missing)}"
+            raise RecipeError(f"The recipe {what}; give the recipe.json of a run.")
+        values = {f.name: values[f.name] for f in fields if f.name in values}
+        try:
+            values["settings"] = SolverSettings.from_dict(values.get("settings", {}))
+            return cls(**values)
+        except (TypeError, OverflowError) as error:
+            raise RecipeError(f"The recipe has values of a wrong type ({error}).") from None
+        except SettingsError as error:
+            raise RecipeError(str(error)) from None
+
+    def to_query(self) -> str:
+        """The query of a URL that fills in the task and the settings; it never holds a picture."""
+        return Shared(self.model, self.task, self.operator, self.settings, self.measurement_seed).to_query()
+
+    @staticmethod
+    def from_query(query: str | Mapping[str, str]) -> Shared:
+        """The same as `Shared.from_query`."""
+        return Shared.from_query(query)
+
+
+@dataclass(frozen=True)
+class Shared:
+    """The part of a recipe that a link can carry: everything but pictures, masks and the machine."""
+
+    model: str
+    task: str
+    operator: dict[str, Any]
+    settings: SolverSettings
+    measurement_seed: int = 0
+
+    def to_query(self) -> str:
+        """Names and values for a URL, without the question mark; `from_query` is the exact inverse."""
+        query = {"model": self.model, "task": self.task}
+        if self.operator:
+            query["operator"] = _compact(self.operator)
+        named = _preset_of(self.settings)
+        if named:
+            query |= {"method": self.settings.method, "preset": named, "seed": str(self.settings.seed)}
+        else:
+            query["settings"] = _compact(_without_defaults(self.settings))
+        if self.measurement_seed:
+            query["measurement_seed"] = str(self.measurement_seed)
+        return urlencode(query)
+
+    @classmethod
+    def from_query(cls, query: str | Mapping[str, str]) -> Shared:
+        """What a link asks for. Names that do not belong to a recipe are passed over.
+
+        Args:
+            query: the part of a URL behind its question mark, or its names and values.
+
+        Raises:
+            RecipeError: there is no task, or a value is not allowed.
+        """
+        if isinstance(query, str):
+            if len(query) > MAX_QUERY:
+                raise RecipeError(f"The link has {len(query):,} characters; at most {MAX_QUERY:,} are read.")
+            query = dict(parse_qsl(query.removeprefix("?"), keep_blank_values=True))
+        task = query.get("task", "")
+        if task not in OPERATORS:
+            raise RecipeError(f"The link's task is {task!r}; allowed are {', '.join(OPERATORS)}.")
+        operator = _parse(query.get("operator", "{}"), "The link's operator")
+        unknown = sorted(set(operator) - set(setting_names(OPERATORS[task])) | ({"mask"} & set(operator)))
+        if unknown:
+            raise RecipeError(f"{OPERATORS[task].title} does not know the setting {', '.join(unknown)} of the link.")
+        try:
+            seed = _whole(query.get("measurement_seed", "0"), "measurement_seed")
+            return cls(query.get("model", "faces64"), task, operator, _shared_settings(query), seed)
+        except (TypeError, OverflowError) as error:
+            raise RecipeError(f"The link has values of a wrong type ({error}).") from None
+        except SettingsError as error:
+            raise RecipeError(str(error)) from None
+
+
+def make_recipe(
+    model: Model,
+    problem: Problem,
+    settings: SolverSettings,
+    *,
+    damaged_here: bool,
+    measurement_seed: int,
+    input_image: Tensor | None,
+    perceptual: Perceptual | None,
+) -> Recipe:
+    """The recipe of a run that is about to begin.
+
+    Args:
+        model, problem, settings: what `ilo.solve` gets; the problem is of one picture.
+        damaged_here: whether the problem's y was measured from `input_image`, rather than given.
+        measurement_seed: of that measurement.
+        input_image: the cropped picture [1, 3, …] in [−1, 1]; None where only y is known.
+        perceptual: the distance that `ilo.solve` gets; None where it is off.
+    """
+    operator = problem.operator
+    return Recipe(
+        model=model.id,
+        model_sha256=model.sha256,
+        resolution=operator.resolution,
+        task=operator.name,
+        operator=operator.settings(),
+        settings=settings,
+        measurement_seed=measurement_seed,
+        damaged_here=damaged_here,
+        input_sha256=tensor_sha256(problem.y) if input_image is None else picture_sha256(input_image),
+        measurement_sha256=tensor_sha256(problem.y),
+        mask_sha256=None if operator.mask is None else tensor_sha256(operator.mask),
+        perceptual=None if perceptual is None else perceptual.name,
+        engine=engine.description(model.device),
+    )
+
+
+def differences(recorded: Mapping[str, str | int], now: Mapping[str, str | int]) -> list[str]:
+    """A sentence for everything outside the settings that is not as it was when a recipe was made."""
+    return [
+        f"{_ENGINE_NAMES.get(name, f'The version of {name}')} was {recorded.get(name, 'not recorded')} "
+        f"and is {now.get(name, 'not known')} now."
+        for name in dict.fromkeys([*recorded, *now])
+        if recorded.get(name) != now.get(name)
+    ]
+
+
+def picture_sha256(image: Tensor) -> str:
+    """Hash of the shape and the uint8 pixels of a picture [B, 3, H, W] in [−1, 1]."""
+    pixels = to_uint8(image)
+    return hashlib.sha256(str(pixels.shape).encode() + pixels.tobytes()).hexdigest()
+
+
+def tensor_sha256(values: Tensor) -> str:
+    """Hash of the shape and the float32 values of a tensor."""
+    array = values.detach().cpu().float().contiguous().numpy()
+    return hashlib.sha256(str(array.shape).encode() + array.tobytes()).hexdigest()
+
+
+def _check_types(recipe: Recipe) -> None:
+    text: tuple[type, ...] = (str,)
+    maybe: tuple[type, ...] = (str, type(None))
+    wanted: dict[str, tuple[type, ...]] = {
+        **dict.fromkeys(("model", "model_sha256", "task", "input_sha256", "measurement_sha256"), text),
+        **dict.fromkeys(("mask_sha256", "perceptual"), maybe),
+        "operator": (dict,),
+        "settings": (SolverSettings,),
+        "damaged_here": (bool,),
+        "engine": (dict,),
+        "stopped_at": (int, type(None)),
+    }
+    for name, kinds in wanted.items():
+        value = getattr(recipe, name)
+        if not isinstance(value, kinds):
+            allowed = " or ".join("null" if kind is type(None) else kind.__name__ for kind in kinds)
+            raise RecipeError(f"The recipe's {name} is {value!r}; it must be {allowed}.")
+
+
+def _json_plain(values: Any) -> Any:
+    try:
+        return json.loads(json.dumps(values, allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise RecipeError(f"The operator's settings cannot be written as JSON ({error}).") from None
+
+
+def _parse(text: str, what: str) -> dict[str, Any]:
+    try:
+        values = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        reason = " ".join(str(error).split())
+        raise RecipeError(f"{what} is not JSON ({reason}); give the recipe.json of a run.") from None
+    if not isinstance(values, dict):
+        raise RecipeError(f"{what} is not a JSON object; give the recipe.json of a run.")
+    return values
+
+
+def _compact(values: dict[str, Any]) -> str:
+    return json.dumps(values, separators=(",", ":"), allow_nan=False)
+
+
+def _preset_of(settings: SolverSettings) -> str | None:
+    """The preset that these settings are, apart from their seed."""
+    return next((name for name in PRESETS if preset(name, settings.method, seed=settings.seed) == settings), None)
+
+
+def _without_defaults(settings: SolverSettings) -> dict[str, Any]:
+    """`SolverSettings.to_dict`, without what `from_dict` fills in anyway."""
+    values = settings.to_dict()
+    short = _changed(values, SolverSettings(rounds=settings.rounds).to_dict())
+    short["rounds"] = [
+        _changed(r, SolverSettings(rounds=(RoundSettings(),)).to_dict()["rounds"][0]) for r in values["rounds"]
+    ]
+    if settings.weights != LossWeights():
+        short["weights"] = values["weights"]
+    return short
+
+
+def _changed(values: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value != defaults[name]}
+
+
+def _shared_settings(query: Mapping[str, str]) -> SolverSettings:
+    if "settings" in query:
+        return SolverSettings.from_dict(_parse(query["settings"], "The link's settings"))
+    method: Any = query.get("method", "ilo")
+    return preset(query.get("preset", "Quick"), method, seed=_whole(query.get("seed", "0"), "seed"))
+
+
+def _whole(text: str, name: str) -> int:
+    if not text.isascii() or not text.isdigit() or len(text) > 10:
+        raise RecipeError(f"The link's {name} is {text[:40]!r}; allowed is a whole number from 0 to {MAX_SEED}.")
+    value = int(text)
+    check_whole(name, value, 0, MAX_SEED)
+    return value

@@ -1,0 +1,212 @@
+"""What a run is asked to do: frozen, validated dataclasses and their presets.
+
+A value that makes no sense raises `SettingsError`, whose message says what was given, what is allowed and what to do.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, get_args
+
+Method = Literal["ilo", "csgm", "pulse"]
+Schedule = Literal["ramp", "one-cycle"]
+Covariance = Literal["full", "diagonal"]
+Dtype = Literal["float32", "bfloat16"]
+Skip = Literal["carry", "drop"]
+
+MAX_STEPS = 100_000
+
+
+class SettingsError(ValueError):
+    """A setting outside of what is allowed; the message is meant for the user."""
+
+
+def check_number(name: str, value: Any, low: float, high: float, hint: str = "") -> None:
+    """`value` is a number in [low, high]; NaN, and whole numbers too large for a float, are not."""
+    number = math.nan
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        with suppress(OverflowError):
+            number = float(value)
+    if not low <= number <= high:  # false for NaN, too
+        allowed = f"from {low:g} up" if math.isinf(high) else f"from {low:g} to {high:g}"
+        raise SettingsError(f"{name} is {value!r}; allowed is a number {allowed}. {hint}".strip())
+
+
+def check_whole(name: str, value: Any, low: int, high: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise SettingsError(f"{name} is {value!r}; allowed is a whole number from {low} to {high}.")
+
+
+def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise SettingsError(f"{name} is {value!r}; allowed are {', '.join(choices)}.")
+
+
+@dataclass(frozen=True)
+class RoundSettings:
+    """One round: the search over the state that enters layer k (Algorithm 1, line 4).
+
+    Radii are per element: a ball's radius is ρ·p for a variable of p elements. `inf` switches the ball off, 0 freezes
+    the variable.
+    """
+
+    steps: int = 50  # projected Adam steps of one search
+    lr: float = 0.1  # peak learning rate
+    radius_features: float = math.inf  # ρ of the ball around the features entering layer k (unused in round 0)
+    radius_latents: float = math.inf  # ρ of the one ball around all latents in use
+    radius_noise: float = math.inf  # ρ of the ball around each noise map
+    outer_iterations: int = 1  # searches; a range projection stands between two of them (lines 3, 5–6)
+    range_steps: int = 0  # steps of one range projection
+
+    def __post_init__(self) -> None:
+        check_whole("steps", self.steps, 1, MAX_STEPS)
+        check_number("lr", self.lr, 1e-6, 10.0)
+        for name in ("radius_features", "radius_latents", "radius_noise"):
+            check_number(name, getattr(self, name), 0.0, math.inf, "inf switches the ball off.")
+        check_whole("outer_iterations", self.outer_iterations, 1, 100)
+        check_whole("range_steps", self.range_steps, 0, MAX_STEPS)
+        if self.outer_iterations > 1 and self.range_steps == 0:
+            raise SettingsError(
+                f"outer_iterations is {self.outer_iterations} and range_steps is 0; between two searches the result is "
+                "projected to the generator's range, so give range_steps of at least 1."
+            )
+
+    @property
+    def total_steps(self) -> int:
+        """Optimisation steps of the whole round, range projections included."""
+        return self.outer_iterations * self.steps + (self.outer_iterations - 1) * self.range_steps
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    """Objective = mse·‖A(G) − y‖²/N + perceptual·distance + geodesic·spread of latents + dead_zone·excess over 0.1."""
+
+    mse: float = 1.0
+    perceptual: float = 1.0
+    geodesic: float = 0.001
+    dead_zone: float = 0.0
+
+    def __post_init__(self) -> None:
+        for f in dataclasses.fields(self):
+            check_number(f"The loss weight {f.name}", getattr(self, f.name), 0.0, 1e6)
+        if self.mse == self.perceptual == self.dead_zone == 0:
+            raise SettingsError("All data weights are 0; give mse, perceptual or dead_zone a weight above 0.")
+
+
+@dataclass(frozen=True)
+class SolverSettings:
+    """Everything that decides a run, apart from the problem and the generator."""
+
+    rounds: tuple[RoundSettings, ...]
+    method: Method = "ilo"
+    weights: LossWeights = field(default_factory=LossWeights)
+    seed: int = 0  # sample b of a batch starts from seed + b
+    schedule: Schedule = "ramp"
+    covariance: Covariance = "diagonal"  # of the Gaussianised W
+    noise_maps: int = 5  # optimised in round 0; two more in each round after it
+    sna: bool = True  # stochastic noise addition; only denoising uses it
+    skip: Skip = "carry"  # "drop" forgets the RGB skip image between rounds, as earlier programs did
+    dtype: Dtype = "float32"
+
+    def __post_init__(self) -> None:
+        if not self.rounds:
+            raise SettingsError("There are no rounds; give at least one.")
+        if not isinstance(self.rounds, tuple) or not all(isinstance(plan, RoundSettings) for plan in self.rounds):
+            raise SettingsError(f"rounds is {self.rounds!r}; give a tuple of RoundSettings.")
+        if not isinstance(self.sna, bool):
+            raise SettingsError(f"sna is {self.sna!r}; allowed are True and False.")
+        check_choice("method", self.method, get_args(Method))
+        check_whole("seed", self.seed, 0, 2**31 - 1)
+        check_choice("schedule", self.schedule, get_args(Schedule))
+        check_choice("covariance", self.covariance, get_args(Covariance))
+        check_whole("noise_maps", self.noise_maps, 0, 18)
+        check_choice("skip", self.skip, get_args(Skip))
+        check_choice("dtype", self.dtype, get_args(Dtype))
+
+    @property
+    def total_steps(self) -> int:
+        return sum(plan.total_steps for plan in self.rounds)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types; infinite radii become the string "inf"."""
+        return _plain(dataclasses.asdict(self))
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> SolverSettings:
+        """The inverse of `to_dict`. Raises `SettingsError` for unknown names and values that are not allowed."""
+        if not isinstance(values, dict):
+            raise SettingsError("The settings are not a JSON object; copy the settings of a recipe.json.")
+        values = dict(values)
+        rounds = values.pop("rounds", None)
+        if not isinstance(rounds, (list, tuple)):
+            raise SettingsError("The settings have no list of rounds; copy the settings of a recipe.json.")
+        values["rounds"] = tuple(_build(RoundSettings, r) for r in rounds)
+        values["weights"] = _build(LossWeights, values.get("weights", {}))
+        return _build(cls, values)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    return "inf" if isinstance(value, float) and math.isinf(value) else value
+
+
+def _build(cls: Any, values: Any) -> Any:
+    if not isinstance(values, dict):
+        raise SettingsError(f"{cls.__name__} is {values!r}; a JSON object is needed.")
+    unknown = sorted(set(values) - {f.name for f in dataclasses.fields(cls)})
+    if unknown:
+        raise SettingsError(f"{cls.__name__} does not know {', '.join(unknown)}.")
+    return cls(**{k: math.inf if v == "inf" else v for k, v in values.items()})
+
+
+PRESETS: dict[str, tuple[int, ...]] = {
+    "Quick": (50, 50, 25, 25),
+    "Paper": (300, 300, 300, 300),
+}
+
+# Found by benchmarks/tune.py and by varying single settings. The features' balls get smaller as the layers get larger.
+FIRST_LR = 0.2  # of round 0
+CSGM_LR = 0.4
+LATER_ROUNDS = tuple(
+    RoundSettings(lr=0.02, radius_features=radius, radius_latents=0.1, radius_noise=0.02)
+    for radius in (0.06, 0.04, 0.02)
+)
+
+PULSE_LR = 0.4
+# PULSE measures 100·L2 on pictures in [0, 1]; ours are in [-1, 1], where squared errors are four times as large.
+PULSE_WEIGHTS = LossWeights(mse=25.0, perceptual=0.0, geodesic=0.05)
+
+
+def preset(name: str = "Quick", method: Method = "ilo", *, seed: int = 0) -> SolverSettings:
+    """The settings of a preset for one of the three methods, all with the same total number of steps.
+
+    Args:
+        name: "Quick" (50, 50, 25 and 25 steps) or "Paper" (300 in each of four rounds).
+        method: "ilo"; "csgm", which is round 0 alone; "pulse", which is CSGM with the published settings of PULSE.
+        seed: of the starting point, 0 … 2³¹ − 1.
+
+    Raises:
+        SettingsError: for an unknown name, method or seed.
+    """
+    check_choice("preset", name, tuple(PRESETS))
+    check_choice("method", method, get_args(Method))
+    steps = PRESETS[name]
+    if method == "ilo":
+        later = (replace(plan, steps=n) for plan, n in zip(LATER_ROUNDS, steps[1:], strict=True))
+        return SolverSettings(rounds=(RoundSettings(steps[0], FIRST_LR), *later), seed=seed)
+    if method == "csgm":
+        return SolverSettings(rounds=(RoundSettings(sum(steps), CSGM_LR),), method="csgm", seed=seed)
+    return SolverSettings(
+        rounds=(RoundSettings(steps=sum(steps), lr=PULSE_LR),),
+        method="pulse",
+        weights=PULSE_WEIGHTS,
+        schedule="one-cycle",
+        sna=False,
+        seed=seed,
+    )

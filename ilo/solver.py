@@ -1,0 +1,115 @@
+"""Intermediate Layer Optimization (Daras et al. 2021, Algorithm 1), over StyleGAN2 in rounds.
+
+`solve` is the algorithm; `Round` is one of its searches, a projected Adam; `project_to_range` is its lines 5 and 6.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Literal
+
+from ilo import engine
+from ilo.losses import Objective, Perceptual, find_perceptual
+from ilo.models import Model
+from ilo.problem import Problem
+from ilo.search import RangeSearch, Round
+from ilo.settings import RoundSettings, SettingsError, SolverSettings
+from ilo.state import State, Step
+from ilo.stylegan2.latents import GaussianW
+from ilo.stylegan2.network import Generator
+
+Due = Callable[[], bool]
+
+
+def every(seconds: float) -> Due:
+    """A clock that answers True when `seconds` have passed since it last did."""
+    last = time.monotonic()
+
+    def due() -> bool:
+        nonlocal last
+        now = time.monotonic()
+        if now - last < seconds:
+            return False
+        last = now
+        return True
+
+    return due
+
+
+def solve(
+    model: Model,
+    problem: Problem,
+    settings: SolverSettings,
+    due: Due | None = None,
+    perceptual: Perceptual | Literal["auto"] | None = "auto",
+    due_result: Due | None = None,
+) -> Iterator[Step]:
+    """Reconstruct the picture behind a measurement; a plain generator that yields snapshots as the picture forms.
+
+    Args:
+        model: the generative prior, from `ilo.load`.
+        problem: operator and measurement y of a batch of B pictures: B independent runs.
+        settings: rounds, radii, loss weights, seed; see `ilo.preset`.
+        due: asked after every step whether a snapshot is wanted now; the default says yes once a second.
+        perceptual: the perceptual distance; "auto" takes what is in the local cache, None switches it off.
+        due_result: asked when a snapshot is due, whether it shall carry a `Result`, too; the default once a second.
+
+    Yields:
+        `Step`s. The first shows the starting point. Every second or so, at each search's end and last of all, a step
+        carries a `Result`, from which alone the picture can be rendered again. Closing the generator stops the run.
+
+    Raises:
+        SettingsError: the settings ask for more rounds than the generator has layers.
+    """
+    if len(settings.rounds) > model.generator.config.num_layers:
+        raise SettingsError(
+            f"There are {len(settings.rounds)} rounds; allowed are at most {model.generator.config.num_layers}, "
+            f"one for each layer of {model.id}."
+        )
+    due, due_result = due or every(1.0), due_result or every(1.0)
+    if perceptual == "auto":
+        perceptual = find_perceptual(model.device)
+    problem = problem.to(model.device)
+    generator, latents = engine.prepare(model.generator, settings.dtype), model.latents
+    objective = Objective(problem, settings.weights, perceptual)
+    state = State.random(model, settings.seed, batch=len(problem.y))  # z and noise maps; no features yet
+    done = 0
+
+    for k, plan in enumerate(settings.rounds):
+        for outer in range(plan.outer_iterations):  # line 3
+            search = Round(generator, latents, objective, state, plan, settings, done)
+            if done == 0:
+                yield search.snapshot(0, with_result=True)
+            for i in range(plan.steps):
+                search.step(i)  # line 4: one projected Adam step
+                if i + 1 < plan.steps and due():
+                    yield search.snapshot(i + 1, with_result=due_result())
+            search.finish()
+            best = search.best()
+            yield search.snapshot(plan.steps, with_result=True)  # the very last one is line 7
+            done += plan.steps
+            if outer + 1 < plan.outer_iterations:
+                projection = project_to_range(generator, latents, best, plan, settings)  # lines 5–6
+                for i, state in enumerate(projection):  # noqa: B007 (used when the loop has ended)
+                    if i and due():
+                        yield search.snapshot(plan.steps, with_result=due_result(), projected=i)
+                done += plan.range_steps
+        if k + 1 < len(settings.rounds):
+            state = best.enter(generator, latents, k + 1, settings)  # the next layer's input, RGB included
+
+
+def project_to_range(
+    generator: Generator, latents: GaussianW, state: State, plan: RoundSettings, settings: SolverSettings
+) -> Iterator[State]:
+    """Algorithm 1, lines 5–6: latents whose G1(z) comes nearest to the features z̃, and the features that they make.
+
+    Yields where it stands: first `state` itself, then after each of `plan.range_steps` steps, last the projected state.
+    """
+    yield state
+    if state.features is None:  # round 0 has no intermediate variable: it never leaves the range
+        return
+    search = RangeSearch(generator, latents, state, plan, settings.covariance)
+    for i in range(plan.range_steps):
+        search.step(i)
+        yield search.best() if i + 1 == plan.range_steps else state

@@ -1,0 +1,100 @@
+"""Where a search stands, and the snapshots that the solver yields."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ilo.losses import TERMS
+from ilo.models import Model
+from ilo.settings import SolverSettings
+from ilo.stylegan2.latents import GaussianW
+from ilo.stylegan2.network import Features, Generator
+
+BALLS = ("features", "latents", "noise")
+TRACE_COLUMNS = (*TERMS, *BALLS)
+
+
+@dataclass(frozen=True)
+class State:
+    """The variables of all rounds at one point of a run. Rendering it gives the picture, from this alone."""
+
+    z: Tensor  # [B, num_ws, z_dim]
+    noise: tuple[Tensor, ...]  # [B, 1, r, r] each
+    layer: int = 0
+    features: Features | None = None  # entering `layer`; None at layer 0
+
+    @classmethod
+    def random(cls, model: Model, seed: int, batch: int = 1) -> State:
+        """N(0, I) latents and noise maps; sample b is drawn from seed + b, so that a batch equals its single runs."""
+        config = model.generator.config
+        samples = []
+        for b in range(batch):
+            rng = torch.Generator().manual_seed(seed + b)
+            z = torch.randn(1, config.num_ws, config.w_dim, generator=rng)
+            noise = [torch.randn(1, 1, size, size, generator=rng) for size in config.noise_sizes]
+            samples.append((z, *noise))
+        z, *noise = (torch.cat(parts).to(model.latents.mean) for parts in zip(*samples, strict=True))
+        return cls(z, tuple(noise))
+
+    def render(self, generator: Generator, latents: GaussianW, covariance: str) -> Tensor:
+        """The picture [B, 3, R, R], about [−1, 1]."""
+        return generator.suffix(self.features, latents(self.z, covariance), self.noise, self.layer)
+
+    @torch.no_grad()
+    def enter(self, generator: Generator, latents: GaussianW, layer: int, settings: SolverSettings) -> State:
+        """The same point with the features entering a deeper `layer`; the picture stays the same."""
+        ws = latents(self.z, settings.covariance)
+        features = generator.synthesis(self.features, ws, self.noise, self.layer, layer)
+        if settings.skip == "drop":
+            features = Features(features.x, torch.zeros_like(features.rgb))
+        return replace(self, layer=layer, features=Features(features.x.to(self.z.dtype), features.rgb))
+
+    def cpu(self) -> State:
+        """A copy on the CPU that later steps do not change."""
+        features = self.features and Features(*(t.detach().cpu().clone() for t in self.features))
+        return State(
+            self.z.detach().cpu().clone(), tuple(n.detach().cpu().clone() for n in self.noise), self.layer, features
+        )
+
+
+@dataclass(frozen=True)
+class Result:
+    """The best point of a run so far, on the CPU."""
+
+    state: State
+    image: Tensor  # [B, 3, R, R], about [−1, 1]
+    round: int
+    step: int
+
+
+@dataclass(frozen=True)
+class Step:
+    """A snapshot of the solver."""
+
+    round: int  # 0 … rounds − 1
+    step: int  # of this search, 0 … steps
+    steps: int
+    done: int  # optimisation steps since the run began
+    total: int  # and how many the whole run has
+    losses: dict[str, np.ndarray]  # term → [B], of the best point so far
+    usage: dict[str, np.ndarray]  # ball → [B], share of its radius in use now; NaN where there is no ball
+    previews: np.ndarray  # uint8 [B, R, R, 3], the best so far
+    trace: np.ndarray  # float32 [n, B, 8], a row of TRACE_COLUMNS for each step since the last snapshot
+    first: int  # `done` of the trace's first row
+    result: Result | None = None
+    projected: int = 0  # steps of the range projection that follows this search
+
+    @property
+    def preview(self) -> np.ndarray:
+        """uint8 [R, R, 3] of the batch's first picture."""
+        return self.previews[0]
+
+
+def to_uint8(image: Tensor) -> np.ndarray:
+    """[B, 3, H, W] in [−1, 1] (clamped) → uint8 [B, H, W, 3]."""
+    pixels = image.detach().clamp(-1, 1).add(1).mul(127.5).round().to(torch.uint8)
+    return pixels.permute(0, 2, 3, 1).cpu().numpy()

@@ -1,0 +1,83 @@
+"""Gaussianised W (Menon et al. 2020, PULSE §3.3): latents z ~ N(0, I) whose w look like the mapping network's.
+
+The mapping network ends in a leaky ReLU of slope 0.2. With slope 5 applied to its outputs they are nearly Gaussian;
+their mean μ and a factor L of their covariance then give w = LeakyReLU_0.2(L z + μ).
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from ilo.stylegan2.network import Generator
+from ilo.stylegan2.ops import SLOPE
+
+SAMPLES = 100_000
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class GaussianW:
+    """Mean and covariance factors of the mapping network's pre-activations."""
+
+    mean: Tensor  # [D]
+    factor: Tensor  # [D, D] lower triangular, Cholesky factor of the covariance
+
+    def __call__(self, z: Tensor, covariance: str = "diagonal") -> Tensor:
+        """z [B, S, D] ~ N(0, I) → w [B, S, D].
+
+        `covariance`: "diagonal" uses the standard deviations alone, as PULSE does; "full" uses L.
+        """
+        # Row i of L has the norm of coordinate i's standard deviation.
+        spread = z @ self.factor.t() if covariance == "full" else z * self.factor.norm(dim=1)
+        return F.leaky_relu(spread + self.mean, SLOPE)
+
+    def to(self, device: torch.device) -> GaussianW:
+        return GaussianW(self.mean.to(device), self.factor.to(device))
+
+
+@torch.no_grad()
+def fit(generator: Generator, samples: int = SAMPLES) -> GaussianW:
+    """Fit to `samples` outputs of the mapping network. Deterministic: the z come from a fixed seed."""
+    dim = generator.config.w_dim
+    rng = torch.Generator().manual_seed(0)
+    total, products = torch.zeros(dim, dtype=torch.float64), torch.zeros(dim, dim, dtype=torch.float64)
+    for start in range(0, samples, 10_000):
+        z = torch.randn(min(10_000, samples - start), generator.config.z_dim, generator=rng)
+        x = F.leaky_relu(generator.mapping(z.to(generator.device)), 1 / SLOPE).double().cpu()
+        total += x.sum(0)
+        products += x.t() @ x
+    mean = total / samples
+    covariance = products / samples - torch.outer(mean, mean)
+    jitter = 1e-6 * covariance.diagonal().mean() * torch.eye(dim, dtype=torch.float64)  # W may have low rank
+    return GaussianW(mean.float(), torch.linalg.cholesky(covariance + jitter).float().contiguous())
+
+
+def cached(generator: Generator, path: Path) -> GaussianW:
+    """The fit stored at `path`; fitted, and stored there where that is possible, if absent or of another network."""
+    fingerprint = _fingerprint(generator)
+    try:
+        stored = load_file(path)
+        if torch.equal(stored["fingerprint"], fingerprint):
+            return GaussianW(stored["mean"], stored["factor"])
+    except (OSError, SafetensorError, KeyError):
+        pass
+    latents = fit(generator)
+    try:
+        save_file({"mean": latents.mean, "factor": latents.factor, "fingerprint": fingerprint}, path)
+    except (OSError, SafetensorError) as error:
+        logger.info("The fit of the latents is not kept (%s).", error)
+    return latents
+
+
+def _fingerprint(generator: Generator) -> Tensor:
+    """A few numbers that differ from network to network: the last mapping layer's weights, summed per input."""
+    layer = getattr(generator.mapping, f"fc{generator.mapping.num_layers - 1}")
+    return layer.weight.detach().double().sum(0).cpu()

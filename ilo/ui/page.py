@@ -1,0 +1,95 @@
+"""The page: its theme, its tabs, and how it is served."""
+
+from __future__ import annotations
+
+import functools
+import html
+import os
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from ilo.losses import find_perceptual
+from ilo.models import ASSETS, Model
+from ilo.ui import examples, studio, text
+from ilo.ui.handlers import Studio
+
+ACCENT = gr.themes.Color(
+    "#e8f6f8", "#c9ebf0", "#9bdbe4", "#64c4d2", "#2fa8ba", "#118a9e", "#0b7285", "#0a5c6c", "#0c4a57", "#0d3d48",
+    "#062730", name="accent",
+)  # fmt: skip
+SANS = ("ui-sans-serif", "system-ui", "-apple-system", "Segoe UI", "Roboto", "Noto Sans", "sans-serif")
+MONO = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace")
+CLEAN_EVERY, KEEP_FOR = 600, 1800  # seconds
+
+
+def theme() -> gr.themes.Base:
+    """One accent colour, one neutral, the system's own fonts."""
+    return gr.themes.Base(
+        primary_hue=ACCENT,
+        secondary_hue=ACCENT,
+        neutral_hue=gr.themes.colors.stone,
+        text_size=gr.themes.sizes.text_sm,
+        spacing_size=gr.themes.sizes.spacing_sm,
+        radius_size=gr.themes.sizes.radius_md,
+        font=[gr.themes.Font(name) for name in SANS],
+        font_mono=[gr.themes.Font(name) for name in MONO],
+    ).set(
+        body_background_fill="#fdfcfa",
+        body_background_fill_dark="#171614",
+        input_background_fill="#f4f1ec",
+        input_background_fill_dark="#23211e",
+        slider_color="#0b7285",
+        slider_color_dark="#4cc3d5",
+    )
+
+
+def build(model: Model) -> gr.Blocks:
+    """The page for one model."""
+    perceptual = find_perceptual(model.device)
+    pictures = examples.load()
+    with gr.Blocks(
+        title=text.TITLE, analytics_enabled=False, fill_width=True, delete_cache=(CLEAN_EVERY, KEEP_FOR)
+    ) as page:
+        gr.HTML(_header(model), elem_id="header", apply_default_css=False)
+
+        def make(cache: str) -> Studio:
+            return Studio(model, pictures, perceptual, Path(cache))
+
+        studio.build(page, model, pictures, make, perceptual is not None)
+    return page.queue(default_concurrency_limit=8, max_size=64, api_open=False)
+
+
+def _header(model: Model) -> str:
+    cores = os.cpu_count() or 1
+    place = f"{cores} cores" if model.device.type == "cpu" else "GPU"
+    facts = " · ".join((model.id, f"{model.resolution}×{model.resolution} px", place))
+    return (
+        f'<header><h1>{text.TITLE}</h1><p class="tagline">{html.escape(text.TAGLINE)}</p>'
+        f'<p class="facts">{html.escape(facts)}</p></header>'
+    )
+
+
+@functools.cache
+def _css() -> str:
+    return (ASSETS / "studio.css").read_text(encoding="utf-8")
+
+
+def launch_options() -> dict[str, Any]:
+    """How every page of the studio is served, for `Blocks.launch`."""
+    return {
+        "theme": theme(),
+        # In the head, because Gradio rewrites the selectors of its own `css` argument and breaks the nested ones.
+        "head": f"<style>{_css()}</style>",
+        "footer_links": [],
+        "run_history": False,
+        "show_error": False,
+        "enable_monitoring": False,
+        "ssr_mode": False,
+        "pwa": False,
+        "mcp_server": False,
+        "max_file_size": "20mb",
+        "state_session_capacity": 200,
+        "allowed_paths": [],
+    }

@@ -1,0 +1,205 @@
+"""Solves in the background: one at a time, in the order in which they were asked for, at most one for each session.
+
+All solves share one thread, so a second visitor waits instead of halving the speed of the first, and a page that goes
+away can never take the solver's state with it. The page only looks at what a run has to show.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import threading
+import time
+from dataclasses import dataclass, replace
+from queue import SimpleQueue
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from ilo.bundle import Recorder
+from ilo.losses import Perceptual
+from ilo.models import Model
+from ilo.operators import Identity
+from ilo.problem import Problem
+from ilo.recipe import make_recipe
+from ilo.settings import SettingsError, SolverSettings, preset
+from ilo.solver import every, solve
+from ilo.state import Step
+
+PREVIEW_SECONDS = 0.1
+RESULT_SECONDS = 1.0
+Status = Literal["waiting", "running", "done", "stopped", "failed"]
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Order:
+    """What to solve."""
+
+    problem: Problem
+    settings: SolverSettings
+    input_image: Tensor
+    damaged_here: bool
+    measurement_seed: int = 0
+
+
+class Run:
+    """One solve: what it has found so far, and a way to stop it. All methods may be called from any thread."""
+
+    def __init__(self, order: Order):
+        self.order = order
+        self.status: Status = "waiting"
+        self.step: Step | None = None
+        self.recorder: Recorder | None = None
+        self.usage: dict[int, dict[str, float]] = {}  # round → ball → share of its radius
+        self.error: str | None = None  # a sentence for the user, None if the failure is ours
+        self.started = self.ended = 0.0
+        self.stopping = threading.Event()
+        self._news = threading.Condition()
+        self._version = 0
+
+    @property
+    def live(self) -> bool:
+        return self.status in ("waiting", "running")
+
+    def stop(self) -> None:
+        """Ask the run to end: at once if it still waits, otherwise after the step it is in."""
+        with self._news:
+            self.stopping.set()
+            if self.status == "waiting":
+                self.status = "stopped"
+            self._version += 1
+            self._news.notify_all()
+
+    def begin(self) -> bool:
+        """Whether the wait is over and the run still wanted."""
+        with self._news:
+            if self.status != "waiting":
+                return False
+            self.status = "running"
+            self.started = time.monotonic()
+            self._version += 1
+            self._news.notify_all()
+        return True
+
+    def wait(self, seen: int, timeout: float) -> int:
+        """Wait until there is something new since version `seen`, or `timeout` seconds; the version that there is."""
+        with self._news:
+            self._news.wait_for(lambda: self._version != seen, timeout)
+            return self._version
+
+    def publish(self) -> None:
+        with self._news:
+            self._version += 1
+            self._news.notify_all()
+
+
+class Runs:
+    """All runs of a page."""
+
+    def __init__(self, model: Model, perceptual: Perceptual | None = None):
+        self._model, self._perceptual = model, perceptual
+        self._lock = threading.Lock()
+        self._line: list[tuple[str, Run]] = []  # session, run; in the order of their start
+        self._queue: SimpleQueue[Run | None] = SimpleQueue()
+        self._worker = threading.Thread(target=self._loop, name="solver", daemon=True)
+        self._worker.start()
+        atexit.register(self.close)
+
+    def start(self, session: str, order: Order) -> Run | None:
+        """Line up a run; None if this session has a live one already."""
+        run = Run(order)
+        with self._lock:
+            self._line = [(name, other) for name, other in self._line if other.live]
+            if any(name == session for name, _ in self._line):
+                return None
+            self._line.append((session, run))
+            self._queue.put(run)
+        return run
+
+    def of(self, session: str) -> Run | None:
+        """The live run of a session."""
+        with self._lock:
+            return next((run for name, run in self._line if name == session and run.live), None)
+
+    def ahead(self, run: Run) -> int:
+        """How many runs have to end before this one begins."""
+        with self._lock:
+            live = [other for _, other in self._line if other.live]
+        return live.index(run) if run in live else 0
+
+    def stop(self, session: str) -> None:
+        run = self.of(session)
+        if run is not None:
+            run.stop()
+
+    def close(self) -> None:
+        """Stop everything, for good."""
+        with self._lock:
+            line, self._line = self._line, []
+        for _, run in line:
+            run.stop()
+        self._queue.put(None)
+        self._worker.join(timeout=5)
+
+    def _loop(self) -> None:
+        self._warm_up()
+        for run in iter(self._queue.get, None):
+            if run.begin():
+                self._work(run)
+
+    def _warm_up(self) -> None:
+        """A step in each round, so that the first visitor does not wait for what torch sets up on first use."""
+        try:
+            side = self._model.resolution
+            plans = [replace(plan, steps=1) for plan in preset().rounds[: self._model.generator.config.num_layers]]
+            problem = Problem.damage(torch.zeros(1, 3, side, side), Identity(resolution=side))
+            for _ in solve(self._model, problem, SolverSettings(tuple(plans)), perceptual=self._perceptual):
+                pass
+        except Exception:
+            log.exception("warming up failed")
+
+    def _work(self, run: Run) -> None:
+        status: Status = "failed"
+        try:
+            self._solve(run)
+            status = "done" if run.recorder is not None and run.recorder.complete else "stopped"
+        except SettingsError as error:
+            run.error = str(error)
+        except Exception:
+            log.exception("a run failed")
+        run.ended = time.monotonic()
+        run.status = status
+        run.publish()
+
+    def _solve(self, run: Run) -> None:
+        order, perceptual = run.order, self._perceptual
+        recipe = make_recipe(
+            self._model,
+            order.problem,
+            order.settings,
+            damaged_here=order.damaged_here,
+            measurement_seed=order.measurement_seed,
+            input_image=order.input_image,
+            perceptual=perceptual,
+        )
+        run.recorder = Recorder(recipe, order.problem, order.input_image)
+        clock, results = every(PREVIEW_SECONDS), every(RESULT_SECONDS)
+        # After Stop the very next step is due, with its result: the wait is one step, and nothing is lost.
+        steps = solve(
+            self._model,
+            order.problem,
+            order.settings,
+            due=lambda: run.stopping.is_set() or clock(),
+            due_result=lambda: run.stopping.is_set() or results(),
+            perceptual=perceptual,
+        )
+        for step in steps:
+            run.recorder.add(step)
+            run.usage[step.round] = {ball: float(share[0]) for ball, share in step.usage.items()}
+            run.step = step
+            run.publish()
+            if run.stopping.is_set():
+                break

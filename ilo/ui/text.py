@@ -1,0 +1,117 @@
+"""All words of the page."""
+
+from __future__ import annotations
+
+TITLE = "ILO Studio"
+TAGLINE = "Bring a picture back from a damaged one, and watch it happen"
+DISCLAIMER = "A reconstruction is one plausible picture, not an identification of a person."
+
+TASKS: dict[str, tuple[str, str]] = {  # operator name → label, explanation
+    "inpaint": ("Inpaint", "Paint over what is to be filled in, or pick a mask."),
+    "random-inpaint": ("Sparse", "Few pixels are known; a pattern picks them."),
+    "denoise": ("Denoise", "Every pixel carries noise, σ on 0–255."),
+    "super-resolve": ("Enlarge", "Only a picture that many times smaller is known."),
+    "compressed-sensing": ("Compressed", "Few random mixtures of all pixels are known."),
+    "colorize": ("Colourise", "Only the brightness is known, not the colours."),
+    "deblur": ("Deblur", "The picture is out of focus or was moved."),
+    "identity": ("Invert", "All is known: find the code behind the picture."),
+}
+
+TRUTH = {
+    "here": ("Damage it here", "The page damages it, so the truth is known."),
+    "given": ("Already damaged", "The picture itself is what was measured."),
+}
+
+METHODS = {
+    "ilo": ("ILO", "Code, then layers. Quick 150 steps, Paper 1200."),
+    "csgm": ("CSGM", "Code alone. Quick 150 steps, Paper 1200."),
+    "pulse": ("PULSE", "As published. Quick 150 steps, Paper 1200."),
+}
+PRESETS = ("Quick", "Paper")  # 150 steps, 1200 steps
+
+PERCEPTUAL_OFF = (
+    "Perceptual term: off. Its VGG-16 weights are not on this machine, so pixels alone are compared. "
+    "Put vgg16-397923af.pth into torch's checkpoint folder to switch it on."
+)
+PERCEPTUAL_SHORT = "The perceptual term was off: its VGG-16 weights are not on this machine."
+PERCEPTUAL_ON = "Perceptual term: on (LPIPS with VGG-16)."
+
+READY = "Ready"
+READY_HELP = (
+    "Press Run. The solver never sees the hidden part: it searches a face generator for a picture that, damaged in the "
+    "same way, gives what was measured."
+)
+HOW = (
+    ("Latent code", "First the code that the whole picture grows from is searched."),
+    ("Layer by layer", "Then the features inside the network are bent, coarse ones first."),
+    ("Small balls", "Each bend stays inside an l1 ball, so that the picture stays a face."),
+)
+PREVIEW = "What the solver gets to see"
+PREPARING = "Preparing the measurement."
+BUSY = "A run is going on in this tab already; stop it first or let it finish."
+FAILED = "Something went wrong inside the studio; the log of the server has it. Your settings are kept."
+STOPPED_EARLY = "Stopped before the first step, so there is nothing to keep."
+GONE = "The picture is no longer here; choose or upload it again."
+SAVING_FAILED = "The results stay on this page, but the download could not be made: "
+
+RESIDUAL = "unexplained"
+RESIDUAL_HELP = "Measurement minus the reconstruction damaged in the same way, 4× amplified; grey is no difference."
+RESIDUAL_BACK_HELP = (
+    "Measurement minus the reconstruction's own, mapped back to pixels and stretched; grey is no difference."
+)
+
+
+def waiting(ahead: int) -> str:
+    runs = "Another run is" if ahead == 1 else f"{ahead} other runs are"
+    return f"{runs} ahead of yours. It starts by itself; Stop gives up the place."
+
+
+def layer_size(layer: int) -> str:
+    """Name of the layer whose input round `layer` searches: block b(4·2^layer) works on features half its size."""
+    return "latent code" if layer == 0 else f"layer {4 * 2**layer}×{4 * 2**layer}"
+
+
+def headline(layer: int, rounds: int) -> str:
+    return f"Round {layer + 1} of {rounds} · {layer_size(layer)}"
+
+
+def film_label(label: str) -> str:
+    """The recorder's label of a film's frame, in the page's words."""
+    if not label.startswith("round "):
+        return label
+    number, _, search = label.removeprefix("round ").partition(", search ")
+    layer = int(number)
+    name = "latent code" if layer == 0 else f"{4 * 2**layer}×{4 * 2**layer}"
+    return f"{name} ({search})" if search else name
+
+
+def sentence(layer: int, features: float | None, elements: int) -> str:
+    """What is happening now.
+
+    Args:
+        layer: the round.
+        features: ρ of the ball around its features; None without a ball.
+        elements: p, the number of those features.
+    """
+    if layer == 0:
+        return "Searching the latent code and the first noise maps for a picture that explains the measurement."
+    side = 2 * 2**layer
+    if features is None:
+        return f"Bending the {side}×{side} features that enter this layer, with nothing to hold them back."
+    return (
+        f"Bending the {side}×{side} features that enter this layer by at most r = {features * elements:.0f} in all "
+        f"(ρ = {features:g} each)."
+    )
+
+
+def remaining(seconds: float) -> str:
+    if seconds < 1:
+        return "almost done"
+    return f"{seconds:.0f} s left" if seconds < 90 else f"{seconds / 60:.0f} min left"
+
+
+def finished(stopped: bool, done: int, total: int, seconds: float) -> tuple[str, str]:
+    """Headline and sentence after a run."""
+    if stopped:
+        return "Stopped", f"The best picture of {done} of {total} steps is kept, with everything below."
+    return "Done", f"{total} steps in {seconds:.1f} s. Slide over the picture to compare."

@@ -1,0 +1,32 @@
+"""The entry point: its arguments, and what it says when it cannot start."""
+
+import socket
+
+import app
+
+
+def test_it_listens_at_home_only_unless_it_is_a_space(monkeypatch):
+    monkeypatch.delenv("SPACE_ID", raising=False)
+    assert vars(app.arguments([])) == {"host": "127.0.0.1", "port": 7860, "share": False, "model": "faces64"}
+    monkeypatch.setenv("SPACE_ID", "someone/ilo-studio")
+    assert app.arguments([]).host == "0.0.0.0"
+    assert app.arguments(["--host", "127.0.0.1"]).host == "127.0.0.1"
+
+
+def test_a_model_that_is_missing_or_broken_gives_one_line_and_code_2(root, tmp_path, capsys):
+    (tmp_path / "cut.safetensors").write_bytes((root / "assets" / "faces64.safetensors").read_bytes()[:1000])
+    for name in ("nothing", str(tmp_path / "none.safetensors"), str(tmp_path / "cut.safetensors")):
+        assert app.main(["--model", name]) == 2
+        assert len(capsys.readouterr().err.strip().splitlines()) == 1
+
+
+def test_a_port_that_is_taken_gives_one_line_and_code_2(capsys):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        assert app.main(["--port", str(taken.getsockname()[1])]) == 2
+    assert "port" in capsys.readouterr().err
+
+
+def test_it_stays_short(root):
+    assert len((root / "app.py").read_text().splitlines()) <= 60

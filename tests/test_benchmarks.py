@@ -1,0 +1,78 @@
+"""The benchmarks compare like with like."""
+
+import os
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from benchmarks import faces, quality, rows
+from benchmarks.plain import PlainGenerator, PlainRound, project_by_sorting
+from ilo import Problem, build, preset, solve
+from ilo.losses import Objective
+from ilo.projection import project_l1
+from ilo.search import Round
+from ilo.state import State
+
+
+@pytest.fixture(scope="module")
+def photographs():
+    """Four real faces [4, 3, 64, 64]; only where the validation pictures lie beside the checkout."""
+    if not faces.path().exists():
+        if os.environ.get("CI"):
+            pytest.fail(f"{faces.path().name} is not beside the checkout")
+        pytest.skip("the validation photographs are not part of the project")
+    return faces.read(50, 54, 64)
+
+
+def test_the_plain_network_matches_the_golden_images(model, data):
+    golden = load_file(data / "faces64-golden.safetensors")
+    image = PlainGenerator(model)(golden["ws_plus"], model.generator.noise_const())
+    torch.testing.assert_close(image, golden["image_ws_plus_const"], rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("layer", [0, 2])
+def test_the_plain_step_is_the_same_step(model, layer):
+    settings = preset("Quick")
+    state = State.random(model, 0)
+    for k in range(1, layer + 1):
+        state = state.enter(model.generator, model.latents, k, settings)
+    problem = Problem.damage(torch.zeros(1, 3, 64, 64), build("random-inpaint", 64, fraction=0.1))
+    plan = replace(settings.rounds[layer], steps=3)
+    plain = PlainRound(model, problem, state, plan)
+    ours = Round(model.generator, model.latents, Objective(problem, settings.weights, None), state, plan, settings)
+    for _ in range(2):
+        plain.step(0)
+        ours.step(0)
+    assert plain.best == pytest.approx(float(ours._best_terms[0, 0]), rel=1e-2)  # Adam turns rounding into steps
+
+
+def test_sorting_and_newton_project_alike():
+    x = torch.randn(3, 500)
+    torch.testing.assert_close(project_by_sorting(x, 20.0), project_l1(x, 20.0), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("method", quality.METHODS[:4])
+def test_all_methods_get_the_same_number_of_steps(method):
+    assert quality.settings_of(method, "float32").total_steps == 150
+
+
+def test_all_rows_can_be_measured():
+    for row in rows.ROWS:
+        operator = rows.operator(row, 64)
+        hole = rows.hole(operator)
+        assert operator.observed > 0
+        assert (hole is not None) == row.startswith("inpainting")
+
+
+def test_ilo_beats_csgm_on_photographs(model, photographs):
+    """The product's claim in small: half the table's goal on four faces, at 10 % of the pixels."""
+    problem = Problem.damage(photographs, build("random-inpaint", 64, fraction=0.1))
+    errors = {}
+    for method in ("ilo", "csgm"):
+        *_, last = solve(model, problem, preset("Quick", method), due=lambda: False, perceptual=None)
+        image = last.result.image.clamp(-1, 1)
+        errors[method] = float((image - photographs).div(2).square().mean())
+    assert errors["ilo"] < 0.006
+    assert errors["csgm"] > 1.2 * errors["ilo"]

@@ -1,0 +1,76 @@
+"""The l1 projection against a float64 oracle that sorts; the sphere."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from ilo.projection import l1_norm, project_l1, project_sphere
+
+
+def oracle(x, radius):
+    """Duchi et al. 2008, Figure 1, in float64."""
+    x = np.asarray(x, dtype=np.float64)
+    if math.isinf(radius) or np.abs(x).sum() <= radius:
+        return x
+    if radius == 0:
+        return np.zeros_like(x)
+    u = np.sort(np.abs(x))[::-1]
+    theta = (np.cumsum(u) - radius) / np.arange(1, len(u) + 1)
+    tau = theta[np.nonzero(u > theta)[0][-1]]
+    return np.sign(x) * np.maximum(np.abs(x) - tau, 0)
+
+
+def samples(n):
+    yield "normal", torch.randn(n)
+    yield "heavy tail", torch.randn(n) / torch.rand(n).clamp_min(1e-4)
+    yield "harmonic", 1 / torch.arange(1, n + 1).float()
+    yield "geometric", 0.5 ** torch.arange(n).float().clamp_max(120)
+    yield "equal", torch.full((n,), 0.3)
+    yield "one large", torch.cat([torch.tensor([50.0]), torch.full((n - 1,), 1e-3)])
+    yield "zeros", torch.zeros(n)
+
+
+@pytest.mark.parametrize("n", [1, 2, 7, 1000, 32768, 1_000_000])
+@pytest.mark.parametrize("share", [0.0, 1e-6, 0.01, 0.3, 0.999, 1.5, math.inf])
+def test_matches_the_sorting_oracle(n, share):
+    for name, x in samples(n):
+        radius = share * float(x.abs().sum()) if math.isfinite(share) else share
+        radius = 0.0 if math.isnan(radius) else radius
+        got = project_l1(x[None], radius)[0]
+        limit = 1e-5 * float(x.abs().max())
+        assert np.abs(got.numpy() - oracle(x, radius)).max() <= limit, name
+        assert float(got.double().abs().sum()) <= radius * (1 + 1e-5), name
+
+
+def test_each_sample_has_its_own_ball():
+    x = torch.randn(4, 3, 5, 5) * torch.tensor([0.001, 1.0, 5.0, 100.0]).view(4, 1, 1, 1)
+    radii = torch.tensor([1.0, 2.0, math.inf, 0.0])
+    together = project_l1(x, radii)
+    for b in range(4):
+        torch.testing.assert_close(together[b : b + 1], project_l1(x[b : b + 1], float(radii[b])))
+    assert torch.equal(together[0], x[0])
+    assert torch.equal(together[2], x[2])
+    assert not together[3].any()
+
+
+def test_device_path_equals_host_path(monkeypatch):
+    """A GPU runs all Newton steps instead of looking whether it may stop."""
+    x = torch.randn(2, 1000)
+    expected = project_l1(x, 3.0)
+    monkeypatch.setattr(torch, "equal", lambda a, b: False)
+    torch.testing.assert_close(project_l1(x, 3.0), expected)
+
+
+def test_l1_norm_is_per_sample():
+    torch.testing.assert_close(l1_norm(torch.tensor([[[1.0, -2.0]], [[0.5, 0.0]]])), torch.tensor([3.0, 0.5]))
+
+
+def test_sphere_restores_the_norm():
+    x, start = torch.randn(2, 10, 16), torch.randn(2, 10, 16)
+    norm = start.norm(dim=2, keepdim=True)
+    moved = project_sphere(x, norm, (2,))
+    torch.testing.assert_close(moved.norm(dim=2, keepdim=True), norm)
+    torch.testing.assert_close(torch.cosine_similarity(moved, x, dim=2), torch.ones(2, 10))
+    assert not project_sphere(torch.zeros(1, 2, 3), torch.ones(1, 2, 1), (2,)).any()

@@ -1,0 +1,296 @@
+"""Algorithm 1: continuity, constraints, batches, best point, range projection, snapshots, Stop."""
+
+import copy
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from ilo import LossWeights, Problem, RoundSettings, SettingsError, SolverSettings, build, preset, solve
+from ilo.losses import Objective
+from ilo.models import Model
+from ilo.projection import l1_norm
+from ilo.search import RangeSearch, Round, learning_rate
+from ilo.solver import project_to_range
+from ilo.state import TRACE_COLUMNS, State
+from ilo.stylegan2.latents import GaussianW
+
+PLAN = RoundSettings(steps=4, radius_features=0.01, radius_latents=0.02, radius_noise=0.03)
+SHORT = SolverSettings(rounds=(RoundSettings(steps=6), PLAN, PLAN, PLAN))
+
+
+@pytest.fixture(scope="module")
+def truths(model):
+    with torch.no_grad():
+        return State.random(model, seed=100, batch=2).render(model.generator, model.latents, "diagonal").clamp(-1, 1)
+
+
+@pytest.fixture(scope="module")
+def problem(truths):
+    return Problem.damage(truths[:1], build("random-inpaint", 64, fraction=0.2))
+
+
+def run(model, problem, settings, **kwargs):
+    return list(solve(model, problem, settings, due=lambda: True, perceptual=None, **kwargs))
+
+
+def test_objective_falls_in_every_round(model, problem):
+    steps = run(model, problem, SHORT)
+    ends = [s.losses["total"][0] for s in steps if s.step == s.steps]
+    assert len(ends) == 4
+    assert ends[0] < steps[0].losses["total"][0]
+    for k, end in enumerate(ends[1:], start=1):
+        first = next(s for s in steps if s.round == k)
+        assert end < first.trace[0, 0, 0]  # the first row of a round is its starting point
+
+
+def test_reconstruction_approaches_the_truth(model, truths, problem):
+    settings = preset("Quick")
+    settings = replace(settings, rounds=tuple(replace(r, steps=12) for r in settings.rounds))
+    steps = run(model, problem, settings)
+    errors = [float((s.result.image - truths[:1]).square().mean()) for s in steps if s.result is not None]
+    assert errors[-1] < 0.5 * errors[0]
+
+
+@pytest.mark.parametrize("layer", [0, 1, 2, 3])
+def test_image_is_continuous_between_rounds(model, layer):
+    state = State.random(model, 0, batch=2)
+    for k in range(1, layer + 1):
+        state = state.enter(model.generator, model.latents, k, SHORT)
+    before = state.render(model.generator, model.latents, "diagonal")
+    after = state.enter(model.generator, model.latents, layer + 1, SHORT).render(model.generator, model.latents, "diagonal")
+    assert (before - after).abs().max() <= 1e-5
+
+
+def test_image_is_continuous_in_a_whole_run(model, problem):
+    """A round's first objective, at its start, is the data term that the round before ended with."""
+    steps = run(model, problem, SHORT)
+    for k in (1, 2, 3):
+        end = next(s for s in steps if s.round == k - 1 and s.step == s.steps)
+        start = next(s for s in steps if s.round == k)
+        assert start.trace[0, 0, TRACE_COLUMNS.index("mse")] == pytest.approx(end.losses["mse"][0], rel=1e-4)
+
+
+def test_dropping_the_skip_image_makes_the_picture_jump(model, problem):
+    steps = run(model, problem, replace(SHORT, skip="drop"))
+    end = next(s for s in steps if s.round == 0 and s.step == s.steps)
+    start = next(s for s in steps if s.round == 1)
+    assert abs(start.trace[0, 0, 1] - end.losses["mse"][0]) > 1e-3
+
+
+@pytest.mark.parametrize("layer", [0, 1, 3])
+def test_constraints_hold_after_every_step(model, truths, layer):
+    problem = Problem.damage(truths, build("random-inpaint", 64, fraction=0.2))
+    state = State.random(model, 0, batch=2)
+    for k in range(1, layer + 1):
+        state = state.enter(model.generator, model.latents, k, SHORT)
+    plan = replace(PLAN, steps=8, radius_noise=math.inf)  # the noise maps have no ball: their norm must stay
+    objective = Objective(problem, LossWeights(), None)
+    search = Round(model.generator, model.latents, objective, state, plan, SHORT)
+    moved = False
+    for i in range(plan.steps):
+        search.step(i)
+        for variable in search._variables:
+            delta = variable.value.detach() - variable.start
+            moved = moved or bool(delta.abs().max() > 0)
+            if math.isfinite(variable.radius):
+                limit = variable.radius * variable.size * (1 + 1e-5)
+                assert (l1_norm(delta) <= limit).all(), (variable.ball, i)
+            else:
+                norm = torch.linalg.vector_norm(variable.value.detach(), dim=variable.sphere, keepdim=True)
+                torch.testing.assert_close(norm, variable.norm)
+    assert moved
+
+
+def test_latents_and_noise_keep_their_norms_without_balls(model, problem):
+    plan = RoundSettings(steps=5)
+    start = State.random(model, SHORT.seed)
+    *_, last = run(model, problem, replace(SHORT, rounds=(plan,)))
+    end = last.result.state
+    torch.testing.assert_close(end.z.norm(dim=2), start.z.norm(dim=2))
+    assert not torch.equal(end.z, start.z)
+    for j in range(9):
+        torch.testing.assert_close(end.noise[j].norm(), start.noise[j].norm())
+        assert torch.equal(end.noise[j], start.noise[j]) == (j >= 5)  # round 0 moves the first five
+
+
+def test_rounds_move_what_the_paper_says(model, problem):
+    *_, last = run(model, problem, replace(SHORT, rounds=SHORT.rounds[:3]))
+    *_, earlier = run(model, problem, replace(SHORT, rounds=SHORT.rounds[:2]))
+    a, b = earlier.result.state, last.result.state
+    assert b.layer == 2
+    assert b.features.x.shape == (1, 192, 8, 8)
+    assert torch.equal(a.z[:, :3], b.z[:, :3])  # round 2 starts at z[3]
+    assert not torch.equal(a.z[:, 3:], b.z[:, 3:])
+    assert torch.equal(a.noise[2], b.noise[2])
+    assert not torch.equal(a.noise[8], b.noise[8])
+
+
+def test_radius_zero_freezes_and_infinity_releases(model, problem):
+    frozen = RoundSettings(steps=4, radius_features=0.0, radius_latents=0.0, radius_noise=0.0)
+    steps = run(model, problem, replace(SHORT, rounds=(SHORT.rounds[0], frozen)))
+    before = next(s for s in steps if s.round == 0 and s.step == s.steps).result
+    assert (steps[-1].result.image - before.image).abs().max() <= 1e-5
+    assert not steps[-1].usage["features"].any()
+    free = run(model, problem, replace(SHORT, rounds=(SHORT.rounds[0], RoundSettings(steps=4))))
+    assert np.isnan(free[-1].usage["features"]).all()
+    assert free[-1].losses["total"][0] < steps[-1].losses["total"][0]
+
+
+@pytest.mark.parametrize("task", ["random-inpaint", "denoise", "super-resolve", "compressed-sensing"])
+def test_a_batch_equals_its_single_runs(model, truths, task):
+    # In float64: Adam's first steps have one length whatever the gradient, so in float32 rounding errors grow.
+    generator = copy.deepcopy(model.generator).double().freeze(torch.float64)
+    latents = GaussianW(model.latents.mean.double(), model.latents.factor.double())
+    model = Model("faces64", generator, latents, model.path)
+    problem = Problem.damage(truths.double(), build(task, 64))
+    together = run(model, problem, SHORT)[-1]
+    for b in range(2):
+        alone = Problem(problem.operator, problem.y[b : b + 1])
+        single = run(model, alone, replace(SHORT, seed=SHORT.seed + b))[-1]
+        assert (single.result.image[0] - together.result.image[b]).abs().max() < 1e-4
+        assert single.losses["total"][0] == pytest.approx(together.losses["total"][b], rel=1e-4)
+
+
+def test_same_seed_same_pixels_other_seed_other_pixels(model, problem):
+    first, again, other = (run(model, problem, replace(SHORT, seed=s))[-1] for s in (4, 4, 5))
+    assert torch.equal(first.result.image, again.result.image)
+    assert not torch.equal(first.result.image, other.result.image)
+
+
+def test_result_is_the_best_point_and_renders_to_its_picture(model, problem):
+    for step in run(model, problem, SHORT, due_result=lambda: True):
+        state = step.result.state
+        with torch.no_grad():
+            image = state.render(model.generator, model.latents, "diagonal")
+        assert (image - step.result.image).abs().max() < 1e-5
+        objective = Objective(problem, SHORT.weights, None)
+        first = max(0, 2 * state.layer - 1)
+        assert objective(image, state.z[:, first:])[0, 0] == pytest.approx(step.losses["total"][0], rel=1e-4)
+    rows = np.concatenate([s.trace for s in run(model, problem, SHORT) if s.round == 3])
+    assert step.losses["total"][0] == pytest.approx(rows[:, 0, 0].min(), rel=1e-6)
+
+
+def test_noise_added_to_the_image_never_enters_the_choice_of_the_best(model, truths):
+    problem = Problem.damage(truths[:1], build("denoise", 64, sigma=50))
+    assert SHORT.sna
+    step = run(model, problem, SHORT)[-1]
+    image = step.result.image
+    assert step.losses["mse"][0] == pytest.approx(float((image - problem.y).square().mean()), rel=1e-4)
+    without = run(model, problem, replace(SHORT, sna=False))[-1]
+    assert not torch.equal(without.result.image, image)
+
+
+@pytest.mark.parametrize("layer", [1, 2, 3])
+def test_range_projection_lowers_the_distance(model, layer):
+    state = State.random(model, 0, batch=2)
+    for k in range(1, layer + 1):
+        state = state.enter(model.generator, model.latents, k, SHORT)
+    shifted = replace(
+        state, features=state.features._replace(x=state.features.x + 0.3 * torch.randn_like(state.features.x))
+    )
+    plan = replace(PLAN, outer_iterations=2, range_steps=10)
+    search = RangeSearch(model.generator, model.latents, shifted, plan, "diagonal")
+    start = search.distance.clone()
+    for i in range(10):
+        search.step(i)
+    projected = search.best()
+    assert (search.distance < start).all()
+    exact = model.generator.prefix(model.latents(projected.z), projected.noise, layer)
+    torch.testing.assert_close(projected.features.x, exact.x)  # it lies in the range …
+    torch.testing.assert_close(projected.features.rgb, exact.rgb)  # … with its own RGB
+    assert torch.equal(projected.z[:, 2 * layer - 1 :], state.z[:, 2 * layer - 1 :])
+
+
+def test_outer_iterations_search_project_search_and_never_project_last(model, problem, monkeypatch):
+    calls = []
+
+    def spy(*args):
+        calls.append(args)
+        return project_to_range(*args)
+
+    monkeypatch.setattr("ilo.solver.project_to_range", spy)
+    plan = replace(PLAN, outer_iterations=3, range_steps=4)
+    settings = replace(SHORT, rounds=(SHORT.rounds[0], plan))
+    steps = run(model, problem, settings)
+    assert len(calls) == 2
+    assert [s.projected for s in steps if s.projected] == [
+        1,
+        2,
+        3,
+        4,
+    ] * 2  # a long projection can be watched and stopped
+    assert [s.done for s in steps] == list(range(settings.total_steps + 1))
+    assert steps[-1].done == steps[-1].total == settings.total_steps
+    # The result is z̃ itself, off the range: its features are not those of its latents.
+    state = steps[-1].result.state
+    on_range = model.generator.prefix(model.latents(state.z), state.noise, 1)
+    assert (state.features.x - on_range.x).abs().max() > 1e-3
+
+
+def test_learning_rates():
+    ramp = [learning_rate("ramp", i, 100) for i in range(100)]
+    assert all(v > 0 for v in ramp)
+    assert max(ramp) <= 1
+    assert ramp[0] == pytest.approx(0.198, abs=1e-3)
+    assert ramp[-1] < 0.01
+    cycle = [learning_rate("one-cycle", i, 100) for i in range(100)]
+    assert min(cycle) > 0
+    assert cycle.index(max(cycle)) == 45
+    assert cycle[0] == pytest.approx(0.1)
+
+
+def test_trace_has_every_step_once(model, problem):
+    count = iter(range(10**6))
+    steps = list(solve(model, problem, SHORT, due=lambda: next(count) % 3 == 0, perceptual=None))
+    for k, plan in enumerate(SHORT.rounds):
+        rows = sum(len(s.trace) for s in steps if s.round == k)
+        assert rows == plan.steps + 1
+    assert [s.done for s in steps] == sorted(s.done for s in steps)
+
+
+def test_first_snapshot_comes_before_the_first_step_with_a_result(model, problem):
+    solver = solve(model, problem, SHORT, perceptual=None)
+    first = next(solver)
+    solver.close()
+    assert (first.round, first.step, first.done) == (0, 0, 0)
+    assert first.result is not None
+    assert first.preview.shape == (64, 64, 3)
+    with pytest.raises(StopIteration):
+        next(solver)
+
+
+def test_results_do_not_change_later(model, problem):
+    solver = solve(model, problem, SHORT, due=lambda: True, due_result=lambda: True, perceptual=None)
+    early = next(solver).result
+    kept = early.image.clone(), early.state.z.clone()
+    for _ in solver:
+        pass
+    assert torch.equal(early.image, kept[0])
+    assert torch.equal(early.state.z, kept[1])
+
+
+def test_the_truth_is_never_read(model, problem):
+    blind = Problem(problem.operator, problem.y)
+    assert torch.equal(run(model, blind, SHORT)[-1].result.image, run(model, problem, SHORT)[-1].result.image)
+
+
+def test_half_precision_reconstructs_about_as_well(model, truths, problem):
+    full, half = (run(model, problem, replace(SHORT, dtype=d))[-1] for d in ("float32", "bfloat16"))
+    assert half.losses["mse"][0] == pytest.approx(full.losses["mse"][0], rel=0.3)
+
+
+def test_too_many_rounds(model, problem):
+    with pytest.raises(SettingsError, match="There are 6 rounds; allowed are at most 5"):
+        next(solve(model, problem, replace(SHORT, rounds=(PLAN,) * 6)))
+
+
+@pytest.mark.parametrize("method", ["csgm", "pulse"])
+def test_csgm_and_pulse_are_settings_of_the_same_solver(model, problem, method):
+    settings = preset("Quick", method)
+    settings = replace(settings, rounds=(replace(settings.rounds[0], steps=8),))
+    steps = run(model, problem, settings)
+    assert {s.round for s in steps} == {0}
+    assert steps[-1].losses["total"][0] < steps[0].losses["total"][0]

@@ -1,0 +1,361 @@
+"""The page without a browser: settings from controls, drawings, and what the handlers answer."""
+
+import math
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import gradio as gr
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from ilo.bundle import BundleError, read_bundle
+from ilo.masks import preset_mask
+from ilo.operators import Identity
+from ilo.problem import Problem
+from ilo.settings import SettingsError, preset
+from ilo.state import to_uint8
+from ilo.ui import controls, examples, handlers, page, painter, plots, text, views
+from ilo.ui.handlers import Studio
+from ilo.ui.runs import Order, Run, Runs
+
+SKIP = gr.skip()
+
+
+@pytest.fixture(scope="module")
+def studio(model, tmp_path_factory):
+    made = Studio(model, examples.load(), None, tmp_path_factory.mktemp("cache"))
+    yield made
+    made.runs.close()
+
+
+@pytest.fixture(scope="module")
+def values(model):
+    """What the page's controls hold at first."""
+    fields = controls.fields_of(preset(), model.generator.config.num_layers)
+    with gr.Blocks(analytics_enabled=False):
+        tasks = {name: component.value for name, component in controls.task_controls(model).items()}
+    return {
+        "source": None, "painter": painter.first_value(model, examples.load()[0].name), "truth": "here",
+        "task": "inpaint", "method": "ilo", "preset": "Quick", "seed": 0, **tasks, **fields,
+    }  # fmt: skip
+
+
+def short(values, steps=4):
+    return {**values, "rounds": 1, "0.steps": steps}
+
+
+# Settings.
+
+
+@pytest.mark.parametrize("name", text.PRESETS)
+@pytest.mark.parametrize("method", text.METHODS)
+def test_untouched_controls_stand_for_the_preset_itself(model, values, name, method):
+    fields = controls.fields_of(preset(name, method), model.generator.config.num_layers)
+    assert controls.solver_settings({**values, **fields, "preset": name, "method": method}) == preset(name, method)
+
+
+def test_a_preset_between_two_positions_of_a_slider_stays_exact(model, values, monkeypatch):
+    odd = replace(preset().rounds[1], radius_features=0.0123)
+    base = replace(preset(), rounds=(preset().rounds[0], odd))
+    monkeypatch.setattr(controls, "preset", lambda *_, **__: base)
+    values = {**values, **controls.fields_of(base, model.generator.config.num_layers)}
+    assert controls.solver_settings(values) == base
+    moved = controls.solver_settings({**values, "1.radius_features": len(controls.RADII) - 1})
+    assert moved.rounds[1].radius_features == math.inf
+
+
+def test_radius_positions():
+    assert [controls.RADII[controls.radius_position(r)] for r in controls.RADII] == list(controls.RADII)
+    assert controls.RADII[controls.radius_position(0.021)] == 0.02
+    assert 0.02 in controls.RADII
+    assert list(controls.RADII) == sorted(controls.RADII)
+
+
+def test_p_of_each_ball_is_the_number_of_elements_that_the_solver_searches(model):
+    assert controls.elements(model, 0) == {"radius_features": 0, "radius_latents": 10 * 256, "radius_noise": 16**2}
+    assert controls.elements(model, 1)["radius_features"] == 192 * 4 * 4
+    assert "r = ρ·3072 = 61.44" in controls.radius_note({"radius_features": 15}, {"radius_features": 3072})
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"seed": None}, "seed is empty"),
+        ({"seed": -1}, "seed is -1"),
+        ({"seed": 1.5}, "whole number"),
+        ({"0.steps": 0}, "steps is 0"),
+        ({"0.steps": None}, "steps is empty"),
+        ({"0.lr": math.nan}, "step size is empty or no number"),
+        ({"1.radius_latents": 10**6}, "allowed is 0"),
+        ({"weights.mse": math.nan}, "weight mse"),
+        ({"weights.mse": 0, "weights.perceptual": 0}, "All data weights are 0"),
+        ({"1.outer_iterations": 3}, "range_steps"),
+        ({"method": "magic"}, "magic"),
+        ({"dtype": "int8"}, "int8"),
+        ({"rounds": 0}, "no rounds"),
+        ({"task": "denoise", "denoise.sigma": None}, "sigma is empty"),
+        ({"task": "denoise", "denoise.assumed_sigma": "NaN"}, "assumed σ"),
+        ({"task": "denoise", "denoise.assumed_sigma": "300"}, "assumed_sigma is 300"),
+        ({"task": "super-resolve", "super-resolve.factor": 3}, "does not divide"),
+        ({"task": "random-inpaint", "random-inpaint.fraction": 0}, "fraction"),
+        ({"task": "magic"}, "magic"),
+        ({"source": handlers.Source("another", Image.new("RGB", (64, 64)))}, "no longer here"),
+        ({"painter": None}, "crop could not be read"),
+        ({"painter": {"crop": {"x": math.nan, "y": 0, "zoom": 1}, "mask": ""}}, "centre x"),
+        ({"painter": {"crop": {"x": 0.5, "y": 0.5, "zoom": 1}, "mask": "????"}}, "mask could not be read"),
+    ],
+)
+def test_what_is_not_allowed_gets_a_sentence_and_starts_nothing(studio, values, change, words):
+    answers = list(studio.run({**values, **change}, "bad"))
+    assert len(answers) == 1
+    assert words in answers[0][4]
+    assert "error" in answers[0][4]
+    assert studio.runs.of("bad") is None
+    assert words in studio.preview({**values, **change}, "bad")[3]
+
+
+def test_a_mask_that_hides_everything_or_nothing(studio, values):
+    for bit, words in ((0.0, "every pixel"), (1.0, "no pixel")):
+        drawn = {**values["painter"], "mask": painter.pack(torch.full((1, 1, 64, 64), bit), 64)}
+        assert words in studio.preview({**values, "painter": drawn}, "s")[3]
+
+
+def test_painted_masks_survive_the_way_to_the_browser_and_back(model):
+    mask = preset_mask("mouth", 64)
+    assert torch.equal(painter.unpack(painter.pack(mask, 64), 64), mask)
+    assert torch.equal(
+        painter.read_value(painter.first_value(model, "a"), 64)[2], preset_mask("eyes", 64, model.alignment)
+    )
+
+
+# Pictures.
+
+
+def test_examples_are_there_without_a_download(studio):
+    assert len(studio.examples) == 7
+    assert studio.examples[-1].image.size == (512, 512)
+
+
+def test_uploads(studio, model, values, tmp_path):
+    path = tmp_path / "big.png"
+    Image.new("RGB", (3000, 1500), "red").save(path)
+    source, _, stage, *_, notice = studio.upload(values, "up", str(path))
+    assert source.image.size == (1024, 512)
+    assert "data:image" in stage
+    assert notice == ""
+    path.write_text("no picture")
+    assert "not a picture" in studio.upload(values, "up", str(path))[-1]
+    assert text.GONE in studio.upload(values, "up", None)[-1]
+    assert text.GONE in studio.pick(values, "up", 99)[-1]
+    assert studio.pick(values, "up", 2)[0].image == studio.examples[2].image
+
+    Image.fromarray(np.eye(128, dtype=np.uint8) * 255).save(tmp_path / "mask.png")
+    value, notice = studio.upload_mask(str(tmp_path / "mask.png"), values["painter"])
+    assert notice == ""
+    assert 0 < float((1 - painter.unpack(value["mask"], 64)).sum()) < 64 * 64
+    path.write_text("no mask")
+    assert "not a picture" in studio.upload_mask(str(path), None)[1]
+
+
+def test_already_damaged_has_no_truth(studio, values):
+    order, _ = studio.order({**values, "truth": "given", "task": "denoise"})
+    assert order.problem.truth is None
+    with pytest.raises(SettingsError, match="already damaged"):
+        studio.order({**values, "truth": "given", "task": "compressed-sensing"})
+
+
+@pytest.mark.parametrize("task", text.TASKS)
+def test_every_task_can_be_seen_and_solved(studio, values, task):
+    stage, strip, _, notice = studio.preview({**values, "task": task}, "tasks")
+    assert "data:image/png" in stage
+    assert "truth" in strip
+    assert notice == ""
+    answers = list(studio.run({**short(values), "task": task}, "tasks"))
+    stage, strip, _, panel, *_ = answers[-1]
+    assert "compare-cut" in stage
+    assert "unexplained" in strip
+    assert "PSNR" in panel
+
+
+# Runs.
+
+
+def test_a_run_streams_ends_and_is_saved(studio, values):
+    answers = list(studio.run(short(values, 30), "one"))
+    assert answers[0][5].interactive is False
+    assert answers[-1][5].interactive is True
+    assert any("Round 1 of 1" in answer[0] for answer in answers if answer[0] != SKIP)
+    button, notice = studio.save("one")
+    assert notice == SKIP
+    recipe, problem, _ = read_bundle(
+        Path(button.value["path"]) if isinstance(button.value, dict) else Path(button.value)
+    )
+    assert recipe.task == "inpaint"
+    assert problem.truth is not None
+    assert studio.save("one") == (SKIP, SKIP)
+
+
+def test_a_full_disk_gives_a_sentence_and_the_results_stay(studio, values, monkeypatch):
+    list(studio.run(short(values), "full"))
+
+    def full(*_):
+        raise BundleError(f"{studio.cache}/x.zip could not be written (No space left on device).")
+
+    monkeypatch.setattr(handlers, "zip_bundle", full)
+    button, notice = studio.save("full")
+    assert button == SKIP
+    assert "No space left" in notice
+    assert "stay on this page" in notice
+    assert str(studio.cache) not in notice
+
+
+def test_stop_keeps_the_best_so_far(studio, values):
+    running = studio.run({**values, "preset": "Paper", "0.steps": 5000}, "stop")
+    for answer in running:
+        if answer[0] != SKIP:
+            run = studio.runs.of("stop")
+            studio.stop("stop")
+            start = time.monotonic()
+            break
+    *_, last = running
+    assert time.monotonic() - start < 2
+    assert "Stopped" in last[3]
+    assert "compare-cut" in last[0]
+    assert studio.runs.of("stop") is None
+    assert run.recorder.stopped_at == run.step.done  # nothing that was shown is lost
+    assert np.array_equal(to_uint8(run.recorder.result.image), run.step.previews)
+
+
+def test_a_closed_tab_stops_its_run(studio, values):
+    long = {**values, "0.steps": 50_000}
+    running = studio.run(long, "closed")
+    next(running)
+    run = studio.runs.of("closed")
+    running.close()
+    assert run.stopping.is_set()
+    running = studio.run(long, "left")
+    next(running)
+    run = studio.runs.of("left")
+    studio.leave("left")
+    assert run.stopping.is_set()
+    list(running)
+
+
+def test_run_pressed_twice_starts_one(studio, values):
+    running = studio.run({**values, "0.steps": 50_000}, "twice")
+    next(running)
+    again = list(studio.run(values, "twice"))
+    assert len(again) == 1
+    assert text.BUSY in again[0][4]
+    assert studio.preview(values, "twice") == (SKIP,) * 4  # the live picture is not painted over
+    studio.stop("twice")
+    list(running)
+
+
+def test_runs_wait_in_line_and_a_waiting_one_can_leave(studio, values):
+    first = studio.run({**values, "0.steps": 50_000}, "a")
+    next(first)
+    next(first)  # it has shown its first picture
+    second = studio.run(short(values), "b")
+    next(second)
+    assert "ahead of yours" in next(second)[3]
+    third = studio.run(short(values), "c")
+    next(third)
+    studio.stop("c")
+    assert text.STOPPED_EARLY in list(third)[-1][4]
+    studio.stop("a")
+    assert "Stopped" in list(first)[-1][3]
+    assert "Done" in list(second)[-1][3]
+
+
+def test_what_fails_inside_is_logged_and_said_in_one_sentence(studio, values, monkeypatch, caplog):
+    def broken(*_, **__):
+        raise RuntimeError("inside out")
+
+    monkeypatch.setattr("ilo.ui.runs.solve", broken)
+    last = list(studio.run(short(values), "broken"))[-1]
+    assert text.FAILED in last[4]
+    assert "inside out" in caplog.text
+    monkeypatch.setattr(handlers, "build_problem", broken)
+    assert text.FAILED in studio.preview(values, "broken")[3]
+
+
+def test_more_rounds_than_layers_is_said_in_the_solver_s_words(model):
+    runs = Runs(model)
+    truth = torch.zeros(1, 3, 64, 64)
+    settings = replace(preset(), rounds=preset().rounds * 2)
+    run = runs.start("x", Order(Problem.damage(truth, Identity(resolution=64)), settings, truth, True))
+    while run.live:
+        run.wait(-1, 0.1)
+        time.sleep(0.01)
+    assert run.status == "failed"
+    assert "at most 5" in run.error
+    runs.close()
+
+
+# Drawings and words.
+
+
+def test_chart_keeps_what_is_finite():
+    svg = plots.loss_chart(np.arange(5), np.array([1.0, np.nan, 0.1, np.inf, 0.01]), 10, [0, 5])
+    assert svg.count("<polyline") == 1
+    assert "nan" not in svg
+    assert "inf" not in svg
+    assert "<polyline" not in plots.loss_chart(np.zeros(0), np.zeros(0), 10)
+    assert plots.loss_chart(np.arange(2), np.array([0.1, 0.1]), 2)
+
+
+def test_drawings_escape_names():
+    pixels = np.zeros((8, 8, 3), np.uint8)
+    assert "<b>" not in plots.strip([("<b>", pixels, "<b>")])
+    assert "<b>" not in plots.notice("<b>")
+    assert plots.notice("") == ""
+
+
+def test_large_previews_are_reduced_jpeg():
+    uri = plots.data_uri(np.zeros((1024, 1024, 3), np.uint8))
+    assert uri.startswith("data:image/jpeg")
+    assert len(uri) < 40_000
+    assert plots.data_uri(np.zeros((64, 64, 3), np.uint8)).startswith("data:image/png")
+
+
+def test_balls_that_are_off_have_no_bar():
+    bars = plots.ball_bars({"layer 8×8": {"features": 0.5, "latents": math.nan, "noise": 1.2}})
+    assert "50 %" in bars
+    assert "100 %" in bars
+    assert "–" in bars
+
+
+def test_words():
+    assert text.headline(1, 4) == "Round 2 of 4 · layer 8×8"
+    assert text.film_label("round 1, search 2") == "8×8 (2)"
+    assert text.film_label("start") == "start"
+    assert text.remaining(200) == "3 min left"
+    assert "r = 61" in text.sentence(1, 0.02, 3072)
+    assert "1 other" not in text.waiting(1)
+    assert text.PERCEPTUAL_OFF[:20] in views.idle(False)
+
+
+def test_the_page_keeps_to_itself(model):
+    options = page.launch_options()
+    assert options["show_error"] is False
+    assert options["enable_monitoring"] is False
+    assert options["max_file_size"] == "20mb"
+    css = (page.theme()._get_theme_css() + options["head"]).replace("http://www.w3.org/2000/svg", "")
+    assert "http" not in css
+    assert "@import" not in css
+    built = page.build(model)
+    assert built.analytics_enabled is False
+    for function in built.fns.values():
+        assert function.api_visibility == "private" or any(event == "unload" for _, event in function.targets)
+
+
+def test_a_run_that_never_began_can_be_stopped():
+    truth = torch.zeros(1, 3, 64, 64)
+    run = Run(Order(Problem.damage(truth, Identity(resolution=64)), preset(), truth, True))
+    run.stop()
+    assert run.status == "stopped"
+    assert not run.begin()
