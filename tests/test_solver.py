@@ -60,7 +60,9 @@ def test_image_is_continuous_between_rounds(model, layer):
     for k in range(1, layer + 1):
         state = state.enter(model.generator, model.latents, k, SHORT)
     before = state.render(model.generator, model.latents, "diagonal")
-    after = state.enter(model.generator, model.latents, layer + 1, SHORT).render(model.generator, model.latents, "diagonal")
+    after = state.enter(model.generator, model.latents, layer + 1, SHORT).render(
+        model.generator, model.latents, "diagonal"
+    )
     assert (before - after).abs().max() <= 1e-5
 
 
