@@ -1,4 +1,4 @@
-"""The files that a run leaves behind: collecting them while it runs, writing them, reading them again."""
+"""The files that a run leaves behind: writing them, reading them again."""
 
 from __future__ import annotations
 
@@ -21,14 +21,18 @@ from PIL import Image
 from safetensors import SafetensorError
 from torch import Tensor
 
+from ilo import classifier
+from ilo.classifier import ClassifierError
+from ilo.guidance import Guidance
 from ilo.models import Model
 from ilo.operators import OPERATORS, build
 from ilo.operators.base import setting_names
 from ilo.pictures import PictureError, from_uint8, mask_picture, read_mask, read_picture, to_picture
 from ilo.problem import Problem
-from ilo.recipe import Recipe, RecipeError, picture_sha256, tensor_sha256
+from ilo.recipe import MORPH, Recipe, RecipeError, picture_sha256, tensor_sha256
+from ilo.recorder import TRACE_HEADER, Recorder
 from ilo.settings import SettingsError
-from ilo.state import TRACE_COLUMNS, Result, State, Step, to_uint8
+from ilo.state import Result, State, to_uint8
 from ilo.stylegan2.network import Features
 from ilo.video import encode
 
@@ -43,77 +47,11 @@ FILES = (
     "trace.csv",
     "trajectory.mp4",
 )
-TRACE_HEADER = ("round", "step", "done", *TRACE_COLUMNS)
-MOST_FRAMES = 300
 LARGEST_FILE = 256 * 2**20  # bytes; a bundle's own files are far smaller
 
 
 class BundleError(OSError):
     """A bundle that cannot be written or read; the message is meant for the user."""
-
-
-class Recorder:
-    """Collects what a bundle holds, from the steps of one run over one picture.
-
-    Args:
-        recipe: of the run.
-        problem: what is solved; its y is saved.
-        input_image: the cropped picture [1, 3, …] in [−1, 1] that the problem was made of; None where there is none.
-    """
-
-    def __init__(self, recipe: Recipe, problem: Problem, input_image: Tensor | None):
-        self.recipe, self.problem, self.input_image = recipe, problem, input_image
-        self.film: list[tuple[str, np.ndarray]] = []  # label, uint8 [R, R, 3]: the start and each round's end
-        self.result: Result | None = None  # the last one that came
-        self.stopped_at: int | None = None  # steps before that result
-        self.complete = False  # whether the run came to its end
-        self._rows: list[np.ndarray] = []
-        self._frames: list[np.ndarray] = []
-        self._seen, self._every = 0, 1
-
-    def add(self, step: Step) -> None:
-        """Keep what is needed of a snapshot, in the order in which the solver yields them."""
-        preview = step.preview
-        self._add_trace(step)
-        self._add_frame(preview)
-        if not self.film:
-            self.film.append(("start", preview))
-        elif step.step == step.steps and not step.projected:
-            searches = sum(label.split(",")[0] == f"round {step.round}" for label, _ in self.film)
-            label = f"round {step.round}" + (f", search {searches + 1}" if searches else "")
-            self.film.append((label, preview))
-        if step.result is not None:
-            self.result, self.stopped_at = step.result, step.done
-        self.complete = step.done == step.total and step.step == step.steps
-
-    @property
-    def frames(self) -> list[np.ndarray]:
-        """Frames of the film, uint8 [R, R, 3] each, evenly thinned to about 300 at most, the last preview included."""
-        if not self._frames or self._frames[-1] is self._last:
-            return list(self._frames)
-        return [*self._frames, self._last]
-
-    @property
-    def trace(self) -> np.ndarray:
-        """float32 [n, 11] in the columns of `TRACE_HEADER`: a row for each step; NaN for a ball that is off."""
-        return np.concatenate(self._rows) if self._rows else np.zeros((0, len(TRACE_HEADER)), np.float32)
-
-    def final_recipe(self) -> Recipe:
-        """The recipe, with the step at which the run was stopped if it was."""
-        return self.recipe if self.complete else replace(self.recipe, stopped_at=self.stopped_at)
-
-    def _add_trace(self, step: Step) -> None:
-        done = step.first + np.arange(len(step.trace), dtype=np.float32)[:, None]
-        rounds = np.full_like(done, step.round)
-        self._rows.append(np.hstack([rounds, done - (step.done - step.step), done, step.trace[:, 0]]))
-
-    def _add_frame(self, preview: np.ndarray) -> None:
-        if self._seen % self._every == 0:
-            self._frames.append(preview)
-        self._last = preview
-        self._seen += 1
-        if len(self._frames) > MOST_FRAMES:
-            self._frames, self._every = self._frames[::2], 2 * self._every
 
 
 def check_out_folder(folder: Path) -> None:
@@ -192,10 +130,11 @@ def contents(recorder: Recorder, model: Model) -> dict[str, bytes]:
     files = {"result.png": result_png(result)}
     if image is not None:
         files["input.png"] = _png(to_picture(image))
-    if problem.operator.mask is not None:
-        files["mask.png"] = _png(mask_picture(problem.operator.mask))
-    files["measurement.png"] = _png(to_picture(problem.operator.picture(problem.y)))
-    files["measurement.safetensors"] = safetensors.torch.save({"y": problem.y.detach().cpu().contiguous()})
+    if isinstance(problem, Problem):
+        if problem.operator.mask is not None:
+            files["mask.png"] = _png(mask_picture(problem.operator.mask))
+        files["measurement.png"] = _png(to_picture(problem.operator.picture(problem.y)))
+        files["measurement.safetensors"] = safetensors.torch.save({"y": problem.y.detach().cpu().contiguous()})
     files["recipe.json"] = recipe.to_json().encode()
     files["latents.safetensors"] = _latents(result.state, recipe, model)
     files["trace.csv"] = _csv(recorder.trace)
@@ -229,14 +168,16 @@ def load_latents(path: Path) -> State:
         raise BundleError(f"{path.name} does not hold the latents of a run ({error}).") from None
 
 
-def read_bundle(path: Path) -> tuple[Recipe, Problem, Tensor | None]:
+def read_bundle(path: Path, guide: str | None = None) -> tuple[Recipe, Problem | Guidance, Tensor | None]:
     """The recipe, the problem and the cropped picture of a bundle; its hashes are checked, nothing in it is executed.
 
     Args:
         path: a bundle's folder or .zip.
+        guide: a morph's classifier, if it is not an embedded one: its file.
 
     Returns:
-        The recipe, the problem (with its truth if the picture was damaged here), and the picture [1, 3, …] or None.
+        The recipe, the problem (with its truth if the picture was damaged here; of a morph, its guidance), and the
+        picture [1, 3, …] or None.
 
     Raises:
         BundleError: a file is missing, broken or not the one that the recipe was made with.
@@ -249,6 +190,8 @@ def read_bundle(path: Path) -> tuple[Recipe, Problem, Tensor | None]:
         recipe = Recipe.from_json(recipe_json.decode())
     except UnicodeDecodeError:
         raise RecipeError("The recipe is not text; give the recipe.json of a run.") from None
+    if recipe.task == MORPH:
+        return recipe, *_read_morph(path, recipe, guide)
     y_file = read_file(path, "measurement.safetensors")
     if y_file is None:
         raise BundleError(f"{path} holds no measurement.safetensors; give the folder or the .zip of a run.")
@@ -272,6 +215,29 @@ def read_bundle(path: Path) -> tuple[Recipe, Problem, Tensor | None]:
     if recipe.mask_sha256 != (None if operator.mask is None else tensor_sha256(operator.mask)):
         raise BundleError("The mask is not the one that the recipe was made with.")
     return recipe, problem, image
+
+
+def _read_morph(path: Path, recipe: Recipe, guide: str | None) -> tuple[Guidance, Tensor | None]:
+    """The guidance of a morph's recipe, and the photograph that it began with, if any."""
+    values = dict(recipe.operator)
+    try:
+        sha256 = values.pop("classifier_sha256")
+        recorded = values.pop("classifier")
+        loaded = classifier.load(guide or recorded)
+        guidance = Guidance(loaded, **values)
+        image = None
+        if recipe.input_sha256 is not None:
+            image = _input(read_file(path, "input.png"), replace(recipe, damaged_here=True))
+    except (KeyError, TypeError, ClassifierError, SettingsError) as error:
+        raise RecipeError(f"The recipe's guidance cannot be used ({error}).") from None
+    except PictureError as error:
+        raise BundleError(f"The bundle has a picture that cannot be read: {error}") from None
+    if loaded.sha256 != sha256:
+        raise BundleError(
+            f"The run was made with other weights of the classifier {recorded} than {loaded.path.name} holds; give "
+            "their file with --classifier."
+        )
+    return guidance, image
 
 
 def read_file(path: Path, name: str) -> bytes | None:

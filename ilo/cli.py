@@ -21,11 +21,12 @@ from ilo.settings import SettingsError, SolverSettings, check_whole
 if TYPE_CHECKING:
     import torch
 
-    from ilo.bundle import Recorder
+    from ilo.guidance import Guidance
     from ilo.losses import Perceptual
     from ilo.models import Model
     from ilo.problem import Problem
     from ilo.recipe import Recipe
+    from ilo.recorder import Recorder
 
 DIFFERENT, MISTAKE, INTERRUPTED = 1, 2, 130
 PREVIEW_SECONDS = 0.1
@@ -51,29 +52,38 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _is_mistake(error: Exception) -> bool:
     """Whether the user can put it right; all else is a bug, which keeps its traceback."""
     from ilo.bundle import BundleError
+    from ilo.classifier import ClassifierError
     from ilo.pictures import PictureError
     from ilo.stylegan2.checkpoint import CheckpointError
 
-    return isinstance(error, (SettingsError, PictureError, CheckpointError, BundleError))
+    return isinstance(error, (SettingsError, PictureError, CheckpointError, ClassifierError, BundleError))
 
 
 def _solve(options: argparse.Namespace) -> int:
-    settings = cli_options.solver_settings(options)
+    cli_options.check_solve(options)
+    morphing = options.task == cli_options.MORPH
+    settings = None if morphing else cli_options.solver_settings(options)
 
-    from ilo.bundle import Recorder, check_out_folder
+    from ilo.bundle import check_out_folder
     from ilo.models import load
     from ilo.recipe import make_recipe
+    from ilo.recorder import Recorder
 
     check_out_folder(options.out)
     with _threads(options.threads):
         model = load(options.model or "faces64", _device(options.device or "cpu"))
-        problem, image, notes = _problem(options, model)
+        problem: Problem | Guidance
+        if settings is None:
+            settings = cli_options.morph_settings(options, model.generator.config.num_layers)
+            problem, image, notes = _guidance(options, model)
+        else:
+            problem, image, notes = _problem(options, model)
         perceptual = _perceptual(model) if settings.weights.perceptual else None
         recipe = make_recipe(
             model,
             problem,
             settings,
-            damaged_here=not options.damaged,
+            damaged_here=not options.damaged and not morphing,
             measurement_seed=options.measurement_seed,
             input_image=image,
             perceptual=perceptual,
@@ -111,6 +121,20 @@ def _problem(options: argparse.Namespace, model: Model) -> tuple[Problem, torch.
     return problem, given, notes + more
 
 
+def _guidance(options: argparse.Namespace, model: Model) -> tuple[Guidance, torch.Tensor | None, list[str]]:
+    """What a morph aims at, and the photograph that it begins with, if any."""
+    from ilo import classifier
+    from ilo.guidance import Guidance
+    from ilo.pictures import WHOLE, Crop, read_picture, to_tensor
+
+    guide = classifier.load(options.classifier or "robust64", model.device)
+    guidance = Guidance(guide, dict(options.classes), views=options.views or 0)
+    if options.photo is None:
+        return guidance, None, []
+    crop = Crop(*options.crop) if options.crop else WHOLE
+    return guidance, to_tensor(read_picture(options.photo), model.resolution, crop), []
+
+
 def _mask(text: str, model: Model, size: tuple[int, int], crop: Any) -> tuple[torch.Tensor, list[str]]:
     """A preset mask by its name, else a file; one as large as the photo was painted on it, so it is cropped too."""
     from ilo.masks import PRESET_MASKS, preset_mask
@@ -127,10 +151,11 @@ def _mask(text: str, model: Model, size: tuple[int, int], crop: Any) -> tuple[to
 
 
 def _replay(options: argparse.Namespace) -> int:
-    from ilo.bundle import BundleError, Recorder, check_out_folder, read_bundle, read_file
+    from ilo.bundle import BundleError, check_out_folder, read_bundle, read_file
     from ilo.models import load
+    from ilo.recorder import Recorder
 
-    recipe, problem, image = read_bundle(options.run)
+    recipe, problem, image = read_bundle(options.run, options.classifier)
     recorded = read_file(options.run, "result.png")
     if recorded is None:
         raise BundleError(f"{options.run} holds no result.png to compare with.")
@@ -204,7 +229,7 @@ def _compare(recorded: bytes, recorder: Recorder) -> bool:
 
 def _run(
     model: Model,
-    problem: Problem,
+    problem: Problem | Guidance,
     settings: SolverSettings,
     perceptual: Perceptual | None,
     recorder: Recorder,
@@ -213,22 +238,29 @@ def _run(
     """Solve under a progress bar, up to the result at step `stop_at` if it is given; False if ctrl-C came before."""
     from tqdm import tqdm
 
+    from ilo.guidance import Guidance
+    from ilo.morph import inversion, morph
     from ilo.solver import every, solve
 
+    photo = recorder.input_image
     if stop_at is None:
-        steps = solve(model, problem, settings, every(PREVIEW_SECONDS), perceptual)
+        due, due_result = every(PREVIEW_SECONDS), None
     else:
-        asked = _asked(settings)
-        steps = solve(model, problem, settings, lambda: next(asked) == stop_at, perceptual, due_result=lambda: True)
+        inverted = [inversion(settings)] if isinstance(problem, Guidance) and photo is not None else []
+        asked = _asked([*inverted, settings])
+        due, due_result = lambda: next(asked) == stop_at, lambda: True
+    if isinstance(problem, Guidance):
+        steps = morph(model, problem, settings, photo, due, due_result)
+    else:
+        steps = solve(model, problem, settings, due, perceptual, due_result)
     try:
         first = next(steps)  # settings that do not fit the model are refused before there is a bar
-        with tqdm(total=settings.total_steps, unit="step", dynamic_ncols=True) as bar:
+        with tqdm(total=first.total, unit="step", dynamic_ncols=True) as bar:
             for step in itertools.chain([first], steps):
                 recorder.add(step)
-                bar.set_postfix_str(
-                    f"round {step.round + 1} of {len(settings.rounds)}, loss {step.losses['total'][0]:.4f}",
-                    refresh=False,
-                )
+                number = step.round - settings.first_layer + 1
+                where = "inversion" if step.inverting else f"round {number} of {len(settings.rounds)}"
+                bar.set_postfix_str(f"{where}, loss {step.losses['total'][0]:.4f}", refresh=False)
                 bar.update(step.done - bar.n)
                 if step.done == stop_at and step.result is not None:
                     break
@@ -239,17 +271,18 @@ def _run(
     return True
 
 
-def _asked(settings: SolverSettings) -> Iterator[int]:
+def _asked(phases: Sequence[SolverSettings]) -> Iterator[int]:
     """The steps after which `solve` asks its clock: all but the last of each search."""
     done = 0
-    for k, plan in enumerate(settings.rounds):
-        for outer in range(plan.outer_iterations):
-            yield from range(done + 1, done + plan.steps)
-            done += plan.steps
-            if outer + 1 < plan.outer_iterations:
-                if k:  # round 0 has nothing to project
-                    yield from range(done + 1, done + plan.range_steps + 1)
-                done += plan.range_steps
+    for settings in phases:
+        for k, plan in enumerate(settings.rounds, settings.first_layer):
+            for outer in range(plan.outer_iterations):
+                yield from range(done + 1, done + plan.steps)
+                done += plan.steps
+                if outer + 1 < plan.outer_iterations:
+                    if k:  # round 0 has nothing to project
+                        yield from range(done + 1, done + plan.range_steps + 1)
+                    done += plan.range_steps
 
 
 def _finish(recorder: Recorder, folder: Path, model: Model) -> int:
@@ -259,7 +292,7 @@ def _finish(recorder: Recorder, folder: Path, model: Model) -> int:
         return INTERRUPTED
     _save(recorder, folder, model)
     if not recorder.complete:
-        print(f"Stopped after {recorder.stopped_at} of {recorder.recipe.settings.total_steps} steps.")
+        print(f"Stopped after {recorder.stopped_at} of {recorder.total} steps.")
     print(_report(recorder))
     return 0 if recorder.complete else INTERRUPTED
 
@@ -271,11 +304,15 @@ def _save(recorder: Recorder, folder: Path, model: Model) -> None:
 
 
 def _report(recorder: Recorder) -> str:
-    """The errors against the truth, on the [0, 1] scale; those in the hole too where there is one."""
+    """The errors against the truth on the [0, 1] scale, in the hole, too; or what a morph looks like."""
+    from ilo.guidance import Guidance
     from ilo.metrics import report
 
     problem, result = recorder.problem, recorder.result
     assert result is not None
+    if isinstance(problem, Guidance):
+        (top,) = problem.classifier.top(result.image)
+        return f"{problem.classifier.name} sees " + ", ".join(f"{name} {100 * p:.1f} %" for name, p in top)
     if problem.truth is None:
         return "The truth is not known, so its error cannot be told."
     mask = problem.operator.mask

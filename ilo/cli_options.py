@@ -9,9 +9,22 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn, get_args
 
-from ilo.settings import PRESETS, Dtype, LossWeights, Method, RoundSettings, SettingsError, SolverSettings, preset
+from ilo.settings import (
+    PRESETS,
+    Dtype,
+    LossWeights,
+    Method,
+    RoundSettings,
+    SettingsError,
+    SolverSettings,
+    check_choice,
+    check_number,
+    preset,
+)
 
 VERSION = "0.1.0"
+MORPH = "morph"  # the task without an operator
+_MORPH_METHODS = ("ilo", "pixels")
 
 # Option → the operator's setting of that meaning.
 OPERATOR_OPTIONS = {
@@ -56,10 +69,11 @@ def parser() -> Parser:
 
 def _add_solve(commands: Any) -> None:
     solve = commands.add_parser("solve", help="reconstruct a picture", allow_abbrev=False)
-    solve.add_argument("photo", type=Path, help="the picture file")
+    solve.add_argument("photo", type=Path, nargs="?", help="the picture file; a morph may do without one")
     solve.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="where the result goes")
     solve.add_argument("--crop", type=_numbers(3), metavar="X,Y,ZOOM", help="square to use; default 0.5,0.5,1")
     _add_task(solve.add_argument_group("task"))
+    _add_morph(solve.add_argument_group("task morph"))
     _add_method(solve.add_argument_group("method"))
     _add_machine(solve.add_argument_group("model and machine"))
 
@@ -80,8 +94,22 @@ def _add_task(group: Any) -> None:
     group.add_argument("--damaged", action="store_true", help="the photo already is the measurement; no truth is known")
 
 
+def _add_morph(group: Any) -> None:
+    group.add_argument(
+        "--class",
+        dest="classes",
+        type=_class,
+        action="append",
+        metavar="NAME[=WEIGHT]",
+        help="what the face shall look like; give two for a mix",
+    )
+    group.add_argument("--classifier", help="robust64 (default), standard64, or a .safetensors file")
+    group.add_argument("--reach", type=float, help="factor on every l1 radius: how far from the face; default 1")
+    group.add_argument("--views", type=int, help="shifted, noisy views that the loss is averaged over; default 0")
+
+
 def _add_method(group: Any) -> None:
-    group.add_argument("--method", choices=get_args(Method), help="default ilo")
+    group.add_argument("--method", choices=get_args(Method), help="default ilo; pixels is for a morph")
     group.add_argument("--preset", choices=tuple(PRESETS), help="default Quick")
     group.add_argument(
         "--steps", type=_whole_numbers, metavar="N,N,…", help="steps per round; csgm and pulse make them in one round"
@@ -112,6 +140,7 @@ def _add_machine(group: Any) -> None:
 def _add_replay(commands: Any) -> None:
     replay = commands.add_parser("replay", help="solve a run again and compare result.png", allow_abbrev=False)
     replay.add_argument("run", type=Path, metavar="RUN", help="a run's folder or .zip")
+    replay.add_argument("--classifier", metavar="FILE", help="a morph's, if it is not an embedded one")
     replay.add_argument("--out", type=Path, metavar="FOLDER", help="where to write the new run")
     _add_machine(replay)
 
@@ -120,6 +149,38 @@ def operator_settings(options: argparse.Namespace) -> dict[str, Any]:
     """The operator's settings that were given."""
     given = {setting: getattr(options, option) for option, setting in OPERATOR_OPTIONS.items()}
     return {setting: value for setting, value in given.items() if value is not None}
+
+
+def check_solve(options: argparse.Namespace) -> None:
+    """Raises `SettingsError` for options that do not go together."""
+    if options.task != MORPH:
+        if options.photo is None:
+            raise SettingsError("There is no picture; give its file first.")
+        given = [name for name in ("classes", "classifier", "reach", "views") if getattr(options, name) is not None]
+        if given:
+            option = given[0].replace("classes", "class")
+            raise SettingsError(f"--{option} is for --task morph; leave it away, or choose that task.")
+    elif not options.classes:
+        raise SettingsError('A morph needs a class; give one, such as --class "bullfrog".')
+
+
+def morph_settings(options: argparse.Namespace, layers: int) -> SolverSettings:
+    """The settings of a guided run that the options ask for. Raises `SettingsError`."""
+    from ilo.morph import morph_preset
+
+    if options.settings is not None:
+        settings = _read_settings(options.settings)
+    else:
+        given = [n for n in _SOLVER_OPTIONS if n not in ("method", "preset") and getattr(options, n) is not None]
+        if given:
+            raise SettingsError(f"A morph has no --{given[0].replace('_', '-')}; --reach scales its radii.")
+        reach = 1.0 if options.reach is None else options.reach
+        check_number("reach", reach, 0.0, 1e3)
+        check_choice("method", options.method or "ilo", _MORPH_METHODS)
+        settings = morph_preset(options.preset or "Quick", options.method or "ilo", layers=layers, reach=reach)
+    if options.seed is not None:
+        settings = replace(settings, seed=options.seed)
+    return settings if options.dtype is None else replace(settings, dtype=options.dtype)
 
 
 def solver_settings(options: argparse.Namespace) -> SolverSettings:
@@ -228,6 +289,18 @@ def _weights(text: str) -> dict[str, float]:
             known = ", ".join(LossWeights.__dataclass_fields__)
             raise argparse.ArgumentTypeError(f"there is no weight {name!r}; there are {known}")
     return weights
+
+
+def _class(text: str) -> tuple[str, float]:
+    name, equals, weight = text.rpartition("=")
+    if not equals:
+        return text, 1.0
+    try:
+        return name, float(weight)
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r}: give a class, or a class and its weight as in goldfish=2"
+        ) from None
 
 
 def _json(text: str) -> Any:

@@ -1,24 +1,30 @@
-"""What the solver minimises: data fidelity, perceptual distance, geodesic regulariser, dead zone.
+"""What the solver minimises: data fidelity, perceptual distance, geodesic regulariser, dead zone, classifier loss.
 
 Every function is per sample: [B, …] → [B].
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import warnings
 from pathlib import Path
 from typing import Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from ilo import classifier
+from ilo.classifier import Classifier, ClassifierError
+from ilo.guidance import Guidance
 from ilo.problem import Problem
-from ilo.settings import LossWeights
+from ilo.settings import LossWeights, SolverSettings
+
+log = logging.getLogger(__name__)
 
 DEAD_ZONE = 0.1
 PERCEPTUAL_SIZE = 256  # pixels; LPIPS works best there (paper §4.2)
-TERMS = ("total", "mse", "perceptual", "geodesic", "dead_zone")
+TERMS = ("total", "mse", "perceptual", "geodesic", "dead_zone", "classifier")
 
 
 def geodesic(z: Tensor) -> Tensor:
@@ -90,6 +96,24 @@ class LpipsVgg:
         return self._net(a, b).flatten()
 
 
+class ClassifierFeatures:
+    """The distance of LPIPS on a classifier's own features, unit-normalised at every pixel; no weights are learned.
+
+    Zhang et al. 2018, eq. 1 with w = 1: Σ over depths of the mean over pixels of ‖a − b‖², averaged over the depths.
+    """
+
+    def __init__(self, classifier: Classifier):
+        self.name = classifier.name
+        self._classifier = classifier
+
+    def __call__(self, a: Tensor, b: Tensor) -> Tensor:
+        distances = []
+        for left, right in zip(self._classifier.features(a), self._classifier.features(b), strict=True):
+            left, right = (x / (x.norm(dim=1, keepdim=True) + 1e-8) for x in (left, right))
+            distances.append((left - right).square().sum(1).mean((1, 2)))
+        return torch.stack(distances).mean(0)
+
+
 def lpips_backbone() -> Path | None:
     """The VGG-16 file in the local cache: under `ILO_CACHE`, or where torchvision keeps its downloads."""
     places = [Path(torch.hub.get_dir()) / "checkpoints"]
@@ -99,39 +123,60 @@ def lpips_backbone() -> Path | None:
 
 
 def find_perceptual(device: torch.device | str = "cpu") -> Perceptual | None:
-    """The perceptual distance that this installation has; None where its weights are not in the local cache."""
+    """The perceptual distance that this installation has: LPIPS, or else the embedded robust classifier's features.
+
+    None where neither's weights are here; a classifier's file that is broken is told in the log.
+    """
     backbone = lpips_backbone()
-    return LpipsVgg(backbone, device) if backbone else None
+    if backbone:
+        return LpipsVgg(backbone, device)
+    try:
+        return ClassifierFeatures(classifier.load("robust64", device))
+    except ClassifierError as error:
+        log.warning("The perceptual term is off. %s", error)
+        return None
 
 
-class Objective(nn.Module):
-    """The weighted sum of the four terms for one problem (paper §4.2)."""
+class Objective:
+    """The weighted sum of the terms that compare with a measurement (paper §4.2)."""
 
-    def __init__(self, problem: Problem, weights: LossWeights, perceptual: Perceptual | None):
-        super().__init__()
-        self.problem, self.weights = problem, weights
+    def __init__(self, problem: Problem, weights: LossWeights, perceptual: Perceptual | None, sna: bool = True):
+        self.problem, self.weights, self.sna = problem, weights, sna
         self.perceptual = perceptual if weights.perceptual > 0 else None
 
-    def forward(self, image: Tensor, z: Tensor, added_noise: Tensor | None = None) -> Tensor:
+    def __call__(self, image: Tensor, z: Tensor) -> Tensor:
         """All terms, unweighted, below their weighted sum.
 
         Args:
             image: [B, 3, R, R], the generator's.
             z: [B, S, z_dim], the latents in use.
-            added_noise: [B, 3, R, R] put on the image before it is compared (stochastic noise addition).
 
         Returns:
-            [5, B] in the order of `TERMS`.
+            [6, B] in the order of `TERMS`.
         """
+        return self._terms(image, z, image)
+
+    def perturbed(self, image: Tensor, z: Tensor, rngs: list[torch.Generator]) -> Tensor | None:
+        """Stochastic noise addition: the sum [B] for a picture with the noise that the measurement has.
+
+        Its gradient is followed instead. Sample b draws from rngs[b]. None where the measurement has no noise.
+        """
+        sigma = self.problem.operator.sna_sigma if self.sna else 0.0
+        if not sigma:
+            return None
+        noise = torch.cat([torch.randn(image[:1].shape, generator=rng, device=image.device) for rng in rngs])
+        return self._terms(image, z, image + sigma * noise)[0]
+
+    def _terms(self, image: Tensor, z: Tensor, measured: Tensor) -> Tensor:
         operator, y, weights = self.problem.operator, self.problem.y, self.weights
-        prediction = operator(image if added_noise is None else image + added_noise)
+        prediction = operator(measured)
         residual = prediction - y
         mse = data_fidelity(residual, operator.normaliser)
         spread = geodesic(z) if weights.geodesic else torch.zeros_like(mse)
         dead = dead_zone(residual) if weights.dead_zone else torch.zeros_like(mse)
         distance = self._distance(image, prediction)
         total = weights.mse * mse + weights.perceptual * distance + weights.geodesic * spread + weights.dead_zone * dead
-        return torch.stack([total, mse, distance, spread, dead])
+        return torch.stack([total, mse, distance, spread, dead, torch.zeros_like(mse)])
 
     def _distance(self, image: Tensor, prediction: Tensor) -> Tensor:
         if self.perceptual is not None:
@@ -140,3 +185,36 @@ class Objective(nn.Module):
             if pair is not None:
                 return self.perceptual(*pair)
         return image.new_zeros(image.shape[0])
+
+
+class GuidedObjective:
+    """Cross-entropy of a classifier, and the geodesic term; nothing is measured (paper §4.4).
+
+    Its methods are those of `Objective`.
+    """
+
+    def __init__(self, guidance: Guidance, weights: LossWeights):
+        self.guidance, self.weights = guidance, weights
+
+    def __call__(self, image: Tensor, z: Tensor) -> Tensor:
+        loss = self.guidance.loss(image)
+        spread = geodesic(z) if self.weights.geodesic else torch.zeros_like(loss)
+        none = torch.zeros_like(loss)
+        return torch.stack([loss + self.weights.geodesic * spread, none, none, spread, none, loss])
+
+    def perturbed(self, image: Tensor, z: Tensor, rngs: list[torch.Generator]) -> Tensor | None:
+        """The mean over shifted, noisy views."""
+        guidance = self.guidance
+        if not guidance.views:
+            return None
+        loss = guidance.loss(guidance.shifted(image, rngs)).unflatten(0, (len(image), guidance.views)).mean(1)
+        return loss + self.weights.geodesic * geodesic(z) if self.weights.geodesic else loss
+
+
+def objective_of(
+    problem: Problem | Guidance, settings: SolverSettings, perceptual: Perceptual | None
+) -> Objective | GuidedObjective:
+    """What a problem asks to be minimised."""
+    if isinstance(problem, Guidance):
+        return GuidedObjective(problem, settings.weights)
+    return Objective(problem, settings.weights, perceptual, settings.sna)

@@ -26,6 +26,10 @@ class Problem:
         """Measure a known picture [B, 3, R, R] in [−1, 1]; sample b's noise comes from seed + b."""
         return cls(operator, operator.measure(truth, seed), truth)
 
+    def __len__(self) -> int:
+        """B, the number of pictures."""
+        return len(self.y)
+
     def to(self, device: torch.device | str) -> Problem:
         truth = None if self.truth is None else self.truth.to(device)
         return Problem(self.operator.to(device), self.y.to(device), truth)

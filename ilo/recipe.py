@@ -13,12 +13,14 @@ from urllib.parse import parse_qsl, urlencode
 from torch import Tensor
 
 from ilo import engine
+from ilo.guidance import Guidance
 from ilo.losses import Perceptual
 from ilo.models import Model
 from ilo.operators import OPERATORS
 from ilo.operators.base import MAX_SEED, setting_names
 from ilo.problem import Problem
 from ilo.settings import (
+    METHODS,
     PRESETS,
     LossWeights,
     RoundSettings,
@@ -30,6 +32,7 @@ from ilo.settings import (
 from ilo.state import to_uint8
 
 VERSION = 1
+MORPH = "morph"  # the task that has no operator: a classifier guides
 MAX_QUERY = 20_000  # characters
 
 # What `ilo.engine.description` records, in words.
@@ -58,13 +61,13 @@ class Recipe:
     model: str  # id in the registry
     model_sha256: str  # of the weights file
     resolution: int  # R
-    task: str  # the operator's name
-    operator: dict[str, Any]  # its settings without the mask
+    task: str  # the operator's name, or "morph"
+    operator: dict[str, Any]  # its settings without the mask; for a morph those of `Guidance`
     settings: SolverSettings
     measurement_seed: int  # of the noise that measuring added
     damaged_here: bool  # False: the upload already was the measurement, and there is no truth
-    input_sha256: str  # of the cropped picture's pixels, or of y where there was no picture
-    measurement_sha256: str  # of y
+    input_sha256: str | None  # of the cropped picture's pixels, or of y where there was no picture; a morph needs none
+    measurement_sha256: str | None  # of y; None for a morph
     mask_sha256: str | None  # of the operator's mask
     perceptual: str | None  # name of the perceptual distance; None: off
     engine: dict[str, str | int]  # ilo.engine.description(device)
@@ -171,7 +174,7 @@ class Shared:
 
 def make_recipe(
     model: Model,
-    problem: Problem,
+    problem: Problem | Guidance,
     settings: SolverSettings,
     *,
     damaged_here: bool,
@@ -188,21 +191,34 @@ def make_recipe(
         input_image: the cropped picture [1, 3, …] in [−1, 1]; None where only y is known.
         perceptual: the distance that `ilo.solve` gets; None where it is off.
     """
-    operator = problem.operator
+    given = None if input_image is None else picture_sha256(input_image)
+    if isinstance(problem, Guidance):
+        what: dict[str, Any] = {
+            "task": MORPH,
+            "operator": problem.settings(),
+            "input_sha256": given,
+            "measurement_sha256": None,
+            "mask_sha256": None,
+        }
+    else:
+        operator, y = problem.operator, tensor_sha256(problem.y)
+        what = {
+            "task": operator.name,
+            "operator": operator.settings(),
+            "input_sha256": given or y,
+            "measurement_sha256": y,
+            "mask_sha256": None if operator.mask is None else tensor_sha256(operator.mask),
+        }
     return Recipe(
         model=model.id,
         model_sha256=model.sha256,
-        resolution=operator.resolution,
-        task=operator.name,
-        operator=operator.settings(),
+        resolution=model.resolution,
         settings=settings,
         measurement_seed=measurement_seed,
         damaged_here=damaged_here,
-        input_sha256=tensor_sha256(problem.y) if input_image is None else picture_sha256(input_image),
-        measurement_sha256=tensor_sha256(problem.y),
-        mask_sha256=None if operator.mask is None else tensor_sha256(operator.mask),
         perceptual=None if perceptual is None else perceptual.name,
         engine=engine.description(model.device),
+        **what,
     )
 
 
@@ -232,8 +248,8 @@ def _check_types(recipe: Recipe) -> None:
     text: tuple[type, ...] = (str,)
     maybe: tuple[type, ...] = (str, type(None))
     wanted: dict[str, tuple[type, ...]] = {
-        **dict.fromkeys(("model", "model_sha256", "task", "input_sha256", "measurement_sha256"), text),
-        **dict.fromkeys(("mask_sha256", "perceptual"), maybe),
+        **dict.fromkeys(("model", "model_sha256", "task"), text),
+        **dict.fromkeys(("input_sha256", "measurement_sha256", "mask_sha256", "perceptual"), maybe),
         "operator": (dict,),
         "settings": (SolverSettings,),
         "damaged_here": (bool,),
@@ -271,6 +287,8 @@ def _compact(values: dict[str, Any]) -> str:
 
 def _preset_of(settings: SolverSettings) -> str | None:
     """The preset that these settings are, apart from their seed."""
+    if settings.method not in METHODS:
+        return None
     return next((name for name in PRESETS if preset(name, settings.method, seed=settings.seed) == settings), None)
 
 

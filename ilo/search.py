@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ilo.losses import TERMS, Objective
+from ilo.losses import TERMS, GuidedObjective, Objective
 from ilo.projection import l1_norm, project_l1, project_sphere
 from ilo.settings import RoundSettings, Schedule, SolverSettings
 from ilo.state import BALLS, TRACE_COLUMNS, Result, State, Step, to_uint8
@@ -43,11 +43,13 @@ class Variable:
     value: Tensor  # [B, …], the leaf that Adam moves
     radius: float  # ρ, per element; infinity for no ball
     sphere: tuple[int, ...] = ()  # dimensions whose norm is kept; empty for none
+    scale: Tensor | None = None  # [B], of each sample's radius; None: 1
 
     def __post_init__(self) -> None:
         self.start = self.value
         self.value = self.start.clone().requires_grad_(self.radius > 0)
         self.size = self.start[0].numel()
+        self.reach = self.radius * self.size if self.scale is None else self.radius * self.size * self.scale
         if self.sphere:
             self.norm = torch.linalg.vector_norm(self.start, dim=self.sphere, keepdim=True)
 
@@ -55,7 +57,7 @@ class Variable:
         """Back to the start's norm, then onto the l1 ball around the start."""
         value = project_sphere(self.value, self.norm, self.sphere) if self.sphere else self.value
         if math.isfinite(self.radius):
-            value = self.start + project_l1(value - self.start, self.radius * self.size)
+            value = self.start + project_l1(value - self.start, self.reach)
         self.value.copy_(value)
 
     def usage(self) -> Tensor:
@@ -64,7 +66,8 @@ class Variable:
             return self.start.new_full([len(self.start)], math.nan)
         if self.radius == 0:
             return self.start.new_zeros(len(self.start))
-        return l1_norm(self.value.detach() - self.start) / (self.radius * self.size)
+        used = l1_norm(self.value.detach() - self.start)
+        return used / (self.reach.clamp_min(1e-12) if isinstance(self.reach, Tensor) else self.reach)
 
 
 def adam(variables: list[Variable]) -> torch.optim.Optimizer | None:
@@ -98,7 +101,7 @@ class Round:
         self,
         generator: Generator,
         latents: GaussianW,
-        objective: Objective,
+        objective: Objective | GuidedObjective,
         start: State,
         plan: RoundSettings,
         settings: SolverSettings,
@@ -110,12 +113,15 @@ class Round:
         first = max(0, 2 * k - 1)  # block k ≥ 1 uses w[2k−1] and noise map 2k−1 first
         self._maps = range(first, min(settings.noise_maps + 2 * k, len(start.noise)))
         self._fixed_z = start.z[:, :first]
-        self._z = Variable("latents", start.z[:, first:], plan.radius_latents, sphere=(2,))
-        self._noise = [Variable("noise", start.noise[j], plan.radius_noise, sphere=(1, 2, 3)) for j in self._maps]
+        scale = start.z.new_tensor(settings.radius_scales) if settings.radius_scales else None
+        self._z = Variable("latents", start.z[:, first:], plan.radius_latents, (2,), scale)
+        self._noise = [Variable("noise", start.noise[j], plan.radius_noise, (1, 2, 3), scale) for j in self._maps]
         self._variables = [self._z, *self._noise]
+        # Behind the last layer the picture itself is what is searched.
+        self._pixels = k == generator.config.num_layers
         if start.features is not None:
-            self._x = Variable("features", start.features.x, plan.radius_features)
-            self._variables.append(self._x)
+            value = start.features.rgb if self._pixels else start.features.x
+            self._variables.append(Variable("features", value, plan.radius_features, scale=scale))
         self._adam = adam(self._variables)
 
         batch, device = len(start.z), start.z.device
@@ -177,16 +183,21 @@ class Round:
         noise = list(self._start.noise)
         for j, value in zip(self._maps, values[1 : 1 + len(self._maps)], strict=True):
             noise[j] = value
-        features = self._start.features and Features(values[-1], self._start.features.rgb)
+        x_and_rgb = self._start.features
+        if x_and_rgb is None:
+            features = None
+        elif self._pixels:
+            features = Features(x_and_rgb.x, values[-1])
+        else:
+            features = Features(values[-1], x_and_rgb.rgb)
         return State(torch.cat([self._fixed_z, values[0]], 1), tuple(noise), self._start.layer, features)
 
     def _evaluate(self) -> Tensor:
         """The objective at the current point, summed over the batch; remembers the point where it is the best."""
         values = [v.value for v in self._variables]
         image = self._state(values).render(self._generator, self._latents, self._settings.covariance)
-        sigma = self._objective.problem.operator.sna_sigma if self._settings.sna else 0.0
         clean = self._objective(image, self._z.value)
-        noisy = self._objective(image, self._z.value, sigma * self._white(image)) if sigma else clean
+        noisy = self._objective.perturbed(image, self._z.value, self._rngs)
         with torch.no_grad():
             terms = clean.detach().t()
             better = terms[:, 0] < self._best_terms[:, 0]
@@ -195,17 +206,13 @@ class Round:
             )
             self._trace[self._rows] = torch.cat([terms, self._usage().t()], 1)
             self._rows += 1
-        return noisy[0].sum()
+        return (clean[0] if noisy is None else noisy).sum()
 
     def _usage(self) -> Tensor:
         """[3, B] in the order of BALLS; the fullest of the noise maps' balls."""
         by_ball = {name: [v.usage() for v in self._variables if v.ball == name] for name in BALLS}
         nothing = self._z.start.new_full([len(self._z.start)], math.nan)
         return torch.stack([torch.stack(by_ball[name]).amax(0) if by_ball[name] else nothing for name in BALLS])
-
-    def _white(self, image: Tensor) -> Tensor:
-        """Fresh N(0, 1) like the image, each sample from its own generator."""
-        return torch.cat([torch.randn(image[:1].shape, generator=rng, device=image.device) for rng in self._rngs])
 
 
 class RangeSearch:

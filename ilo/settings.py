@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
-Method = Literal["ilo", "csgm", "pulse"]
+Method = Literal["ilo", "csgm", "pulse", "pixels"]
 Schedule = Literal["ramp", "one-cycle"]
 Covariance = Literal["full", "diagonal"]
 Dtype = Literal["float32", "bfloat16"]
@@ -110,6 +110,8 @@ class SolverSettings:
     sna: bool = True  # stochastic noise addition; only denoising uses it
     skip: Skip = "carry"  # "drop" forgets the RGB skip image between rounds, as earlier programs did
     dtype: Dtype = "float32"
+    first_layer: int = 0  # whose input the first round searches; behind the last layer it is the picture itself
+    radius_scales: tuple[float, ...] = ()  # of every radius, one for each sample of the batch; empty: 1
 
     def __post_init__(self) -> None:
         if not self.rounds:
@@ -125,6 +127,10 @@ class SolverSettings:
         check_whole("noise_maps", self.noise_maps, 0, 18)
         check_choice("skip", self.skip, get_args(Skip))
         check_choice("dtype", self.dtype, get_args(Dtype))
+        check_whole("first_layer", self.first_layer, 0, 16)
+        object.__setattr__(self, "radius_scales", tuple(self.radius_scales))
+        for scale in self.radius_scales:
+            check_number("A scale of the radii", scale, 0.0, 1e6)
 
     @property
     def total_steps(self) -> int:
@@ -178,6 +184,8 @@ LATER_ROUNDS = tuple(
     for radius in (0.06, 0.04, 0.02)
 )
 
+METHODS: tuple[Method, ...] = ("ilo", "csgm", "pulse")  # for measurements; "pixels" is for guidance
+
 PULSE_LR = 0.4
 # PULSE measures 100·L2 on pictures in [0, 1]; ours are in [-1, 1], where squared errors are four times as large.
 PULSE_WEIGHTS = LossWeights(mse=25.0, perceptual=0.0, geodesic=0.05)
@@ -195,7 +203,7 @@ def preset(name: str = "Quick", method: Method = "ilo", *, seed: int = 0) -> Sol
         SettingsError: for an unknown name, method or seed.
     """
     check_choice("preset", name, tuple(PRESETS))
-    check_choice("method", method, get_args(Method))
+    check_choice("method", method, METHODS)
     steps = PRESETS[name]
     if method == "ilo":
         later = (replace(plan, steps=n) for plan, n in zip(LATER_ROUNDS, steps[1:], strict=True))

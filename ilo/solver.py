@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator
 from typing import Literal
 
 from ilo import engine
-from ilo.losses import Objective, Perceptual, find_perceptual
+from ilo.guidance import Guidance
+from ilo.losses import Perceptual, find_perceptual, objective_of
 from ilo.models import Model
 from ilo.problem import Problem
 from ilo.search import RangeSearch, Round
@@ -39,21 +40,23 @@ def every(seconds: float) -> Due:
 
 def solve(
     model: Model,
-    problem: Problem,
+    problem: Problem | Guidance,
     settings: SolverSettings,
     due: Due | None = None,
     perceptual: Perceptual | Literal["auto"] | None = "auto",
     due_result: Due | None = None,
+    start: State | None = None,
 ) -> Iterator[Step]:
     """Reconstruct the picture behind a measurement; a plain generator that yields snapshots as the picture forms.
 
     Args:
         model: the generative prior, from `ilo.load`.
-        problem: operator and measurement y of a batch of B pictures: B independent runs.
+        problem: operator and measurement y of a batch of B pictures, or a classifier's guidance: B independent runs.
         settings: rounds, radii, loss weights, seed; see `ilo.preset`.
         due: asked after every step whether a snapshot is wanted now; the default says yes once a second.
         perceptual: the perceptual distance; "auto" takes what is in the local cache, None switches it off.
         due_result: asked when a snapshot is due, whether it shall carry a `Result`, too; the default once a second.
+        start: latents and noise maps to begin with, at layer 0; None: drawn from the seed.
 
     Yields:
         `Step`s. The first shows the starting point. Every second or so, at each search's end and last of all, a step
@@ -62,21 +65,19 @@ def solve(
     Raises:
         SettingsError: the settings ask for more rounds than the generator has layers.
     """
-    if len(settings.rounds) > model.generator.config.num_layers:
-        raise SettingsError(
-            f"There are {len(settings.rounds)} rounds; allowed are at most {model.generator.config.num_layers}, "
-            f"one for each layer of {model.id}."
-        )
+    check_rounds(model, settings)
     due, due_result = due or every(1.0), due_result or every(1.0)
     if perceptual == "auto":
         perceptual = find_perceptual(model.device)
     problem = problem.to(model.device)
     generator, latents = engine.prepare(model.generator, settings.dtype), model.latents
-    objective = Objective(problem, settings.weights, perceptual)
-    state = State.random(model, settings.seed, batch=len(problem.y))  # z and noise maps; no features yet
+    objective = objective_of(problem, settings, perceptual)
+    state = start or State.random(model, settings.seed, batch=len(problem))  # z and noise maps; no features yet
+    if settings.first_layer:
+        state = state.enter(generator, latents, settings.first_layer, settings)
     done = 0
 
-    for k, plan in enumerate(settings.rounds):
+    for k, plan in enumerate(settings.rounds, settings.first_layer):
         for outer in range(plan.outer_iterations):  # line 3
             search = Round(generator, latents, objective, state, plan, settings, done)
             if done == 0:
@@ -95,8 +96,21 @@ def solve(
                     if i and due():
                         yield search.snapshot(plan.steps, with_result=due_result(), projected=i)
                 done += plan.range_steps
-        if k + 1 < len(settings.rounds):
+        if k + 1 < settings.first_layer + len(settings.rounds):
             state = best.enter(generator, latents, k + 1, settings)  # the next layer's input, RGB included
+
+
+def check_rounds(model: Model, settings: SolverSettings) -> None:
+    """Raises `SettingsError` if the settings do not fit the model's layers."""
+    layers, first, rounds = model.generator.config.num_layers, settings.first_layer, len(settings.rounds)
+    pixels = first == layers and rounds == 1  # behind the last layer there is the picture
+    if first + rounds > layers and not pixels:
+        raise SettingsError(
+            f"There are {rounds} rounds; allowed are at most {max(0, layers - first)}, one for each of the {layers} "
+            f"layers of {model.id} from layer {first} on."
+        )
+    if len(settings.radius_scales) > 0 and any(plan.outer_iterations > 1 for plan in settings.rounds):
+        raise SettingsError("Scaled radii and range projections do not go together; leave one of them away.")
 
 
 def project_to_range(

@@ -40,6 +40,37 @@ class State:
         z, *noise = (torch.cat(parts).to(model.latents.mean) for parts in zip(*samples, strict=True))
         return cls(z, tuple(noise))
 
+    @classmethod
+    @torch.no_grad()
+    def face(cls, model: Model, seed: int, covariance: str, truncation: float = 0.7, batch: int = 1) -> State:
+        """Faces as the generator itself draws them: one w for all layers, drawn towards the average.
+
+        Args:
+            model: whose faces.
+            seed: sample b is drawn from seed + b.
+            covariance: of the Gaussianised W, in which the latents are expressed.
+            truncation: 0 … 1, the share of the way from the average w that is gone (Karras et al. 2019, §B).
+        """
+        config, mapping = model.generator.config, model.generator.mapping
+        samples = []
+        for b in range(batch):
+            rng = torch.Generator().manual_seed(seed + b)
+            z = torch.randn(1, config.z_dim, generator=rng)
+            samples.append((z, *(torch.randn(1, 1, size, size, generator=rng) for size in config.noise_sizes)))
+        z, *noise = (torch.cat(parts).to(model.latents.mean) for parts in zip(*samples, strict=True))
+        w = mapping.w_avg + truncation * (mapping(z) - mapping.w_avg)
+        return cls(model.latents.inverse(w, covariance)[:, None].repeat(1, config.num_ws, 1), tuple(noise))
+
+    def expand(self, batch: int) -> State:
+        """A state of one sample, repeated."""
+        features = self.features and Features(*(t.repeat(batch, 1, 1, 1) for t in self.features))
+        noise = tuple(n.repeat(batch, 1, 1, 1) for n in self.noise)
+        return State(self.z.repeat(batch, 1, 1), noise, self.layer, features)
+
+    def to(self, device: torch.device | str) -> State:
+        features = self.features and Features(*(t.to(device) for t in self.features))
+        return State(self.z.to(device), tuple(n.to(device) for n in self.noise), self.layer, features)
+
     def render(self, generator: Generator, latents: GaussianW, covariance: str) -> Tensor:
         """The picture [B, 3, R, R], about [−1, 1]."""
         return generator.suffix(self.features, latents(self.z, covariance), self.noise, self.layer)
@@ -83,10 +114,11 @@ class Step:
     losses: dict[str, np.ndarray]  # term → [B], of the best point so far
     usage: dict[str, np.ndarray]  # ball → [B], share of its radius in use now; NaN where there is no ball
     previews: np.ndarray  # uint8 [B, R, R, 3], the best so far
-    trace: np.ndarray  # float32 [n, B, 8], a row of TRACE_COLUMNS for each step since the last snapshot
+    trace: np.ndarray  # float32 [n, B, 9], a row of TRACE_COLUMNS for each step since the last snapshot
     first: int  # `done` of the trace's first row
     result: Result | None = None
     projected: int = 0  # steps of the range projection that follows this search
+    inverting: bool = False  # a photograph is being inverted, before a guided run
 
     @property
     def preview(self) -> np.ndarray:

@@ -1,12 +1,15 @@
 """Fixtures shared by all tests, and the rule that no test opens a connection to another host."""
 
+import copy
 import socket
 from pathlib import Path
 
 import pytest
 import torch
 
-from ilo.models import load
+from ilo import classifier
+from ilo.models import Model, load
+from ilo.stylegan2.latents import GaussianW
 
 ROOT = Path(__file__).parent.parent
 _connect = socket.socket.connect
@@ -48,5 +51,34 @@ def model():
 
 
 @pytest.fixture(scope="session")
+def double_model(model):
+    """The model in float64: Adam's first steps have one length whatever the gradient, so float32's rounding grows."""
+    generator = copy.deepcopy(model.generator).double().freeze(torch.float64)
+    latents = GaussianW(model.latents.mean.double(), model.latents.factor.double())
+    return Model("faces64", generator, latents, model.path)
+
+
+@pytest.fixture(scope="session")
 def generator(model):
     return model.generator
+
+
+@pytest.fixture(scope="session")
+def classifier_file(tmp_path_factory):
+    """A small classifier with random weights in the format of the embedded ones."""
+    torch.manual_seed(7)
+    network = classifier.ResidualNetwork(classifier.Shape(4, (8, 12), (1, 1), 32))
+    names = [
+        ("n1", "bullfrog, Rana catesbeiana"),
+        ("n2", "goldfish"),
+        ("n3", "brain coral"),
+        ("n4", "tailed frog, toad"),
+    ]
+    path = tmp_path_factory.mktemp("classifier") / "tiny.safetensors"
+    classifier.save(network, path, names, {"licence": "none"})
+    return path
+
+
+@pytest.fixture(scope="session")
+def guide(classifier_file):
+    return classifier.load(str(classifier_file))

@@ -19,9 +19,7 @@ from PIL import Image
 import ilo.bundle
 from ilo.bundle import (
     FILES,
-    TRACE_HEADER,
     BundleError,
-    Recorder,
     check_out_folder,
     load_latents,
     read_bundle,
@@ -33,6 +31,7 @@ from ilo.operators import build
 from ilo.pictures import to_tensor
 from ilo.problem import Problem
 from ilo.recipe import RecipeError, make_recipe
+from ilo.recorder import TRACE_HEADER, Recorder
 from ilo.settings import RoundSettings, SolverSettings
 from ilo.solver import solve
 from ilo.state import to_uint8

@@ -44,7 +44,7 @@ def test_objective_is_the_weighted_sum():
     x, z = torch.rand(2, 3, 16, 16) * 2 - 1, torch.randn(2, 4, 8)
     problem = Problem.damage(torch.rand(2, 3, 16, 16) * 2 - 1, build("super-resolve", 16, factor=4))
     weights = LossWeights(mse=2.0, perceptual=0.0, geodesic=0.5, dead_zone=3.0)
-    total, mse, distance, spread, dead = Objective(problem, weights, None)(x, z)
+    total, mse, distance, spread, dead, _ = Objective(problem, weights, None)(x, z)
     residual = problem.operator(x) - problem.y
     torch.testing.assert_close(mse, residual.square().mean((1, 2, 3)))
     torch.testing.assert_close(total, 2 * mse + 0.5 * spread + 3 * dead)

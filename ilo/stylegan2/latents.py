@@ -39,6 +39,13 @@ class GaussianW:
         spread = z @ self.factor.t() if covariance == "full" else z * self.factor.norm(dim=1)
         return F.leaky_relu(spread + self.mean, SLOPE)
 
+    def inverse(self, w: Tensor, covariance: str = "diagonal") -> Tensor:
+        """The z [B, D] whose w is the given one."""
+        spread = F.leaky_relu(w, 1 / SLOPE) - self.mean
+        if covariance == "full":
+            return torch.linalg.solve_triangular(self.factor, spread.t(), upper=False).t()
+        return spread / self.factor.norm(dim=1)
+
     def to(self, device: torch.device) -> GaussianW:
         return GaussianW(self.mean.to(device), self.factor.to(device))
 

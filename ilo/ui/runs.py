@@ -17,12 +17,12 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ilo.bundle import Recorder
 from ilo.losses import Perceptual
 from ilo.models import Model
 from ilo.operators import Identity
 from ilo.problem import Problem
 from ilo.recipe import make_recipe
+from ilo.recorder import Recorder
 from ilo.settings import SettingsError, SolverSettings, preset
 from ilo.solver import every, solve
 from ilo.state import Step

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 
 from ilo import metrics
-from ilo.bundle import TRACE_HEADER, Recorder
 from ilo.models import Model
 from ilo.problem import Problem
+from ilo.recorder import TRACE_HEADER, Recorder
 from ilo.settings import SolverSettings
 from ilo.state import Result, to_uint8
 from ilo.ui import plots, text

@@ -1,0 +1,104 @@
+"""Classifier guidance: no measurement, a class that the picture shall be taken for (Daras et al. 2021, Figure 5)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ilo.classifier import Classifier
+from ilo.settings import SettingsError, check_number, check_whole
+
+MOST_CLASSES = 4
+
+
+@dataclass(frozen=True)
+class Guidance:
+    """What a picture shall look like, to a classifier.
+
+    Args:
+        classifier: that judges.
+        classes: name → weight; the cross-entropies of several are mixed in these shares.
+        views: random shifts with noise that the loss is averaged over at every step; 0: the picture as it is. The best
+            point is always chosen by the picture as it is.
+        shift: of a view, in pixels of the classifier's size at most.
+        noise: of a view, standard deviation on [−1, 1].
+        batch: number of independent runs.
+
+    Raises:
+        SettingsError: for an unknown class, a weight that is not above 0, or values out of range.
+    """
+
+    classifier: Classifier
+    classes: Mapping[str, float]
+    views: int = 0
+    shift: int = 4
+    noise: float = 0.1
+    batch: int = 1
+
+    def __post_init__(self) -> None:
+        if not 1 <= len(self.classes) <= MOST_CLASSES:
+            raise SettingsError(f"{len(self.classes)} classes are given; allowed are 1 to {MOST_CLASSES}.")
+        for name, weight in self.classes.items():
+            check_number(f"The weight of {name}", weight, 1e-6, 1e6)
+            self.classifier.index(name)
+        check_whole("views", self.views, 0, 16)
+        check_whole("shift", self.shift, 0, 32)
+        check_number("The noise of a view", self.noise, 0.0, 1.0)
+        check_whole("batch", self.batch, 1, 1024)
+
+    def __len__(self) -> int:
+        return self.batch
+
+    def to(self, device: torch.device | str) -> Guidance:
+        """Itself: the classifier is where it was loaded to."""
+        return self
+
+    @property
+    def title(self) -> str:
+        return " + ".join(self.classes)
+
+    def targets(self) -> dict[int, float]:
+        """Class number → share; the shares' sum is 1."""
+        total = sum(self.classes.values())
+        found: dict[int, float] = {}
+        for name, weight in self.classes.items():
+            index = self.classifier.index(name)
+            found[index] = found.get(index, 0.0) + weight / total
+        return found
+
+    def settings(self) -> dict[str, Any]:
+        """JSON-plain, for the recipe."""
+        return {
+            "classifier": self.classifier.name,
+            "classifier_sha256": self.classifier.sha256,
+            "classes": dict(self.classes),
+            "views": self.views,
+            "shift": self.shift,
+            "noise": self.noise,
+        }
+
+    def loss(self, images: Tensor) -> Tensor:
+        """Σ share · cross-entropy of pictures [B, 3, R, R] in [−1, 1] → [B]."""
+        log_probabilities = F.log_softmax(self.classifier(images), dim=1)
+        return sum((-share * log_probabilities[:, i] for i, share in self.targets().items()), images.new_zeros(()))
+
+    def shifted(self, images: Tensor, rngs: list[torch.Generator]) -> Tensor:
+        """[B, 3, R, R] → [B·views, 3, size, size], each moved by up to `shift` pixels (borders repeat) and with noise.
+
+        Sample b draws from rngs[b], so that a batch equals its single runs.
+        """
+        images = self.classifier.prepare(images)
+        size, reach = images.shape[-1], self.shift
+        padded = F.pad(images, (reach,) * 4, mode="replicate")
+        views = []
+        for sample, rng in zip(padded, rngs, strict=True):
+            corners = torch.randint(0, 2 * reach + 1, (self.views, 2), generator=rng, device=rng.device).tolist()
+            views += [sample[:, top : top + size, left : left + size] for top, left in corners]
+        shape = (self.views, *images.shape[1:])
+        noise = torch.cat([torch.randn(shape, generator=rng, device=images.device) for rng in rngs])
+        return torch.stack(views) + self.noise * noise

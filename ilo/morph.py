@@ -1,0 +1,102 @@
+"""Morphing a face towards a class: where a guided run starts, and its presets (Daras et al. 2021, Figure 5).
+
+The start is a face that the generator draws, or a photograph that is inverted first. From there the same rounds as ever
+follow a classifier instead of a measurement; the l1 balls say how far from that face each of them may go. The baseline
+of Santurkar et al. 2019 follows the same classifier over the pixels themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Literal
+
+from torch import Tensor
+
+from ilo.guidance import Guidance
+from ilo.models import Model
+from ilo.operators import Identity
+from ilo.problem import Problem
+from ilo.settings import LossWeights, RoundSettings, SolverSettings, check_choice, preset
+from ilo.solver import Due, check_rounds, solve
+from ilo.state import State, Step
+
+TRUNCATION = 0.7
+MorphMethod = Literal["ilo", "pixels"]
+
+# Found by benchmarks/guidance.py.
+STEPS = {"Quick": (40, 40, 35, 35), "Paper": (300, 300, 300, 300)}
+LR = 0.05
+RADII = (0.05, 0.1, 0.05, 0.03)  # of the latents in round 0, then of the features
+RADIUS_LATENTS, RADIUS_NOISE = 0.05, 0.05
+PIXELS_LR, PIXELS_RADIUS = 0.02, 0.1
+
+
+def morph_preset(
+    name: str = "Quick", method: MorphMethod = "ilo", *, layers: int, seed: int = 0, reach: float = 1.0
+) -> SolverSettings:
+    """The settings of a guided run; all methods make the same total number of steps.
+
+    Args:
+        name: "Quick" (150 steps in all) or "Paper" (1,200).
+        method: "ilo", or "pixels" for the baseline.
+        layers: of the generator.
+        seed: of the face and of everything random.
+        reach: factor on every l1 radius: how far from the start the picture may go.
+    """
+    check_choice("preset", name, tuple(STEPS))
+    check_choice("method", method, ("ilo", "pixels"))
+    steps = STEPS[name]
+    weights = LossWeights(perceptual=0.0, geodesic=0.0)
+    if method == "pixels":
+        plan = RoundSettings(sum(steps), PIXELS_LR, PIXELS_RADIUS * reach, 0.0, 0.0)
+        return SolverSettings((plan,), method="pixels", weights=weights, seed=seed, first_layer=layers, sna=False)
+    first = RoundSettings(steps[0], LR, radius_latents=RADII[0] * reach, radius_noise=RADIUS_NOISE * reach)
+    later = (
+        RoundSettings(n, LR, radius * reach, RADIUS_LATENTS * reach, RADIUS_NOISE * reach)
+        for n, radius in zip(steps[1:], RADII[1:], strict=True)
+    )
+    return SolverSettings((first, *later), weights=weights, seed=seed, sna=False)
+
+
+def inversion(settings: SolverSettings) -> SolverSettings:
+    """How a photograph is inverted before a guided run: round 0 alone, so that every later layer follows from it."""
+    return replace(preset("Quick", "csgm", seed=settings.seed), covariance=settings.covariance)
+
+
+def morph(
+    model: Model,
+    guidance: Guidance,
+    settings: SolverSettings,
+    photo: Tensor | None = None,
+    due: Due | None = None,
+    due_result: Due | None = None,
+) -> Iterator[Step]:
+    """Turn a face towards what `guidance` asks for.
+
+    Args:
+        model: the generative prior.
+        guidance: classifier and classes.
+        settings: of the guided run, such as `morph_preset`'s.
+        photo: [1, 3, R, R] in [−1, 1], inverted first by CSGM; None: a face drawn from the settings' seed.
+        due, due_result: as in `ilo.solve`.
+
+    Yields:
+        The steps of the inversion, marked `inverting`, and of the guided run; both count towards `done` and `total`.
+    """
+    check_rounds(model, settings)
+    before = 0
+    if photo is None:
+        count = max(1, len(settings.radius_scales))
+        start = State.face(model, settings.seed, settings.covariance, TRUNCATION).expand(count)
+    else:
+        first = inversion(settings)
+        before = first.total_steps
+        problem = Problem(Identity(resolution=model.resolution), photo)
+        for step in solve(model, problem, first, due, None, due_result):
+            yield replace(step, total=before + settings.total_steps, inverting=True)
+        assert step.result is not None
+        start = step.result.state.to(model.device).expand(max(1, len(settings.radius_scales)))
+    guidance = replace(guidance, batch=len(start.z))
+    for step in solve(model, guidance, settings, due, None, due_result, start):
+        yield replace(step, done=before + step.done, total=before + step.total, first=before + step.first)
