@@ -17,7 +17,7 @@ from ilo.operators import Identity
 from ilo.problem import Problem
 from ilo.settings import SettingsError, preset
 from ilo.state import to_uint8
-from ilo.ui import controls, examples, handlers, page, painter, plots, text, views
+from ilo.ui import bench, controls, examples, handlers, page, painter, plots, text, views
 from ilo.ui.handlers import Studio
 from ilo.ui.runs import Order, Run, Runs
 
@@ -26,7 +26,7 @@ SKIP = gr.skip()
 
 @pytest.fixture(scope="module")
 def studio(model, tmp_path_factory):
-    made = Studio(model, examples.load(), None, tmp_path_factory.mktemp("cache"))
+    made = Studio(model, examples.load(), Runs(model), tmp_path_factory.mktemp("cache"))
     yield made
     made.runs.close()
 
@@ -204,7 +204,7 @@ def test_a_full_disk_gives_a_sentence_and_the_results_stay(studio, values, monke
     def full(*_):
         raise BundleError(f"{studio.cache}/x.zip could not be written (No space left on device).")
 
-    monkeypatch.setattr(handlers, "zip_bundle", full)
+    monkeypatch.setattr(bench, "zip_bundle", full)
     button, notice = studio.save("full")
     assert button == SKIP
     assert "No space left" in notice

@@ -1,10 +1,8 @@
-"""What the page does when something is pressed. Every handler answers with a sentence rather than an exception."""
+"""The Studio tab: what it does when something is pressed."""
 
 from __future__ import annotations
 
-import logging
 import secrets
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,24 +10,19 @@ from typing import Any
 import gradio as gr
 from PIL import Image
 
-from ilo.bundle import BundleError, zip_bundle
-from ilo.losses import Perceptual
 from ilo.masks import fit_mask
 from ilo.models import Model
 from ilo.pictures import PictureError, read_mask, read_picture
+from ilo.problem import Problem
 from ilo.settings import SettingsError
-from ilo.solver import every
-from ilo.state import to_uint8
 from ilo.tasks import build_problem
 from ilo.ui import painter, plots, text, views
+from ilo.ui.bench import Bench, sentence
 from ilo.ui.controls import operator_settings, solver_settings
 from ilo.ui.examples import Example
 from ilo.ui.runs import Order, Run, Runs
 
-PANEL_SECONDS = 0.5
 LARGEST_KEPT = 1024  # pixels per side of an upload that a session remembers
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -40,21 +33,18 @@ class Source:
     image: Image.Image
 
 
-class Studio:
+class Studio(Bench):
     """The Studio tab of one page, for all its visitors.
 
     Args:
-        model: what solves.
+        model, runs, cache: as of every tab.
         examples: pictures to begin with.
-        perceptual: the perceptual distance; None where it is off.
-        cache: the folder that downloads are written to; Gradio serves and empties it.
     """
 
-    def __init__(self, model: Model, examples: list[Example], perceptual: Perceptual | None, cache: Path):
-        self.model, self.examples, self.cache = model, examples, cache
+    def __init__(self, model: Model, examples: list[Example], runs: Runs, cache: Path):
+        super().__init__(model, runs, cache)
+        self.examples = examples
         self.first = Source(examples[0].name, examples[0].image)
-        self.runs = Runs(model, perceptual)
-        self._finished: dict[str, Run] = {}  # session → its last run, until its download is made
 
     # Choosing the picture.
 
@@ -74,7 +64,7 @@ class Studio:
             image.thumbnail((LARGEST_KEPT, LARGEST_KEPT), Image.Resampling.BICUBIC)
             return self._choose(values, session, Source(secrets.token_hex(8), image))
         except Exception as error:
-            return *(gr.skip(),) * 5, plots.notice(_sentence(error))
+            return *(gr.skip(),) * 5, plots.notice(sentence(error))
 
     def _choose(
         self,
@@ -102,7 +92,7 @@ class Studio:
                 raise SettingsError("The crop could not be read; load the page again.")
             return {**value, "mask": painter.pack(fitted, grid)}, ""
         except Exception as error:
-            return gr.skip(), plots.notice(_sentence(error))
+            return gr.skip(), plots.notice(sentence(error))
 
     # Before a run.
 
@@ -139,100 +129,14 @@ class Studio:
         try:
             order, notes = self.order(values)
         except Exception as error:
-            return gr.skip(), gr.skip(), gr.skip(), plots.notice(_sentence(error))
+            return gr.skip(), gr.skip(), gr.skip(), plots.notice(sentence(error))
+        assert isinstance(order.problem, Problem)
         stage = plots.stage(views.measured(order.problem), text.PREVIEW, text.PREVIEW)
-        return stage, views.before(order.problem), "", plots.notice(" ".join(notes), "info")
+        return stage, self.before(order), "", plots.notice(" ".join(notes), "info")
 
-    # A run.
+    def before(self, order: Order) -> str:
+        assert isinstance(order.problem, Problem)
+        return views.before(order.problem)
 
-    def run(self, values: dict[str, Any], session: str) -> Iterator[tuple[Any, ...]]:
-        """Solve. → stage, strip, progress, panel, notice, run button, stop button, download."""
-        try:
-            order, notes = self.order(values)
-            run = self.runs.start(session, order)
-        except Exception as error:
-            yield *(gr.skip(),) * 4, plots.notice(_sentence(error)), *(gr.skip(),) * 3
-            return
-        if run is None:
-            yield *(gr.skip(),) * 4, plots.notice(text.BUSY, "info"), *(gr.skip(),) * 3
-            return
-        try:
-            notice = plots.notice(" ".join(notes), "info")
-            bar = plots.progress(0, "starting", "running")
-            buttons = gr.Button(interactive=False), gr.Button(interactive=True), gr.DownloadButton(interactive=False)
-            yield gr.skip(), views.before(order.problem), bar, gr.skip(), notice, *buttons
-            progress = views.Progress(run, self.model)
-            yield from self._watch(run, progress)
-            yield self._final(run, progress, session, notice)
-        finally:
-            run.stop()  # the tab was closed, or the run has ended anyway
-
-    def stop(self, session: str) -> None:
-        """Stop this session's run; its best picture so far stays."""
-        self.runs.stop(session)
-
-    def leave(self, session: str) -> None:
-        """The tab was closed."""
-        self.runs.stop(session)
-        self._finished.pop(session, None)
-
-    def save(self, session: str) -> tuple[Any, ...]:
-        """Write the download of the run that has just ended. → download, notice."""
-        run = self._finished.pop(session, None)
-        if run is None or run.recorder is None:
-            return gr.skip(), gr.skip()
-        name = f"ilo-{run.recorder.recipe.task}-{run.order.settings.method}.zip"
-        try:
-            path = zip_bundle(run.recorder, self.cache / secrets.token_hex(16) / name, self.model)
-        except BundleError as error:
-            return gr.skip(), plots.notice(text.SAVING_FAILED + str(error).replace(f"{self.cache}/", ""))
-        except Exception as error:
-            return gr.skip(), plots.notice(text.SAVING_FAILED + _sentence(error))
-        return gr.DownloadButton(value=str(path), interactive=True), gr.skip()
-
-    def _watch(self, run: Run, progress: views.Progress) -> Iterator[tuple[Any, ...]]:
-        skip, seen, films, line, last = gr.skip(), -1, 0, 0, -1
-        due = every(PANEL_SECONDS)
-        while run.live:
-            seen = run.wait(seen, PANEL_SECONDS)
-            if run.status == "waiting":
-                ahead = self.runs.ahead(run)
-                if ahead and ahead != line:
-                    line = ahead
-                    panel = views.panel("Waiting", text.waiting(ahead))
-                    yield skip, skip, plots.progress(0, "waiting", "running"), panel, *(skip,) * 4
-            elif run.live and run.step is not None and run.recorder is not None:
-                new_film = len(run.recorder.film) != films  # at the start and at each round's end
-                films = len(run.recorder.film)
-                new_round, last = run.step.round != last, run.step.round
-                yield (
-                    progress.stage(),
-                    views.pictures_of(run) if new_film else skip,
-                    progress.bar(),
-                    progress.panel() if due() or new_film or new_round else skip,
-                    *(skip,) * 4,
-                )
-
-    def _final(self, run: Run, progress: views.Progress, session: str, notice: str) -> tuple[Any, ...]:
-        skip = gr.skip()
-        buttons = gr.Button(interactive=True), gr.Button(interactive=False)
-        if run.status == "failed":
-            notice = plots.notice(run.error or text.FAILED)
-        recorder = run.recorder
-        if recorder is None or recorder.result is None or run.step is None:
-            notice = notice if run.status == "failed" else plots.notice(text.STOPPED_EARLY, "info")
-            return skip, skip, "", skip, notice, *buttons, skip
-        self._finished[session] = run
-        problem = run.order.problem
-        stage = plots.compare(views.measured(problem), to_uint8(recorder.result.image)[0], "measured", "reconstruction")
-        share = run.step.done / run.step.total
-        bar = plots.progress(share, "done" if run.status == "done" else "stopped")
-        return stage, views.pictures_of(run), bar, progress.final(), notice, *buttons, skip
-
-
-def _sentence(error: Exception) -> str:
-    """What to tell the user; what the user cannot have caused goes to the log."""
-    if isinstance(error, (SettingsError, PictureError)):
-        return str(error)
-    log.error("a handler failed", exc_info=error)
-    return text.FAILED
+    def progress(self, run: Run) -> views.Progress:
+        return views.Progress(run, self.model)

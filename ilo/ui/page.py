@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import functools
 import html
+import logging
 import os
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
+from ilo import classifier
+from ilo.classifier import Classifier, ClassifierError
 from ilo.losses import find_perceptual
 from ilo.models import ASSETS, Model
-from ilo.ui import examples, studio, text
+from ilo.ui import examples, morph, studio, text
 from ilo.ui.handlers import Studio
+from ilo.ui.morphing import Morph
+from ilo.ui.runs import Runs
+
+log = logging.getLogger(__name__)
 
 ACCENT = gr.themes.Color(
     "#e8f6f8", "#c9ebf0", "#9bdbe4", "#64c4d2", "#2fa8ba", "#118a9e", "#0b7285", "#0a5c6c", "#0c4a57", "#0d3d48",
@@ -48,17 +55,39 @@ def theme() -> gr.themes.Base:
 def build(model: Model) -> gr.Blocks:
     """The page for one model."""
     perceptual = find_perceptual(model.device)
+    guides = _guides(model)
     pictures = examples.load()
+    runs = Runs(model, perceptual)
     with gr.Blocks(
         title=text.TITLE, analytics_enabled=False, fill_width=True, delete_cache=(CLEAN_EVERY, KEEP_FOR)
     ) as page:
         gr.HTML(_header(model), elem_id="header", apply_default_css=False)
+        with gr.Tabs(elem_id="tabs"):
+            with gr.Tab("Studio", id="studio"):
 
-        def make(cache: str) -> Studio:
-            return Studio(model, pictures, perceptual, Path(cache))
+                def make(cache: str) -> Studio:
+                    return Studio(model, pictures, runs, Path(cache))
 
-        studio.build(page, model, pictures, make, perceptual is not None)
+                studio.build(page, model, pictures, make, perceptual.name if perceptual else None)
+            if guides:
+                with gr.Tab("Morph", id="morph", render_children=True):
+
+                    def make_morph(cache: str) -> Morph:
+                        return Morph(model, guides, runs, Path(cache))
+
+                    morph.build(page, model, guides, pictures[0], make_morph)
     return page.queue(default_concurrency_limit=8, max_size=64, api_open=False)
+
+
+def _guides(model: Model) -> dict[str, Classifier]:
+    """The embedded classifiers that are here. Without one there is no Morph tab; the log says why."""
+    found = {}
+    for name in classifier.EMBEDDED:
+        try:
+            found[name] = classifier.load(name, model.device)
+        except ClassifierError as error:
+            log.warning("No guidance by %s. %s", name, error)
+    return found
 
 
 def _header(model: Model) -> str:

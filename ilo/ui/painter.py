@@ -93,7 +93,7 @@ def shown(image: Image.Image, name: str, model: Model) -> dict[str, Any]:
     return {"src": src, "width": image.width, "height": image.height, "grid": grid_of(model), "name": name}
 
 
-def build(model: Model, image: Image.Image, name: str) -> gr.HTML:
+def build(model: Model, image: Image.Image, name: str, elem_id: str = "painter") -> gr.HTML:
     """The component; its `input` event follows every finished change."""
     grid = grid_of(model)
     presets = "".join(
@@ -106,6 +106,6 @@ def build(model: Model, image: Image.Image, name: str) -> gr.HTML:
         html_template=(HERE / "painter.html").read_text(encoding="utf-8").replace("@presets", presets),
         js_on_load=(HERE / "painter.js").read_text(encoding="utf-8"),
         apply_default_css=False,
-        elem_id="painter",
+        elem_id=elem_id,
         picture=shown(image, name, model),
     )

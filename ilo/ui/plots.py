@@ -81,14 +81,17 @@ def progress(share: float, left: str, state: str = "") -> str:
     )
 
 
-def loss_chart(steps: np.ndarray, values: np.ndarray, total: int, boundaries: Sequence[int] = ()) -> str:
-    """The measured error over the steps on a logarithmic scale, as SVG.
+def loss_chart(
+    steps: np.ndarray, values: np.ndarray, total: int, boundaries: Sequence[int] = (), name: str = "Measured error"
+) -> str:
+    """An error over the steps on a logarithmic scale, as SVG.
 
     Args:
         steps: [n], the steps so far.
         values: [n], the error at each; what is not finite is left out.
         total: steps of the whole run.
         boundaries: the steps at which rounds begin.
+        name: of the error, for those who do not see it.
     """
     left, right, top, bottom = 44, 4, 6, 16
     width, height = CHART_WIDTH - left - right, CHART_HEIGHT - top - bottom
@@ -124,7 +127,7 @@ def loss_chart(steps: np.ndarray, values: np.ndarray, total: int, boundaries: Se
         parts.append(f'<circle cx="{x(steps[-1]):.1f}" cy="{y(math.log10(values[-1])):.1f}" r="3"/>')
     return (
         f'<svg class="chart" viewBox="0 0 {CHART_WIDTH} {CHART_HEIGHT}" role="img" '
-        f'aria-label="Measured error over the steps, logarithmic">{"".join(parts)}</svg>'
+        f'aria-label="{html.escape(name)} over the steps, logarithmic">{"".join(parts)}</svg>'
     )
 
 

@@ -17,8 +17,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from ilo.guidance import Guidance
 from ilo.losses import Perceptual
 from ilo.models import Model
+from ilo.morph import morph
 from ilo.operators import Identity
 from ilo.problem import Problem
 from ilo.recipe import make_recipe
@@ -38,9 +40,9 @@ log = logging.getLogger(__name__)
 class Order:
     """What to solve."""
 
-    problem: Problem
+    problem: Problem | Guidance
     settings: SolverSettings
-    input_image: Tensor
+    input_image: Tensor | None
     damaged_here: bool
     measurement_seed: int = 0
 
@@ -175,7 +177,8 @@ class Runs:
         run.publish()
 
     def _solve(self, run: Run) -> None:
-        order, perceptual = run.order, self._perceptual
+        order = run.order
+        perceptual = self._perceptual if isinstance(order.problem, Problem) else None
         recipe = make_recipe(
             self._model,
             order.problem,
@@ -187,18 +190,22 @@ class Runs:
         )
         run.recorder = Recorder(recipe, order.problem, order.input_image)
         clock, results = every(PREVIEW_SECONDS), every(RESULT_SECONDS)
+
         # After Stop the very next step is due, with its result: the wait is one step, and nothing is lost.
-        steps = solve(
-            self._model,
-            order.problem,
-            order.settings,
-            due=lambda: run.stopping.is_set() or clock(),
-            due_result=lambda: run.stopping.is_set() or results(),
-            perceptual=perceptual,
-        )
+        def due() -> bool:
+            return run.stopping.is_set() or clock()
+
+        def due_result() -> bool:
+            return run.stopping.is_set() or results()
+
+        if isinstance(order.problem, Guidance):
+            steps = morph(self._model, order.problem, order.settings, order.input_image, due, due_result)
+        else:
+            steps = solve(self._model, order.problem, order.settings, due, perceptual, due_result)
         for step in steps:
             run.recorder.add(step)
-            run.usage[step.round] = {ball: float(share[0]) for ball, share in step.usage.items()}
+            if not step.inverting:
+                run.usage[step.round] = {ball: float(share[0]) for ball, share in step.usage.items()}
             run.step = step
             run.publish()
             if run.stopping.is_set():

@@ -34,7 +34,12 @@ PERCEPTUAL_OFF = (
     "Put vgg16-397923af.pth into torch's checkpoint folder to switch it on."
 )
 PERCEPTUAL_SHORT = "The perceptual term was off: its VGG-16 weights are not on this machine."
-PERCEPTUAL_ON = "Perceptual term: on (LPIPS with VGG-16)."
+PERCEPTUAL_NAMES = {"lpips-vgg": "LPIPS with VGG-16", "robust64": "features of the embedded robust classifier"}
+
+
+def perceptual_on(name: str) -> str:
+    return f"Perceptual term: on ({PERCEPTUAL_NAMES.get(name, name)})."
+
 
 READY = "Ready"
 READY_HELP = (
@@ -46,6 +51,7 @@ HOW = (
     ("Layer by layer", "Then the features inside the network are bent, coarse ones first."),
     ("Small balls", "Each bend stays inside an l1 ball, so that the picture stays a face."),
 )
+DOWNLOAD = "Download everything (.zip)"
 PREVIEW = "What the solver gets to see"
 PREPARING = "Preparing the measurement."
 BUSY = "A run is going on in this tab already; stop it first or let it finish."
@@ -80,8 +86,7 @@ def film_label(label: str) -> str:
     if not label.startswith("round "):
         return label
     number, _, search = label.removeprefix("round ").partition(", search ")
-    layer = int(number)
-    name = "latent code" if layer == 0 else f"{4 * 2**layer}×{4 * 2**layer}"
+    name = layer_size(int(number)).removeprefix("layer ")
     return f"{name} ({search})" if search else name
 
 
@@ -115,3 +120,42 @@ def finished(stopped: bool, done: int, total: int, seconds: float) -> tuple[str,
     if stopped:
         return "Stopped", f"The best picture of {done} of {total} steps is kept, with everything below."
     return "Done", f"{total} steps in {seconds:.1f} s. Slide over the picture to compare."
+
+
+# The Morph tab.
+
+STARTS = {
+    "face": ("A drawn face", "The generator draws it; another seed, another face."),
+    "photo": ("My photograph", "It is inverted first: the generator's nearest face is where it begins."),
+}
+GUIDES = {
+    "robust64": ("Robust", "Trained under attack: to please it, a picture must really change."),
+    "standard64": ("Standard", "Trained as usual: invisible noise is enough to please it."),
+}
+MORPH_METHODS = {
+    "ilo": ("ILO", "Code, then layers, each inside its balls."),
+    "pixels": ("Pixels", "No generator: the pixels themselves are moved (Santurkar et al. 2019)."),
+}
+MORPH_READY_HELP = (
+    "Choose a class and press Run. A face is bent, layer by layer, until a classifier takes it for that class."
+)
+MORPH_HOW = (
+    ("No measurement", "Nothing is reconstructed: the classifier's opinion is all that is followed."),
+    ("Small balls", "Each layer may move only so far, so a face stays: one that looks like a frog."),
+    ("Robust or not", "Only a robust classifier's gradients draw something that people see, too."),
+)
+MORPH_PREVIEW = "The face that it begins with"
+SEES = "What the classifier sees"
+INVERTING = "Inverting the photograph"
+INVERTING_HELP = "Searching the latent code of the face that comes nearest to the photograph."
+PIXELS_HELP = "Moving the pixels themselves, inside one ball."
+SWEEP = "Compare five radii"
+SWEEP_HELP = "The same run with every radius times 0, ½, 1, 2 and 4, side by side."
+SWEEP_SCALES = {0.0: "×0", 0.5: "×½", 1.0: "×1", 2.0: "×2", 4.0: "×4"}
+SWEEP_DONE = "Five runs from the same start; only the radii differ."
+
+
+def morph_finished(stopped: bool, wanted: str, probability: float) -> tuple[str, str]:
+    """Headline and sentence after a morph."""
+    headline = "Stopped" if stopped else "Done"
+    return headline, f"The classifier takes it for {wanted} with {100 * probability:.0f} % probability."

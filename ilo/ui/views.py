@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import html
+import itertools
 import math
 import time
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -14,7 +16,7 @@ from ilo.models import Model
 from ilo.problem import Problem
 from ilo.recorder import TRACE_HEADER, Recorder
 from ilo.settings import SolverSettings
-from ilo.state import Result, to_uint8
+from ilo.state import Result, Step, to_uint8
 from ilo.ui import plots, text
 from ilo.ui.controls import elements
 from ilo.ui.runs import Run
@@ -32,16 +34,15 @@ def section(title: str, content: str) -> str:
     return f"<section><h4>{html.escape(title)}</h4>{content}</section>"
 
 
-def idle(perceptual: bool) -> str:
-    """The right column before the first run."""
-    steps = "".join(f"<li><b>{html.escape(name)}.</b> {html.escape(words)}</li>" for name, words in text.HOW)
-    note = text.PERCEPTUAL_ON if perceptual else text.PERCEPTUAL_OFF
-    return panel(
-        text.READY,
-        text.READY_HELP,
-        section("How it works", f"<ol class='how'>{steps}</ol>"),
-        f'<p class="fine">{html.escape(note)}</p>',
-    )
+def idle(perceptual: str | None) -> str:
+    """The Studio's right column before the first run; `perceptual` is the name of the distance that is on."""
+    note = text.perceptual_on(perceptual) if perceptual else text.PERCEPTUAL_OFF
+    return panel(text.READY, text.READY_HELP, how(text.HOW), f'<p class="fine">{html.escape(note)}</p>')
+
+
+def how(points: Sequence[tuple[str, str]]) -> str:
+    steps = "".join(f"<li><b>{html.escape(name)}.</b> {html.escape(words)}</li>" for name, words in points)
+    return section("How it works", f"<ol class='how'>{steps}</ol>")
 
 
 def measured(problem: Problem) -> np.ndarray:
@@ -72,26 +73,16 @@ def before(problem: Problem) -> str:
     return plots.strip(pictures)
 
 
-def pictures_of(run: Run) -> str:
-    """The small pictures while and after a run: the problem and its solution, and the film of the rounds."""
-    recorder, problem = run.recorder, run.order.problem
-    if recorder is None:
-        return before(problem)
-    cells = [("measured", measured(problem), text.PREVIEW)]
-    known = truth(problem)
-    if not run.live and recorder.result is not None:
-        cells.append(("reconstruction", to_uint8(recorder.result.image)[0], "The best picture that was found."))
-    if known is not None:
-        cells.append(("truth", known, "The picture itself, which the solver never sees."))
-    if not run.live and recorder.result is not None:
-        pixels, help_ = residual(problem, recorder.result)
-        cells.append((text.RESIDUAL, pixels, help_))
-    film = [
+def film(run: Run) -> str:
+    """The best picture at the start and after each round, and where a run was stopped."""
+    recorder = run.recorder
+    assert recorder is not None
+    frames = [
         (text.film_label(name), pixels, f"The best picture at the end of: {name}.") for name, pixels in recorder.film
     ]
     if not run.live and not recorder.complete and recorder.result is not None:
-        film.append(("stopped", to_uint8(recorder.result.image)[0], "The best picture when the run was stopped."))
-    return plots.strip(cells) + plots.strip(film, "film")
+        frames.append(("stopped", to_uint8(recorder.result.image)[0], "The best picture when the run was stopped."))
+    return plots.strip(frames, "film")
 
 
 class Progress:
@@ -100,62 +91,101 @@ class Progress:
     def __init__(self, run: Run, model: Model):
         self._run, self._model = run, model
 
+    @property
+    def _problem(self) -> Problem:
+        assert isinstance(self._run.order.problem, Problem)
+        return self._run.order.problem
+
+    def pictures(self) -> str:
+        """The small pictures while and after a run: the problem and its solution, and the film of the rounds."""
+        recorder, problem = self._run.recorder, self._problem
+        if recorder is None:
+            return before(problem)
+        found = None if self._run.live else recorder.result
+        cells = [("measured", measured(problem), text.PREVIEW)]
+        known = truth(problem)
+        if found is not None:
+            cells.append(("reconstruction", to_uint8(found.image)[0], "The best picture that was found."))
+        if known is not None:
+            cells.append(("truth", known, "The picture itself, which the solver never sees."))
+        if found is not None:
+            pixels, help_ = residual(problem, found)
+            cells.append((text.RESIDUAL, pixels, help_))
+        return plots.strip(cells) + film(self._run)
+
+    def final_stage(self) -> str:
+        recorder = self._run.recorder
+        assert recorder is not None
+        assert recorder.result is not None
+        found = to_uint8(recorder.result.image)[0]
+        return plots.compare(measured(self._problem), found, "measured", "reconstruction")
+
     def stage(self) -> str:
-        step = self._run.step
-        assert step is not None
-        badge = text.headline(step.round, len(self._settings.rounds))
-        return plots.stage(step.preview, badge, "The reconstruction so far")
+        return plots.stage(self._step.preview, self.headline(), "The reconstruction so far")
 
     def bar(self) -> str:
-        step = self._run.step
-        assert step is not None
+        step = self._step
         elapsed = time.monotonic() - self._run.started
         left = elapsed / step.done * (step.total - step.done) if step.done else math.nan
         return plots.progress(step.done / step.total, text.remaining(left) if step.done else "starting", "running")
 
-    def panel(self) -> str:
-        step = self._run.step
-        assert step is not None
-        plan = self._settings.rounds[step.round]
-        rho = plan.radius_features if math.isfinite(plan.radius_features) else None
-        p = elements(self._model, step.round)["radius_features"]
-        return panel(
-            text.headline(step.round, len(self._settings.rounds)), text.sentence(step.round, rho, p), *self._drawings()
-        )
+    def headline(self) -> str:
+        return text.headline(self._step.round, len(self._settings.rounds))
 
-    def final(self) -> str:
+    def panel(self) -> str:
+        return panel(self.headline(), self._sentence(), *self._drawings())
+
+    def final_panel(self) -> str:
         """The panel after the run."""
-        run, recorder, step = self._run, self._run.recorder, self._run.step
+        run, recorder, step = self._run, self._run.recorder, self._step
         assert recorder is not None
         assert recorder.result is not None
-        assert step is not None
         stopped = run.status != "done"
         done = recorder.stopped_at if stopped and recorder.stopped_at is not None else step.done
         headline, sentence = text.finished(stopped, done, step.total, run.ended - run.started)
         note = "" if recorder.recipe.perceptual else f'<p class="fine">{html.escape(text.PERCEPTUAL_SHORT)}</p>'
-        return panel(headline, sentence, _scores(run.order.problem, recorder.result), *self._drawings(), note)
+        return panel(headline, sentence, _scores(self._problem, recorder.result), *self._drawings(), note)
 
     @property
     def _settings(self) -> SolverSettings:
         return self._run.order.settings
 
-    def _drawings(self) -> tuple[str, str]:
-        recorder, step = self._run.recorder, self._run.step
+    @property
+    def _step(self) -> Step:
+        assert self._run.step is not None
+        return self._run.step
+
+    def _sentence(self) -> str:
+        step = self._step
+        plan = self._settings.rounds[step.round - self._settings.first_layer]
+        rho = plan.radius_features if math.isfinite(plan.radius_features) else None
+        return text.sentence(step.round, rho, elements(self._model, step.round)["radius_features"])
+
+    def _boundaries(self) -> list[int]:
+        """The steps at which rounds begin."""
+        begins = itertools.accumulate(plan.total_steps for plan in self._settings.rounds)
+        before = self._step.total - self._settings.total_steps  # a photograph's inversion
+        return [before, *(before + n for n in begins)][:-1]
+
+    def _balls(self) -> str:
+        layers = range(self._settings.first_layer, self._settings.first_layer + len(self._settings.rounds))
+        # The code of a reconstruction has no ball.
+        shown = [k for k in layers if k or len(layers) == 1 or math.isfinite(self._settings.rounds[0].radius_latents)]
+        usage = {text.layer_size(k): self._run.usage.get(k, {}) for k in shown}
+        return section("Balls in use", plots.ball_bars(usage))
+
+    def _drawings(self) -> tuple[str, ...]:
+        recorder = self._run.recorder
         assert recorder is not None
-        assert step is not None
-        boundaries, done = [], 0
-        for plan in self._settings.rounds:
-            boundaries.append(done)
-            done += plan.total_steps
-        names = {k: text.layer_size(k) for k in range(len(self._settings.rounds)) if k or len(boundaries) == 1}
-        bars = plots.ball_bars({name: self._run.usage.get(k, {}) for k, name in names.items()})
-        return section("Measured error", _curve(recorder, step.total, boundaries)), section("Balls in use", bars)
+        chart = curve(recorder, "mse", UNIT, self._step.total, self._boundaries(), "Measured error")
+        return section("Measured error", chart), self._balls()
 
 
-def _curve(recorder: Recorder, total: int, boundaries: list[int]) -> str:
+def curve(recorder: Recorder, term: str, unit: float, total: int, boundaries: list[int], name: str) -> str:
+    """A term of the objective over the steps."""
     trace = recorder.trace
-    done, error = TRACE_HEADER.index("done"), TRACE_HEADER.index("mse")
-    return plots.loss_chart(trace[:, done], trace[:, error] / UNIT, total, boundaries)
+    done, error = TRACE_HEADER.index("done"), TRACE_HEADER.index(term)
+    return plots.loss_chart(trace[:, done], trace[:, error] / unit, total, boundaries, name)
 
 
 def _scores(problem: Problem, result: Result) -> str:

@@ -1,0 +1,154 @@
+"""What the tabs have in common: a run is started, watched, stopped and saved; errors become sentences."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+import gradio as gr
+
+from ilo.bundle import BundleError, zip_bundle
+from ilo.classifier import ClassifierError
+from ilo.models import Model
+from ilo.pictures import PictureError
+from ilo.settings import SettingsError
+from ilo.solver import every
+from ilo.ui import plots, text, views
+from ilo.ui.runs import Order, Run, Runs
+
+PANEL_SECONDS = 0.5
+
+log = logging.getLogger(__name__)
+
+
+class Progress(Protocol):
+    """What a tab shows of a run; all of it is HTML."""
+
+    def stage(self) -> str: ...
+    def pictures(self) -> str: ...
+    def bar(self) -> str: ...
+    def panel(self) -> str: ...
+    def final_stage(self) -> str: ...
+    def final_panel(self) -> str: ...
+
+
+class Bench:
+    """A tab of one page, for all its visitors.
+
+    Args:
+        model: what solves.
+        runs: that all tabs share.
+        cache: the folder that downloads are written to; Gradio serves and empties it.
+    """
+
+    def __init__(self, model: Model, runs: Runs, cache: Path):
+        self.model, self.runs, self.cache = model, runs, cache
+        self._finished: dict[str, Run] = {}  # session → its last run, until its download is made
+
+    # What a tab defines.
+
+    def order(self, values: dict[str, Any]) -> tuple[Order, list[str]]:
+        """What the controls ask for, and sentences about what was done to the input."""
+        raise NotImplementedError
+
+    def before(self, order: Order) -> str:
+        """The small pictures before a run has any."""
+        raise NotImplementedError
+
+    def progress(self, run: Run) -> Progress:
+        raise NotImplementedError
+
+    # The same for every tab.
+
+    def run(self, values: dict[str, Any], session: str) -> Iterator[tuple[Any, ...]]:
+        """Solve. → stage, strip, progress, panel, notice, run button, stop button, download."""
+        try:
+            order, notes = self.order(values)
+            run = self.runs.start(session, order)
+        except Exception as error:
+            yield *(gr.skip(),) * 4, plots.notice(sentence(error)), *(gr.skip(),) * 3
+            return
+        if run is None:
+            yield *(gr.skip(),) * 4, plots.notice(text.BUSY, "info"), *(gr.skip(),) * 3
+            return
+        try:
+            notice = plots.notice(" ".join(notes), "info")
+            bar = plots.progress(0, "starting", "running")
+            buttons = gr.Button(interactive=False), gr.Button(interactive=True), gr.DownloadButton(interactive=False)
+            yield gr.skip(), self.before(order), bar, gr.skip(), notice, *buttons
+            progress = self.progress(run)
+            yield from self._watch(run, progress)
+            yield self._final(run, progress, session, notice)
+        finally:
+            run.stop()  # the tab was closed, or the run has ended anyway
+
+    def stop(self, session: str) -> None:
+        """Stop this session's run; its best picture so far stays."""
+        self.runs.stop(session)
+
+    def leave(self, session: str) -> None:
+        """The tab was closed."""
+        self.runs.stop(session)
+        self._finished.pop(session, None)
+
+    def save(self, session: str) -> tuple[Any, ...]:
+        """Write the download of the run that has just ended. → download, notice."""
+        run = self._finished.pop(session, None)
+        if run is None or run.recorder is None:
+            return gr.skip(), gr.skip()
+        name = f"ilo-{run.recorder.recipe.task}-{run.order.settings.method}.zip"
+        try:
+            path = zip_bundle(run.recorder, self.cache / secrets.token_hex(16) / name, self.model)
+        except BundleError as error:
+            return gr.skip(), plots.notice(text.SAVING_FAILED + str(error).replace(f"{self.cache}/", ""))
+        except Exception as error:
+            return gr.skip(), plots.notice(text.SAVING_FAILED + sentence(error))
+        return gr.DownloadButton(value=str(path), interactive=True), gr.skip()
+
+    def _watch(self, run: Run, progress: Progress) -> Iterator[tuple[Any, ...]]:
+        skip, seen, films, line, last = gr.skip(), -1, 0, 0, -1
+        due = every(PANEL_SECONDS)
+        while run.live:
+            seen = run.wait(seen, PANEL_SECONDS)
+            if run.status == "waiting":
+                ahead = self.runs.ahead(run)
+                if ahead and ahead != line:
+                    line = ahead
+                    panel = views.panel("Waiting", text.waiting(ahead))
+                    yield skip, skip, plots.progress(0, "waiting", "running"), panel, *(skip,) * 4
+            elif run.live and run.step is not None and run.recorder is not None:
+                new_film = len(run.recorder.film) != films  # at the start and at each round's end
+                films = len(run.recorder.film)
+                new_round, last = run.step.round != last, run.step.round
+                yield (
+                    progress.stage(),
+                    progress.pictures() if new_film else skip,
+                    progress.bar(),
+                    progress.panel() if due() or new_film or new_round else skip,
+                    *(skip,) * 4,
+                )
+
+    def _final(self, run: Run, progress: Progress, session: str, notice: str) -> tuple[Any, ...]:
+        skip = gr.skip()
+        buttons = gr.Button(interactive=True), gr.Button(interactive=False)
+        if run.status == "failed":
+            notice = plots.notice(run.error or text.FAILED)
+        recorder = run.recorder
+        if recorder is None or recorder.result is None or run.step is None:
+            notice = notice if run.status == "failed" else plots.notice(text.STOPPED_EARLY, "info")
+            return skip, skip, "", skip, notice, *buttons, skip
+        if len(recorder.result.image) == 1:  # a strip of several runs has no download
+            self._finished[session] = run
+        bar = plots.progress(run.step.done / run.step.total, "done" if run.status == "done" else "stopped")
+        return progress.final_stage(), progress.pictures(), bar, progress.final_panel(), notice, *buttons, skip
+
+
+def sentence(error: Exception) -> str:
+    """What to tell the user; what the user cannot have caused goes to the log."""
+    if isinstance(error, (SettingsError, PictureError, ClassifierError)):
+        return str(error)
+    log.error("a handler failed", exc_info=error)
+    return text.FAILED

@@ -1,0 +1,153 @@
+"""What every tab is laid out of: the picture in the middle, what is going on at the right, and how Run is wired."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from ilo.ui import text
+from ilo.ui.bench import Bench
+
+# Slides the divider of the comparison; without it the reader's arrow keys would wait for the server.
+COMPARE_SCRIPT = """
+element.addEventListener('input', (event) => {
+  if (event.target.matches('.compare-cut'))
+    event.target.closest('.compare').style.setProperty('--cut', event.target.value + '%');
+});
+"""
+# Style sheets show the controls and explanations of what is chosen.
+CHOICE_SCRIPT = "(value) => { document.querySelector('#TAB').dataset.NAME = value; }"
+# On a narrow screen the picture lies below the settings.
+SHOW_SCRIPT = "() => { document.querySelector('#STAGE').scrollIntoView({block: 'nearest', behavior: 'smooth'}); }"
+MAX_RUNS = 32  # visitors whose runs may wait in line
+PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+
+
+@dataclass
+class Columns:
+    """The middle and the right column of a tab."""
+
+    notice: gr.HTML
+    stage: gr.HTML
+    run: gr.Button
+    stop: gr.Button
+    progress: gr.HTML
+    strips: gr.HTML
+    panel: gr.HTML
+    download: gr.DownloadButton
+
+    @property
+    def shown(self) -> list[Any]:
+        """What changes before a run."""
+        return [self.stage, self.strips, self.progress, self.notice]
+
+    @property
+    def running(self) -> list[Any]:
+        """What changes in a run, in the order of `Bench.run`."""
+        return [
+            self.stage, self.strips, self.progress, self.panel, self.notice, self.run, self.stop, self.download,
+        ]  # fmt: skip
+
+
+def columns(prefix: str, stage: str, panel: str, more: Callable[[], None] | None = None) -> Columns:
+    """Lay out both columns inside the current row; element ids begin with `prefix`."""
+
+    def box(name: str, value: str | None = None, **options: Any) -> gr.HTML:
+        return gr.HTML(value, elem_id=f"{prefix}{name}", apply_default_css=False, **options)
+
+    with gr.Column(elem_id=f"{prefix}middle", min_width=320):
+        notice = box("notice", elem_classes="notice-box")
+        picture = box("stage", stage, js_on_load=COMPARE_SCRIPT, elem_classes="bench-stage")
+        with gr.Row(elem_classes="run-row"):
+            run = gr.Button("Run", variant="primary", elem_id=f"{prefix}run", min_width=96, scale=0)
+            stop = gr.Button("Stop", interactive=False, elem_id=f"{prefix}stop", min_width=80, scale=0)
+            progress = box("progress", elem_classes="run-progress")
+        strips = box("strips", elem_classes="strips")
+    with gr.Column(elem_id=f"{prefix}right", elem_classes="bench-right", min_width=280):
+        words = box("panel", panel)
+        if more is not None:
+            more()
+        download = gr.DownloadButton(
+            text.DOWNLOAD, interactive=False, elem_id=f"{prefix}download", elem_classes="download", size="md"
+        )
+        box("disclaimer", f'<p class="fine">{text.DISCLAIMER}</p>')
+    return Columns(notice, picture, run, stop, progress, strips, words, download)
+
+
+def heading(words: str) -> None:
+    gr.HTML(f"<h2>{words}</h2>", apply_default_css=False, elem_classes="heading")
+
+
+def pills(label: str, choices: list[tuple[str, str]], elem_id: str, elem_classes: str = "") -> gr.Radio:
+    """A choice whose first entry is chosen."""
+    return gr.Radio(
+        choices,
+        value=choices[0][1],
+        label=label,
+        show_label=False,
+        container=False,
+        elem_id=elem_id,
+        elem_classes=elem_classes,
+        min_width=0,
+    )
+
+
+def helps(words: dict[str, str]) -> None:
+    """One sentence for each choice; style sheets show that of the current one."""
+    lines = "".join(f'<p class="fine {kind}">{help_}</p>' for kind, help_ in words.items())
+    gr.HTML(lines, apply_default_css=False)
+
+
+class Wiring:
+    """Connects a tab's components with its handlers.
+
+    Args:
+        bench: the handlers.
+        named: the components whose values every handler gets, by name.
+        shared: the tab's columns.
+    """
+
+    def __init__(self, bench: Bench, named: dict[str, Any], shared: Columns):
+        self._bench, self._shared = bench, shared
+        self.names, self.inputs = list(named), list(named.values())
+
+    def values(self, values: tuple[Any, ...]) -> dict[str, Any]:
+        return dict(zip(self.names, values, strict=True))
+
+    def with_values(self, handler: Callable[[dict[str, Any], str], Any]) -> Callable[..., Any]:
+        """A handler of (values, session) as Gradio calls it."""
+
+        def call(request: gr.Request, *values: Any) -> Any:
+            return handler(self.values(values), request.session_hash or "")
+
+        return call
+
+    def with_session(self, handler: Callable[[str], Any]) -> Callable[..., Any]:
+        def call(request: gr.Request) -> Any:
+            return handler(request.session_hash or "")
+
+        return call
+
+    def connect(
+        self, page: gr.Blocks, run: Callable[[dict[str, Any], str], Iterator[Any]], *buttons: gr.Button
+    ) -> None:
+        """Wire `buttons` to `run`, and Stop, the download and a closed tab to the bench."""
+        shared, bench = self._shared, self._bench
+
+        def stream(request: gr.Request, *values: Any) -> Iterator[Any]:
+            yield from run(self.values(values), request.session_hash or "")
+
+        show = SHOW_SCRIPT.replace("STAGE", str(shared.stage.elem_id))
+        for button in buttons:
+            button.click(None, None, None, js=show, **PRIVATE)
+            running = button.click(
+                stream, self.inputs, shared.running, trigger_mode="once", concurrency_limit=MAX_RUNS, **PRIVATE
+            )
+            running.then(
+                self.with_session(bench.save), None, [shared.download, shared.notice], concurrency_limit=2, **PRIVATE
+            )
+        shared.stop.click(self.with_session(bench.stop), None, None, queue=False, **PRIVATE)
+        page.unload(self.with_session(bench.leave))

@@ -1,0 +1,234 @@
+"""The Morph tab: what it does when something is pressed, and what it shows of a run."""
+
+from __future__ import annotations
+
+import html
+import secrets
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import numpy as np
+import torch
+from PIL import Image
+
+from ilo.classifier import Classifier
+from ilo.guidance import Guidance
+from ilo.models import Model
+from ilo.morph import TRUNCATION, morph_preset
+from ilo.pictures import PictureError, from_uint8, read_picture, to_tensor
+from ilo.settings import SettingsError, SolverSettings
+from ilo.state import State, to_uint8
+from ilo.ui import painter, plots, text, views
+from ilo.ui.bench import Bench, sentence
+from ilo.ui.controls import RADII, number, radius_position, whole
+from ilo.ui.handlers import LARGEST_KEPT, Source
+from ilo.ui.runs import Order, Run, Runs
+
+NOBODY = "—"  # no second class
+
+
+def radius_of(settings: SolverSettings, k: int) -> float:
+    """The radius that slider k stands for: of the codes in round 0, of the features after it."""
+    plan = settings.rounds[k]
+    return plan.radius_features if k else plan.radius_latents
+
+
+class Morph(Bench):
+    """The Morph tab of one page, for all its visitors.
+
+    Args:
+        model, runs, cache: as of every tab.
+        guides: the classifiers by their names; one at least.
+    """
+
+    def __init__(self, model: Model, guides: dict[str, Classifier], runs: Runs, cache: Path):
+        super().__init__(model, runs, cache)
+        self.guides = guides
+
+    # The start.
+
+    def upload(self, values: dict[str, Any], session: str, path: str | None) -> tuple[Any, ...]:
+        """A picture was uploaded. → source, painter, start, stage, strips, progress, notice."""
+        try:
+            if path is None:
+                raise PictureError(text.GONE)
+            image = read_picture(path)
+            image.thumbnail((LARGEST_KEPT, LARGEST_KEPT), Image.Resampling.BICUBIC)
+            source = Source(secrets.token_hex(8), image)
+            drawn = painter.first_value(self.model, source.name)
+            values = {**values, "source": source, "painter": drawn, "start": "photo"}
+            canvas = gr.HTML(value=drawn, picture=painter.shown(image, source.name, self.model))
+            return source, canvas, "photo", *self.preview(values, session)
+        except Exception as error:
+            return *(gr.skip(),) * 6, plots.notice(sentence(error))
+
+    def photo(self, values: dict[str, Any]) -> torch.Tensor | None:
+        """The photograph as cropped, [1, 3, R, R]; None for a drawn face."""
+        if values["start"] != "photo":
+            return None
+        source = values["source"]
+        if source is None:
+            raise PictureError("There is no photograph yet; upload one, or begin with a drawn face.")
+        name, crop, _ = painter.read_value(values["painter"], painter.grid_of(self.model))
+        if source.name != name:
+            raise PictureError(text.GONE)
+        return to_tensor(source.image, self.model.resolution, crop)
+
+    def first_picture(self, values: dict[str, Any]) -> np.ndarray:
+        """What a run begins with, uint8 [R, R, 3]."""
+        photo = self.photo(values)
+        if photo is not None:
+            return to_uint8(photo)[0]
+        settings = morph_preset(layers=self.model.generator.config.num_layers, seed=whole("The seed", values["seed"]))
+        with torch.no_grad():
+            state = State.face(self.model, settings.seed, settings.covariance, TRUNCATION)
+            return to_uint8(state.render(self.model.generator, self.model.latents, settings.covariance))[0]
+
+    def preview(self, values: dict[str, Any], session: str) -> tuple[Any, ...]:
+        """Show what the run will begin with. → stage, strips, progress, notice."""
+        if self.runs.of(session) is not None:
+            return (gr.skip(),) * 4
+        try:
+            picture = self.first_picture(values)
+        except Exception as error:
+            return gr.skip(), gr.skip(), gr.skip(), plots.notice(sentence(error))
+        return plots.stage(picture, text.MORPH_PREVIEW, text.MORPH_PREVIEW), "", "", ""
+
+    # A run.
+
+    def settings(self, values: dict[str, Any]) -> SolverSettings:
+        """What the controls stand for. Raises `SettingsError`."""
+        layers, seed = self.model.generator.config.num_layers, whole("The seed", values["seed"])
+        base = morph_preset(values["preset"], values["method"], layers=layers, seed=seed)
+        if values["method"] == "pixels":
+            return base
+        plans = []
+        for k, plan in enumerate(base.rounds):
+            position = whole("A radius", values[f"{k}.radius"])
+            if not 0 <= position < len(RADII):
+                raise SettingsError(f"A radius is at {position}; allowed is 0 to {len(RADII) - 1}.")
+            exact = radius_of(base, k)
+            radius = exact if position == radius_position(exact) else RADII[position]
+            changed: dict[str, Any] = {"radius_features" if k else "radius_latents": radius}
+            plans.append(replace(plan, **changed))
+        return replace(base, rounds=tuple(plans))
+
+    def order(self, values: dict[str, Any]) -> tuple[Order, list[str]]:
+        guide = self.guides.get(values["guide"])
+        if guide is None:
+            raise SettingsError(f"The classifier {values['guide']!r} is not here; there are {', '.join(self.guides)}.")
+        if not values["class"]:
+            raise SettingsError("No class is chosen; choose what the face shall look like.")
+        classes = {values["class"]: 1.0}
+        if values["second"] not in (None, NOBODY, values["class"]):
+            share = number("The share of the second class", values["share"]) / 100
+            if not 0 < share < 1:
+                raise SettingsError(f"The second class has a share of {100 * share:g} %; allowed is 1 to 99 %.")
+            classes = {values["class"]: 1 - share, values["second"]: share}
+        settings = self.settings(values)
+        if values.get("sweep"):
+            settings = replace(settings, radius_scales=tuple(text.SWEEP_SCALES))
+        return Order(Guidance(guide, classes), settings, self.photo(values), damaged_here=False), []
+
+    def sweep(self, values: dict[str, Any], session: str) -> Iterator[tuple[Any, ...]]:
+        """The same run with five radii. → as `run`."""
+        yield from self.run({**values, "sweep": True}, session)
+
+    def before(self, order: Order) -> str:
+        return ""
+
+    def progress(self, run: Run) -> MorphProgress:
+        return MorphProgress(run, self.model)
+
+
+class MorphProgress(views.Progress):
+    """What is going on in a guided run."""
+
+    @property
+    def _guidance(self) -> Guidance:
+        assert isinstance(self._run.order.problem, Guidance)
+        return self._run.order.problem
+
+    @property
+    def _sweeping(self) -> bool:
+        return bool(self._settings.radius_scales)
+
+    def headline(self) -> str:
+        step, settings = self._step, self._settings
+        if step.inverting:
+            return text.INVERTING
+        if settings.method == "pixels":
+            return "Pixels"
+        return text.headline(step.round, len(settings.rounds))
+
+    def stage(self) -> str:
+        if self._sweeping:
+            return plots.stage(_mosaic(self._step.previews), self.headline(), "Five runs so far")
+        return plots.stage(self._step.preview, self.headline(), "The face so far")
+
+    def pictures(self) -> str:
+        if not self._sweeping:
+            return views.film(self._run)
+        cells = zip(text.SWEEP_SCALES.values(), self._step.previews, strict=True)
+        return plots.strip([(label, pixels, f"Every radius {label}.") for label, pixels in cells])
+
+    def panel(self) -> str:
+        step = self._step
+        if step.inverting:
+            return views.panel(self.headline(), text.INVERTING_HELP)
+        words = text.PIXELS_HELP if self._settings.method == "pixels" else self._sentence()
+        return views.panel(self.headline(), words, self._seen(), *self._drawings())
+
+    def final_stage(self) -> str:
+        recorder = self._run.recorder
+        assert recorder is not None
+        assert recorder.result is not None
+        if self._sweeping:
+            return plots.stage(_mosaic(to_uint8(recorder.result.image)), text.SWEEP, text.SWEEP_DONE)
+        start = recorder.film[1 if self._run.order.input_image is not None and len(recorder.film) > 1 else 0][1]
+        return plots.compare(start, to_uint8(recorder.result.image)[0], "start", self._guidance.title)
+
+    def final_panel(self) -> str:
+        run, recorder = self._run, self._run.recorder
+        assert recorder is not None
+        assert recorder.result is not None
+        with torch.no_grad():
+            probabilities = self._guidance.classifier(recorder.result.image).softmax(1)
+        found = [float(sum(row[i] for i in self._guidance.targets())) for row in probabilities]
+        if self._sweeping:
+            rows = [(label, [f"{100 * p:.0f} %"]) for label, p in zip(text.SWEEP_SCALES.values(), found, strict=True)]
+            table = plots.table([self._guidance.title], rows)
+            return views.panel(text.SWEEP, text.SWEEP_DONE, views.section("Radii, and what it is taken for", table))
+        headline, words = text.morph_finished(run.status != "done", self._guidance.title, found[0])
+        return views.panel(headline, words, self._seen(), *self._drawings())
+
+    def _seen(self) -> str:
+        """The five most probable classes of the picture that is shown."""
+        (top,) = self._guidance.classifier.top(from_uint8(self._step.preview[None]))
+        wanted = {self._guidance.classifier.names[i] for i in self._guidance.targets()}
+        return views.section(text.SEES, _bars(top, wanted))
+
+    def _drawings(self) -> tuple[str, ...]:
+        recorder = self._run.recorder
+        assert recorder is not None
+        chart = views.curve(recorder, "classifier", 1.0, self._step.total, self._boundaries(), "Classifier's loss")
+        drawn = (views.section("Classifier's loss", chart),)
+        return drawn if self._settings.method == "pixels" else (*drawn, self._balls())
+
+
+def _bars(top: list[tuple[str, float]], wanted: set[str]) -> str:
+    rows = "".join(
+        f'<div class="seen{" wanted" if name in wanted else ""}"><span>{html.escape(name)}</span>'
+        f'<span class="ball"><i style="width: {100 * p:.1f}%"></i></span><b>{100 * p:.0f} %</b></div>'
+        for name, p in top
+    )
+    return f'<div class="seen-list">{rows}</div>'
+
+
+def _mosaic(pictures: np.ndarray) -> np.ndarray:
+    """uint8 [5, R, R, 3] → [2R, 2R, 3]: all but the first, whose radii are 0."""
+    _, a, b, c, d = pictures
+    return np.concatenate([np.concatenate([a, b], 1), np.concatenate([c, d], 1)])
