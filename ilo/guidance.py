@@ -93,12 +93,12 @@ class Guidance:
         Sample b draws from rngs[b], so that a batch equals its single runs.
         """
         images = self.classifier.prepare(images)
-        size, reach = images.shape[-1], self.shift
+        size, reach, device = images.shape[-1], self.shift, images.device
         padded = F.pad(images, (reach,) * 4, mode="replicate")
-        views = []
-        for sample, rng in zip(padded, rngs, strict=True):
-            corners = torch.randint(0, 2 * reach + 1, (self.views, 2), generator=rng, device=rng.device).tolist()
-            views += [sample[:, top : top + size, left : left + size] for top, left in corners]
+        drawn = [torch.randint(0, 2 * reach + 1, (2, self.views), generator=rng, device=device) for rng in rngs]
+        rows, columns = (corner[..., None] + torch.arange(size, device=device) for corner in torch.stack(drawn, 1))
+        samples = torch.arange(len(images), device=device)[:, None, None, None]
+        # [B, views, size, size, 3], because the channels' index stands between two that are tensors.
+        views = padded[samples, :, rows[..., :, None], columns[..., None, :]].movedim(-1, 2).flatten(0, 1)
         shape = (self.views, *images.shape[1:])
-        noise = torch.cat([torch.randn(shape, generator=rng, device=images.device) for rng in rngs])
-        return torch.stack(views) + self.noise * noise
+        return views + self.noise * torch.cat([torch.randn(shape, generator=rng, device=device) for rng in rngs])

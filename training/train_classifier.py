@@ -129,18 +129,27 @@ def attack(
 
 
 def accuracy(network: ResidualNetwork, pictures: np.ndarray, labels: np.ndarray, epsilon: float, steps: int) -> float:
-    """Share of validation pictures that are recognised, after `steps` steps of attack at L2 ε on [0, 1]."""
+    """Share of validation pictures that are recognised, after `steps` steps of attack at L2 ε on [0, 1].
+
+    A picture that is not recognised as it is needs no attack.
+    """
     network.eval().requires_grad_(False)
     rng, right = torch.Generator().manual_seed(0), 0
     for start in range(0, len(pictures), 250):
         x = torch.from_numpy(pictures[start : start + 250]).permute(0, 3, 1, 2).float() / 127.5 - 1
         x, y = x.contiguous(memory_format=torch.channels_last), torch.from_numpy(labels[start : start + 250])
-        if steps:
-            x = attack(network, x, y, 2 * epsilon, steps, rng)
-        with torch.no_grad():
-            right += int((network(x).argmax(1) == y).sum())
+        recognised = _recognised(network, x, y)
+        if steps and recognised.any():
+            x, y = x[recognised], y[recognised]
+            recognised = _recognised(network, attack(network, x, y, 2 * epsilon, steps, rng), y)
+        right += int(recognised.sum())
     network.requires_grad_(True).train()
     return right / len(pictures)
+
+
+@torch.no_grad()
+def _recognised(network: ResidualNetwork, x: Tensor, labels: Tensor) -> Tensor:
+    return network(x).argmax(1) == labels
 
 
 class Training:

@@ -1,0 +1,180 @@
+"""Guided runs judged by others: a second robust classifier and a face detector.
+
+    python -m benchmarks.guidance classes [--seeds 2] [--runs …]   # all classes, every way of guiding
+    python -m benchmarks.guidance radii [--classes 20]             # every radius times 0, ¼ … 4, and the plot
+
+The judge (benchmarks/judge64.safetensors) is a robust classifier of another shape and seed that never guides. Faces are
+detected by YuNet, whose file is given by ILO_YUNET or lies in the shared folder beside the checkout. What is measured
+is kept in benchmarks/results as soon as it is there, so that an interrupted run goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from benchmarks.step import RESULTS
+from ilo import classifier, load
+from ilo.classifier import Classifier
+from ilo.guidance import Guidance
+from ilo.losses import ClassifierFeatures
+from ilo.models import Model
+from ilo.morph import TRUNCATION, morph_preset
+from ilo.solver import solve
+from ilo.state import State, to_uint8
+
+JUDGE = Path(__file__).parent / "judge64.safetensors"
+YUNET = Path(__file__).parents[2] / "shared" / "models" / "face_detection_yunet_2023mar.onnx"
+RUNS = {
+    "robust, ILO": ("robust64", "ilo"),
+    "standard, ILO": ("standard64", "ilo"),
+    "robust, pixels": ("robust64", "pixels"),
+    "standard, pixels": ("standard64", "pixels"),
+}
+REACHES = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0)
+FACE_SIDE = 192  # pixels that a picture is enlarged to before faces are looked for
+FACE_SCORE = 0.6  # YuNet's own default is 0.9, for photographs
+
+
+def detector() -> Callable[[np.ndarray], bool]:
+    """A function uint8 [R, R, 3] → whether YuNet finds a face."""
+    path = Path(os.environ.get("ILO_YUNET", YUNET))
+    # The enlarged picture stands in a grey frame: the crops are tighter than what the detector was trained on.
+    side = 2 * FACE_SIDE
+    net = cv2.FaceDetectorYN.create(str(path), "", (side, side), score_threshold=FACE_SCORE)
+
+    def found(pixels: np.ndarray) -> bool:
+        large = cv2.resize(pixels[:, :, ::-1], (FACE_SIDE, FACE_SIDE), interpolation=cv2.INTER_CUBIC)
+        framed = np.full((side, side, 3), 128, np.uint8)
+        edge = FACE_SIDE // 2
+        framed[edge : edge + FACE_SIDE, edge : edge + FACE_SIDE] = large
+        return net.detect(framed)[1] is not None
+
+    return found
+
+
+def guided(
+    model: Model, guide: Classifier, name: str, method: str, seeds: int, reach: float = 1.0
+) -> tuple[Tensor, Tensor]:
+    """Starts and results [seeds, 3, R, R] of the Quick preset from the faces of seeds 0 …"""
+    settings = morph_preset("Quick", method, layers=model.generator.config.num_layers, reach=reach)  # type: ignore[arg-type]
+    start = State.face(model, 0, settings.covariance, TRUNCATION, batch=seeds)
+    guidance = Guidance(guide, {name: 1.0}, batch=seeds)
+    *_, last = solve(model, guidance, settings, due=lambda: False, perceptual=None, start=start)
+    assert last.result is not None
+    with torch.no_grad():
+        before = start.render(model.generator, model.latents, settings.covariance)
+    return before.clamp(-1, 1), last.result.image.clamp(-1, 1)
+
+
+@torch.no_grad()
+def judged(guide: Classifier, judge: Classifier, face: Callable, name: str, before: Tensor, after: Tensor) -> dict:
+    """What the guide, the judge and the detector say of some results."""
+    wanted = guide.index(name)
+    distance = ClassifierFeatures(judge)
+    return {
+        "probability": guide(after).softmax(1)[:, wanted].tolist(),
+        "judge": (judge(after).argmax(1) == judge.index(name)).tolist(),
+        "distance": distance(before, after).tolist(),
+        "face": [face(pixels) for pixels in to_uint8(after)],
+    }
+
+
+def summary(records: list[dict[str, Any]]) -> dict[str, float]:
+    """Means over all runs."""
+    return {key: float(np.mean([v for r in records for v in r[key]])) for key in records[0]}
+
+
+def table(results: dict[str, dict[str, dict]]) -> str:
+    """Markdown: a row for each way of guiding."""
+    lines = ["| guidance | p(class), guide | top-1, judge | face found | distance |", "|---|---|---|---|---|"]
+    for run, by_class in results.items():
+        if by_class:
+            s = summary(list(by_class.values()))
+            lines.append(
+                f"| {run} | {s['probability']:.2f} | {100 * s['judge']:.0f} % | {100 * s['face']:.0f} % "
+                f"| {s['distance']:.3f} |"
+            )
+    return "\n".join(lines)
+
+
+def measure(path: Path, cells: list[tuple[str, str]], cell: Callable[[str, str], dict]) -> dict[str, dict[str, dict]]:
+    """Fill a table of (row, class) in the JSON file `path`."""
+    results: dict[str, dict[str, dict]] = json.loads(path.read_text()) if path.exists() else {}
+    for row, name in cells:
+        if name not in results.setdefault(row, {}):
+            results[row][name] = cell(row, name)
+            path.write_text(json.dumps(results, indent=1, ensure_ascii=False))
+            print(row, name, summary([results[row][name]]), flush=True)
+    return results
+
+
+def plot(results: dict[str, dict[str, dict]], path: Path) -> None:
+    """Judge's accuracy, faces and distance against the radius."""
+    import matplotlib.pyplot as plt
+
+    means = {float(reach): summary(list(by_class.values())) for reach, by_class in results.items()}
+    reaches = sorted(means)
+    places = range(len(reaches))
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4))
+    for key, label in (("judge", "judge sees the class"), ("face", "YuNet finds a face"), ("probability", "p, guide")):
+        left.plot(places, [100 * means[r][key] for r in reaches], marker="o", label=label)
+    left.set(xlabel="every radius times", ylabel="%")
+    left.legend()
+    right.plot(places, [means[r]["distance"] for r in reaches], marker="o")
+    right.set(xlabel="every radius times", ylabel="distance of the judge's features to the start")
+    for axes in (left, right):
+        axes.set_xticks(list(places), [f"{r:g}" for r in reaches])
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["classes", "radii"])
+    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--classes", type=int, help="the first so many of every n-th class")
+    parser.add_argument("--runs", nargs="*", default=list(RUNS), choices=list(RUNS))
+    parser.add_argument("--judge", default=str(JUDGE))
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    args = parser.parse_args()
+
+    model, judge, face = load(), classifier.load(args.judge), detector()
+    guides = {name: classifier.load(name) for name in {RUNS[run][0] for run in args.runs}}
+    names = next(iter(guides.values())).names
+    if args.classes:
+        names = names[:: max(1, len(names) // args.classes)][: args.classes]
+    args.out.mkdir(parents=True, exist_ok=True)
+
+    if args.what == "classes":
+
+        def cell(row: str, name: str) -> dict:
+            guide, method = guides[RUNS[row][0]], RUNS[row][1]
+            return judged(guide, judge, face, name, *guided(model, guide, name, method, args.seeds))
+
+        cells = [(run, name) for run in args.runs for name in names]
+        print(table(measure(args.out / "guidance-classes.json", cells, cell)))
+        return
+
+    def swept(row: str, name: str) -> dict:
+        guide = guides["robust64"]
+        pictures = guided(model, guide, name, "ilo", args.seeds, reach=float(row))
+        return judged(guide, judge, face, name, *pictures)
+
+    cells = [(str(reach), name) for reach in REACHES for name in names]
+    results = measure(args.out / "guidance-radii.json", cells, swept)
+    print(table(results))
+    plot(results, args.out / "guidance-radii.png")
+
+
+if __name__ == "__main__":
+    main()
