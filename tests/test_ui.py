@@ -4,6 +4,7 @@ import math
 import time
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import parse_qsl
 
 import gradio as gr
 import numpy as np
@@ -15,6 +16,7 @@ from ilo.bundle import BundleError, read_bundle
 from ilo.masks import preset_mask
 from ilo.operators import Identity
 from ilo.problem import Problem
+from ilo.recipe import make_recipe
 from ilo.settings import SettingsError, preset
 from ilo.state import to_uint8
 from ilo.ui import bench, controls, examples, handlers, page, painter, plots, text, views
@@ -45,6 +47,43 @@ def values(model):
 
 def short(values, steps=4):
     return {**values, "rounds": 1, "0.steps": steps}
+
+
+# Links.
+
+
+@pytest.mark.parametrize("method", text.METHODS)
+def test_a_link_brings_task_and_settings_back(studio, values, model, method):
+    wanted = {
+        **values, "task": "random-inpaint", "random-inpaint.fraction": 20, "random-inpaint.seed": 3, "method": method,
+        **controls.fields_of(preset("Paper", method, seed=5), 5), "preset": "Paper", "seed": 5,
+    }  # fmt: skip
+    order, _ = studio.order(wanted)
+    made = make_recipe(
+        model, order.problem, order.settings, damaged_here=True, measurement_seed=0, input_image=None, perceptual=None
+    )
+    names = [name for name in values if name not in ("source", "painter", "truth")]
+    found, notice = studio.follow(dict(parse_qsl(made.to_query())), names)
+    assert text.LINKED in notice
+    followed = {**values, **{n: v for n, v in zip(names, found, strict=True) if v != SKIP}}
+    again, _ = studio.order(followed)
+    assert again.settings == order.settings
+    assert again.problem.operator.settings() == order.problem.operator.settings()
+
+
+@pytest.mark.parametrize(
+    ("query", "words"),
+    [
+        ({"task": "magic"}, "allowed are"),
+        ({"task": "compose"}, "not on this page"),
+        ({"task": "identity", "seed": "x"}, "whole number"),
+    ],
+)
+def test_a_link_that_makes_no_sense_changes_nothing(studio, values, query, words):
+    found, notice = studio.follow(query, list(values))
+    assert words in notice
+    assert all(value == SKIP for value in found)
+    assert studio.follow({"__theme": "dark"}, list(values)) == ([SKIP] * len(values), "")
 
 
 # Settings.

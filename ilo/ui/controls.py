@@ -11,6 +11,7 @@ import gradio as gr
 
 from ilo.models import Model
 from ilo.operators import default_tasks
+from ilo.recipe import Shared
 from ilo.settings import PRESETS, LossWeights, RoundSettings, SettingsError, SolverSettings, preset
 from ilo.ui import text
 
@@ -291,6 +292,24 @@ def fields_of(settings: SolverSettings, layers: int) -> dict[str, Any]:
             fields[f"{k}.{name}"] = radius_position(value) if name in BALL_FIELDS else value
     fields |= {f"weights.{name}": getattr(settings.weights, name) for name in WEIGHT_FIELDS}
     return fields | {"covariance": settings.covariance, "dtype": settings.dtype}
+
+
+def shared_values(shared: Shared, layers: int) -> dict[str, Any]:
+    """What the controls show for the task and the settings of a link."""
+    settings = shared.settings
+    steps = tuple(plan.steps for plan in settings.rounds)
+    named = next((name for name, counts in PRESETS.items() if steps in (counts, (sum(counts),))), "Quick")
+    own = {f"{shared.task}.{name}": value for name, value in shared.operator.items()}
+    if f"{shared.task}.fraction" in own:
+        own[f"{shared.task}.fraction"] = 100 * own[f"{shared.task}.fraction"]
+    return {
+        "task": shared.task,
+        **{name: "" if value is None else value for name, value in own.items()},
+        "method": settings.method,
+        "preset": named,
+        **fields_of(settings, layers),
+        "seed": settings.seed,
+    }
 
 
 def fill_script(names: list[str], layers: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,12 @@ from ilo.masks import fit_mask
 from ilo.models import Model
 from ilo.pictures import PictureError, read_mask, read_picture
 from ilo.problem import Problem
+from ilo.recipe import Shared
 from ilo.settings import SettingsError
 from ilo.tasks import build_problem
 from ilo.ui import painter, plots, text, views
 from ilo.ui.bench import Bench, sentence
-from ilo.ui.controls import operator_settings, solver_settings
+from ilo.ui.controls import operator_settings, shared_values, solver_settings
 from ilo.ui.examples import Example
 from ilo.ui.runs import Order, Run, Runs
 
@@ -93,6 +95,21 @@ class Studio(Bench):
             return {**value, "mask": painter.pack(fitted, grid)}, ""
         except Exception as error:
             return gr.skip(), plots.notice(sentence(error))
+
+    # A link.
+
+    def follow(self, query: Mapping[str, str], names: list[str]) -> tuple[list[Any], str]:
+        """The controls `names` as a link asks for, those that it leaves alone skipped; and a notice."""
+        if "task" not in query:
+            return [gr.skip()] * len(names), ""
+        try:
+            shared = Shared.from_query(query)
+            if shared.task not in text.TASKS:
+                raise SettingsError(f"The link's task {shared.task!r} is not on this page.")
+            values = shared_values(shared, self.model.generator.config.num_layers)
+        except Exception as error:
+            return [gr.skip()] * len(names), plots.notice(sentence(error))
+        return [values.get(name, gr.skip()) for name in names], plots.notice(text.LINKED, "info")
 
     # Before a run.
 

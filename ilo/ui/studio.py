@@ -58,7 +58,14 @@ def build(
     seen = [canvas.change, named["task"].change, named["truth"].change]
     seen += [component.change for name, component in named.items() if "." in name and name.split(".")[0] in text.TASKS]
     gr.on(seen, preview, inputs, shared.shown, trigger_mode="always_last", concurrency_limit=2, **PRIVATE)
-    gr.on([page.load], preview, inputs, shared.shown, **PRIVATE)
+    linked = [name for name in names if name not in ("source", "painter")]
+
+    def follow(request: gr.Request) -> Any:
+        values, notice = studio.follow(dict(request.query_params), linked)
+        return *values, notice
+
+    opened = page.load(follow, None, [*(named[name] for name in linked), shared.notice], **PRIVATE)
+    opened.then(preview, inputs, [shared.stage, shared.strips, shared.progress], **PRIVATE)
     wiring.connect(page, studio.run, shared.run)
 
 

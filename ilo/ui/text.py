@@ -60,6 +60,9 @@ STOPPED_EARLY = "Stopped before the first step, so there is nothing to keep."
 GONE = "The picture is no longer here; choose or upload it again."
 SAVING_FAILED = "The results stay on this page, but the download could not be made: "
 
+LINK = "Link to this task and its settings"
+LINKED = "Task and settings are those of the link; the picture is yours to choose."
+
 RESIDUAL = "unexplained"
 RESIDUAL_HELP = "Measurement minus the reconstruction damaged in the same way, 4× amplified; grey is no difference."
 RESIDUAL_BACK_HELP = (

@@ -144,7 +144,9 @@ class Progress:
         done = recorder.stopped_at if stopped and recorder.stopped_at is not None else step.done
         headline, sentence = text.finished(stopped, done, step.total, run.ended - run.started)
         note = "" if recorder.recipe.perceptual else f'<p class="fine">{html.escape(text.PERCEPTUAL_SHORT)}</p>'
-        return panel(headline, sentence, _scores(self._problem, recorder.result), *self._drawings(), note)
+        query = html.escape(recorder.recipe.to_query())
+        link = f'<p class="fine"><a href="?{query}">{html.escape(text.LINK)}</a></p>'
+        return panel(headline, sentence, _scores(self._problem, recorder.result), *self._drawings(), note, link)
 
     @property
     def _settings(self) -> SolverSettings:
