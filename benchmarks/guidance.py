@@ -107,13 +107,18 @@ def table(results: dict[str, dict[str, dict]]) -> str:
     return "\n".join(lines)
 
 
-def measure(path: Path, cells: list[tuple[str, str]], cell: Callable[[str, str], dict]) -> dict[str, dict[str, dict]]:
-    """Fill a table of (row, class) in the JSON file `path`."""
-    results: dict[str, dict[str, dict]] = json.loads(path.read_text()) if path.exists() else {}
+def measure(
+    path: Path, about: dict[str, Any], cells: list[tuple[str, str]], cell: Callable[[str, str], dict]
+) -> dict[str, dict[str, dict]]:
+    """Fill a table of (row, class) in the JSON file `path`; one that was made with something else begins anew."""
+    stored: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    results: dict[str, dict[str, dict]] = stored["results"] if stored.get("about") == about else {}
     for row, name in cells:
         if name not in results.setdefault(row, {}):
             results[row][name] = cell(row, name)
-            path.write_text(json.dumps(results, indent=1, ensure_ascii=False))
+            partial = path.with_suffix(".partial")
+            partial.write_text(json.dumps({"about": about, "results": results}, indent=1, ensure_ascii=False))
+            partial.replace(path)
             print(row, name, summary([results[row][name]]), flush=True)
     return results
 
@@ -149,7 +154,15 @@ def main() -> None:
     args = parser.parse_args()
 
     model, judge, face = load(), classifier.load(args.judge), detector()
-    guides = {name: classifier.load(name) for name in {RUNS[run][0] for run in args.runs}}
+    wanted = {RUNS[run][0] for run in args.runs} if args.what == "classes" else {"robust64"}
+    guides = {name: classifier.load(name) for name in sorted(wanted)}
+    about = {
+        "seeds": args.seeds,
+        "judge": judge.sha256,
+        "model": model.sha256,
+        "guides": {name: guide.sha256 for name, guide in guides.items()},
+        "settings": morph_preset("Quick", layers=model.generator.config.num_layers).to_dict(),
+    }
     names = next(iter(guides.values())).names
     if args.classes:
         names = names[:: max(1, len(names) // args.classes)][: args.classes]
@@ -162,7 +175,7 @@ def main() -> None:
             return judged(guide, judge, face, name, *guided(model, guide, name, method, args.seeds))
 
         cells = [(run, name) for run in args.runs for name in names]
-        print(table(measure(args.out / "guidance-classes.json", cells, cell)))
+        print(table(measure(args.out / "guidance-classes.json", about, cells, cell)))
         return
 
     def swept(row: str, name: str) -> dict:
@@ -171,7 +184,7 @@ def main() -> None:
         return judged(guide, judge, face, name, *pictures)
 
     cells = [(str(reach), name) for reach in REACHES for name in names]
-    results = measure(args.out / "guidance-radii.json", cells, swept)
+    results = measure(args.out / "guidance-radii.json", about, cells, swept)
     print(table(results))
     plot(results, args.out / "guidance-radii.png")
 

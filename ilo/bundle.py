@@ -11,7 +11,6 @@ import tempfile
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -29,9 +28,9 @@ from ilo.operators import OPERATORS, build
 from ilo.operators.base import setting_names
 from ilo.pictures import PictureError, from_uint8, mask_picture, read_mask, read_picture, to_picture
 from ilo.problem import Problem
-from ilo.recipe import MORPH, Recipe, RecipeError, picture_sha256, tensor_sha256
+from ilo.recipe import Recipe, RecipeError, picture_sha256, tensor_sha256
 from ilo.recorder import TRACE_HEADER, Recorder
-from ilo.settings import SettingsError
+from ilo.settings import MORPH, SettingsError
 from ilo.state import Result, State, to_uint8
 from ilo.stylegan2.network import Features
 from ilo.video import encode
@@ -64,7 +63,8 @@ def check_out_folder(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
         raise BundleError(f"{folder} is a file; give a folder, new or empty or with an earlier run.")
     if folder.is_dir():
-        strange = sorted({entry.name for entry in folder.iterdir()} - set(FILES))
+        names = {entry.name for entry in folder.iterdir()}
+        strange = sorted(names if "recipe.json" not in names else names - set(FILES))
         if strange:
             raise BundleError(
                 f"{folder} holds {strange[0]}, which is not of an earlier run; give a new or an empty folder."
@@ -99,8 +99,8 @@ def write_bundle(recorder: Recorder, folder: Path, model: Model) -> Path:
                 folder.rename(partial / "old")
             try:
                 new.rename(folder)
-            except OSError:
-                if (partial / "old").exists():
+            except BaseException:  # also Ctrl-C
+                if (partial / "old").exists() and not folder.exists():
                     (partial / "old").rename(folder)
                 raise
     return folder
@@ -199,7 +199,7 @@ def read_bundle(path: Path, guide: str | None = None) -> tuple[Recipe, Problem |
     if y is None or y.dtype != torch.float32 or tensor_sha256(y) != recipe.measurement_sha256:
         raise BundleError("measurement.safetensors is not the one that the recipe was made with.")
     try:
-        image = _input(read_file(path, "input.png"), recipe)
+        image = _input(read_file(path, "input.png"), recipe, required=recipe.damaged_here)
         mask = _mask(read_file(path, "mask.png"), recipe)
         settings = dict(recipe.operator)
         if mask is not None and _takes_mask(recipe.task):  # others make their own again
@@ -223,11 +223,15 @@ def _read_morph(path: Path, recipe: Recipe, guide: str | None) -> tuple[Guidance
     try:
         sha256 = values.pop("classifier_sha256")
         recorded = values.pop("classifier")
+        if guide is None and recorded not in classifier.EMBEDDED:
+            raise BundleError(
+                f"The run was guided by {recorded}, which is not embedded; give its file with --classifier."
+            )
         loaded = classifier.load(guide or recorded)
         guidance = Guidance(loaded, **values)
         image = None
         if recipe.input_sha256 is not None:
-            image = _input(read_file(path, "input.png"), replace(recipe, damaged_here=True))
+            image = _input(read_file(path, "input.png"), recipe, required=True)
     except (KeyError, TypeError, ClassifierError, SettingsError) as error:
         raise RecipeError(f"The recipe's guidance cannot be used ({error}).") from None
     except PictureError as error:
@@ -253,9 +257,9 @@ def _takes_mask(task: str) -> bool:
     return task in OPERATORS and "mask" in setting_names(OPERATORS[task])
 
 
-def _input(data: bytes | None, recipe: Recipe) -> Tensor | None:
+def _input(data: bytes | None, recipe: Recipe, required: bool) -> Tensor | None:
     if data is None:
-        if recipe.damaged_here:
+        if required:
             raise BundleError("input.png is missing; the recipe was made with it.")
         return None
     image = from_uint8(np.array(read_picture(data, smallest=1))[None])

@@ -153,7 +153,8 @@ class Classifier(nn.Module):
         raise SettingsError(f"There is no class {name!r}; the nearest are {', '.join(near[:NEAREST])}.")
 
     def prepare(self, images: Tensor) -> Tensor:
-        """[B, 3, R, R] → [B, 3, size, size] as the network wants them, differentiable everywhere."""
+        """[B, 3, R, R] → [B, 3, size, size] where and as the network wants them, differentiable everywhere."""
+        images = images.to(self.network.mean.device)
         images = images + (images.clamp(-1, 1) - images).detach()
         size = self.network.shape.size
         return images if images.shape[-1] == size else resize(images, size)

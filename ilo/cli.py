@@ -152,7 +152,7 @@ def _mask(text: str, model: Model, size: tuple[int, int], crop: Any) -> tuple[to
 
 def _replay(options: argparse.Namespace) -> int:
     from ilo.bundle import BundleError, check_out_folder, read_bundle, read_file
-    from ilo.models import load
+    from ilo.models import EMBEDDED, load
     from ilo.recorder import Recorder
 
     recipe, problem, image = read_bundle(options.run, options.classifier)
@@ -164,6 +164,10 @@ def _replay(options: argparse.Namespace) -> int:
         if options.out.resolve() == options.run.resolve():
             raise BundleError(f"--out is the run itself; give another folder than {options.out}.")
     with _threads(_recorded_threads(recipe) if options.threads is None else options.threads):
+        if options.model is None and recipe.model not in EMBEDDED:
+            raise BundleError(
+                f"The run was made with {recipe.model}, which is not embedded; give its file with --model."
+            )
         model = load(options.model or recipe.model, _device(options.device or _recorded_device(recipe)))
         if model.sha256 != recipe.model_sha256:
             raise BundleError(

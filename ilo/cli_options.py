@@ -10,7 +10,10 @@ from pathlib import Path
 from typing import Any, NoReturn, get_args
 
 from ilo.settings import (
+    MORPH,
+    MORPH_METHODS,
     PRESETS,
+    VERSION,
     Dtype,
     LossWeights,
     Method,
@@ -21,10 +24,6 @@ from ilo.settings import (
     check_number,
     preset,
 )
-
-VERSION = "0.1.0"
-MORPH = "morph"  # the task without an operator
-_MORPH_METHODS = ("ilo", "pixels")
 
 # Option → the operator's setting of that meaning.
 OPERATOR_OPTIONS = {
@@ -160,8 +159,17 @@ def check_solve(options: argparse.Namespace) -> None:
         if given:
             option = given[0].replace("classes", "class")
             raise SettingsError(f"--{option} is for --task morph; leave it away, or choose that task.")
-    elif not options.classes:
+        return
+    if not options.classes:
         raise SettingsError('A morph needs a class; give one, such as --class "bullfrog".')
+    names = [name for name, _ in options.classes]
+    if len(set(names)) < len(names):
+        raise SettingsError("A class is given twice; give each one once, with its weight.")
+    of_others = (*OPERATOR_OPTIONS, "mask", *(() if options.photo else ("crop",)))
+    given = [name for name in of_others if getattr(options, name) is not None]
+    given += [name for name in ("damaged", "measurement_seed") if getattr(options, name)]
+    if given:
+        raise SettingsError(f"A morph{'' if options.photo else ' of a drawn face'} has no --{_dashed(given[0])}.")
 
 
 def morph_settings(options: argparse.Namespace, layers: int) -> SolverSettings:
@@ -169,32 +177,43 @@ def morph_settings(options: argparse.Namespace, layers: int) -> SolverSettings:
     from ilo.morph import morph_preset
 
     if options.settings is not None:
-        settings = _read_settings(options.settings)
-    else:
-        given = [n for n in _SOLVER_OPTIONS if n not in ("method", "preset") and getattr(options, n) is not None]
-        if given:
-            raise SettingsError(f"A morph has no --{given[0].replace('_', '-')}; --reach scales its radii.")
-        reach = 1.0 if options.reach is None else options.reach
-        check_number("reach", reach, 0.0, 1e3)
-        check_choice("method", options.method or "ilo", _MORPH_METHODS)
-        settings = morph_preset(options.preset or "Quick", options.method or "ilo", layers=layers, reach=reach)
-    if options.seed is not None:
-        settings = replace(settings, seed=options.seed)
-    return settings if options.dtype is None else replace(settings, dtype=options.dtype)
+        _check_settings_alone(options, "reach")
+        return _with_seed(_read_settings(options.settings), options)
+    given = [
+        name for name in _SOLVER_OPTIONS if name not in ("method", "preset") and getattr(options, name) is not None
+    ]
+    if given:
+        raise SettingsError(f"A morph has no --{_dashed(given[0])}; --reach scales its radii.")
+    reach = 1.0 if options.reach is None else options.reach
+    check_number("reach", reach, 0.0, 1e3)
+    check_choice("method", options.method or "ilo", MORPH_METHODS)
+    settings = morph_preset(options.preset or "Quick", options.method or "ilo", layers=layers, reach=reach)
+    return _with_seed(settings, options)
 
 
 def solver_settings(options: argparse.Namespace) -> SolverSettings:
     """The settings that the options ask for. Raises `SettingsError`."""
-    if options.settings is not None:
-        given = [name for name in _SOLVER_OPTIONS if getattr(options, name) is not None]
-        if given:
-            raise SettingsError(f"--settings says everything already; leave --{given[0].replace('_', '-')} away.")
-        settings = _read_settings(options.settings)
-    else:
-        settings = _built_settings(options)
+    if options.settings is None:
+        return _with_seed(_built_settings(options), options)
+    _check_settings_alone(options)
+    return _with_seed(_read_settings(options.settings), options)
+
+
+def _check_settings_alone(options: argparse.Namespace, *more: str) -> None:
+    given = [name for name in (*_SOLVER_OPTIONS, *more) if getattr(options, name) is not None]
+    if given:
+        raise SettingsError(f"--settings says everything already; leave --{_dashed(given[0])} away.")
+
+
+def _with_seed(settings: SolverSettings, options: argparse.Namespace) -> SolverSettings:
+    """Seed and number format may be given beside everything else."""
     if options.seed is not None:
         settings = replace(settings, seed=options.seed)
     return settings if options.dtype is None else replace(settings, dtype=options.dtype)
+
+
+def _dashed(name: str) -> str:
+    return name.replace("_", "-")
 
 
 def _built_settings(options: argparse.Namespace) -> SolverSettings:

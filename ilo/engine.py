@@ -8,6 +8,7 @@ from importlib import metadata
 
 import torch
 
+from ilo.settings import VERSION
 from ilo.stylegan2.network import Generator
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -28,6 +29,7 @@ def description(device: torch.device | str) -> dict[str, str | int]:
     device = torch.device(device)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else torch.backends.cpu.get_cpu_capability()
     return {
+        "ilo": VERSION,
         "engine": "eager",
         "device": device.type,
         "processor": name,

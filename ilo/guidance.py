@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -27,7 +29,7 @@ class Guidance:
             point is always chosen by the picture as it is.
         shift: of a view, in pixels of the classifier's size at most.
         noise: of a view, standard deviation on [−1, 1].
-        batch: number of independent runs.
+        batch: number of independent runs; `ilo.morph.morph` sets it.
 
     Raises:
         SettingsError: for an unknown class, a weight that is not above 0, or values out of range.
@@ -41,6 +43,8 @@ class Guidance:
     batch: int = 1
 
     def __post_init__(self) -> None:
+        if not isinstance(self.classes, Mapping):
+            raise SettingsError(f"The classes are {self.classes!r}; give names with their weights.")
         if not 1 <= len(self.classes) <= MOST_CLASSES:
             raise SettingsError(f"{len(self.classes)} classes are given; allowed are 1 to {MOST_CLASSES}.")
         for name, weight in self.classes.items():
@@ -55,13 +59,14 @@ class Guidance:
         return self.batch
 
     def to(self, device: torch.device | str) -> Guidance:
-        """Itself: the classifier is where it was loaded to."""
-        return self
+        """The same with a classifier on `device`."""
+        return replace(self, classifier=copy.deepcopy(self.classifier).to(device))
 
     @property
     def title(self) -> str:
         return " + ".join(self.classes)
 
+    @cached_property
     def targets(self) -> dict[int, float]:
         """Class number → share; the shares' sum is 1."""
         total = sum(self.classes.values())
@@ -85,7 +90,7 @@ class Guidance:
     def loss(self, images: Tensor) -> Tensor:
         """Σ share · cross-entropy of pictures [B, 3, R, R] in [−1, 1] → [B]."""
         log_probabilities = F.log_softmax(self.classifier(images), dim=1)
-        return sum((-share * log_probabilities[:, i] for i, share in self.targets().items()), images.new_zeros(()))
+        return sum((-share * log_probabilities[:, i] for i, share in self.targets.items()), images.new_zeros(()))
 
     def shifted(self, images: Tensor, rngs: list[torch.Generator]) -> Tensor:
         """[B, 3, R, R] → [B·views, 3, size, size], each moved by up to `shift` pixels (borders repeat) and with noise.
@@ -93,12 +98,12 @@ class Guidance:
         Sample b draws from rngs[b], so that a batch equals its single runs.
         """
         images = self.classifier.prepare(images)
-        size, reach, device = images.shape[-1], self.shift, images.device
-        padded = F.pad(images, (reach,) * 4, mode="replicate")
-        drawn = [torch.randint(0, 2 * reach + 1, (2, self.views), generator=rng, device=device) for rng in rngs]
-        rows, columns = (corner[..., None] + torch.arange(size, device=device) for corner in torch.stack(drawn, 1))
-        samples = torch.arange(len(images), device=device)[:, None, None, None]
-        # [B, views, size, size, 3], because the channels' index stands between two that are tensors.
-        views = padded[samples, :, rows[..., :, None], columns[..., None, :]].movedim(-1, 2).flatten(0, 1)
+        size, device = images.shape[-1], images.device
+        drawn = [torch.randint(0, 2 * self.shift + 1, (2, self.views), generator=rng, device=device) for rng in rngs]
+        places = torch.arange(size, device=device)
+        # Shifting as a matrix, because the gradients of padding and of indexing are not reproducible everywhere.
+        sources = (places + torch.stack(drawn, 1)[..., None] - self.shift).clamp(0, size - 1)  # [2, B, views, size]
+        rows, columns = (sources[..., None] == places).to(images.dtype)  # [B, views, size, size] each
+        views = (rows[:, :, None] @ images[:, None] @ columns[:, :, None].mT).flatten(0, 1)
         shape = (self.views, *images.shape[1:])
         return views + self.noise * torch.cat([torch.randn(shape, generator=rng, device=device) for rng in rngs])

@@ -125,11 +125,14 @@ def lpips_backbone() -> Path | None:
 def find_perceptual(device: torch.device | str = "cpu") -> Perceptual | None:
     """The perceptual distance that this installation has: LPIPS, or else the embedded robust classifier's features.
 
-    None where neither's weights are here; a classifier's file that is broken is told in the log.
+    None where neither's weights are here. A file that is broken is told in the log.
     """
     backbone = lpips_backbone()
     if backbone:
-        return LpipsVgg(backbone, device)
+        try:
+            return LpipsVgg(backbone, device)
+        except ValueError as error:
+            log.warning("LPIPS is off. %s", error)
     try:
         return ClassifierFeatures(classifier.load("robust64", device))
     except ClassifierError as error:

@@ -24,7 +24,7 @@ from ilo.state import State, Step
 TRUNCATION = 0.7
 MorphMethod = Literal["ilo", "pixels"]
 
-# Found by benchmarks/guidance.py.
+# Chosen by eye and by benchmarks/guidance.py's sweep of the radii.
 STEPS = {"Quick": (40, 40, 35, 35), "Paper": (300, 300, 300, 300)}
 LR = 0.05
 RADII = (0.05, 0.1, 0.05, 0.03)  # of the latents in round 0, then of the features

@@ -126,14 +126,6 @@ def to_tensor(image: Image.Image, resolution: int, crop: Crop = WHOLE) -> Tensor
     return from_uint8(pixels[None])
 
 
-def read_small(image: Image.Image, side: int) -> Tensor:
-    """A picture that is small already, such as a super-resolution's measurement: float32 [1, 3, side, side].
-
-    A picture of another size is cropped to its centre and resized.
-    """
-    return to_tensor(image, side)
-
-
 def to_picture(image: Tensor) -> Image.Image:
     """The first sample of [B, 3 or 1, H, W] in [−1, 1], clamped, as an RGB picture."""
     return Image.fromarray(to_uint8(image[:1].expand(-1, 3, -1, -1))[0])

@@ -28,7 +28,9 @@ def project_l1(x: Tensor, radius: float | Tensor) -> Tensor:
     """
     flat = x.flatten(1)
     magnitude = flat.abs()
-    radius = torch.as_tensor(radius, dtype=flat.dtype, device=flat.device).expand(flat.shape[0])
+    if not isinstance(radius, Tensor):
+        radius = flat.new_full([len(flat)], radius)
+    radius = radius.to(flat).expand(len(flat))
     norm = magnitude.sum(1)
     outside = norm > radius
     on_host = flat.device.type == "cpu"  # there, looking at a value costs nothing

@@ -21,6 +21,7 @@ from ilo.operators.base import MAX_SEED, setting_names
 from ilo.problem import Problem
 from ilo.settings import (
     METHODS,
+    MORPH,
     PRESETS,
     LossWeights,
     RoundSettings,
@@ -32,7 +33,6 @@ from ilo.settings import (
 from ilo.state import to_uint8
 
 VERSION = 1
-MORPH = "morph"  # the task that has no operator: a classifier guides
 MAX_QUERY = 20_000  # characters
 
 # What `ilo.engine.description` records, in words.
@@ -109,13 +109,14 @@ class Recipe:
             raise RecipeError(str(error)) from None
 
     def to_query(self) -> str:
-        """The query of a URL that fills in the task and the settings; it never holds a picture."""
-        return Shared(self.model, self.task, self.operator, self.settings, self.measurement_seed).to_query()
+        """The query of a URL that fills in the task and the settings; it never holds a picture.
 
-    @staticmethod
-    def from_query(query: str | Mapping[str, str]) -> Shared:
-        """The same as `Shared.from_query`."""
-        return Shared.from_query(query)
+        Raises:
+            RecipeError: for a morph, which has no link.
+        """
+        if self.task == MORPH:
+            raise RecipeError("A morph has no link; share its recipe.json.")
+        return Shared(self.model, self.task, self.operator, self.settings, self.measurement_seed).to_query()
 
 
 @dataclass(frozen=True)

@@ -75,7 +75,7 @@ class Recorder:
 
     def _add_trace(self, step: Step) -> None:
         done = step.first + np.arange(len(step.trace), dtype=np.float32)[:, None]
-        rounds = np.full_like(done, step.round)
+        rounds = np.full_like(done, -1 if step.inverting else step.round)
         self._rows.append(np.hstack([rounds, done - (step.done - step.step), done, step.trace[:, 0]]))
 
     def _add_frame(self, preview: np.ndarray) -> None:

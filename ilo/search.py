@@ -125,7 +125,9 @@ class Round:
         self._adam = adam(self._variables)
 
         batch, device = len(start.z), start.z.device
-        self._rngs = [torch.Generator(device).manual_seed(settings.seed + b) for b in range(batch)]
+        # Samples that differ in their radii alone see the same noise.
+        seeds = [settings.seed + (0 if settings.radius_scales else b) for b in range(batch)]
+        self._rngs = [torch.Generator(device).manual_seed(seed) for seed in seeds]
         self._best = [v.value.detach().clone() for v in self._variables]
         size = generator.config.img_resolution
         self._best_image = start.z.new_zeros(batch, 3, size, size)

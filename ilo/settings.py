@@ -17,7 +17,10 @@ Covariance = Literal["full", "diagonal"]
 Dtype = Literal["float32", "bfloat16"]
 Skip = Literal["carry", "drop"]
 
+VERSION = "0.1.0"  # of the program; a recipe records it
 MAX_STEPS = 100_000
+MORPH = "morph"  # the task that has no operator: a classifier guides
+MORPH_METHODS: tuple[Method, ...] = ("ilo", "pixels")
 
 
 class SettingsError(ValueError):

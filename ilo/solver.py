@@ -68,10 +68,12 @@ def solve(
     check_rounds(model, settings)
     due, due_result = due or every(1.0), due_result or every(1.0)
     if perceptual == "auto":
-        perceptual = find_perceptual(model.device)
+        wanted = settings.weights.perceptual > 0 and isinstance(problem, Problem)
+        perceptual = find_perceptual(model.device) if wanted else None
     problem = problem.to(model.device)
     generator, latents = engine.prepare(model.generator, settings.dtype), model.latents
     objective = objective_of(problem, settings, perceptual)
+    check_batch(problem, settings, start)
     state = start or State.random(model, settings.seed, batch=len(problem))  # z and noise maps; no features yet
     if settings.first_layer:
         state = state.enter(generator, latents, settings.first_layer, settings)
@@ -103,14 +105,27 @@ def solve(
 def check_rounds(model: Model, settings: SolverSettings) -> None:
     """Raises `SettingsError` if the settings do not fit the model's layers."""
     layers, first, rounds = model.generator.config.num_layers, settings.first_layer, len(settings.rounds)
-    pixels = first == layers and rounds == 1  # behind the last layer there is the picture
-    if first + rounds > layers and not pixels:
+    if first == layers and rounds == 1:  # behind the last layer there is the picture
+        if settings.rounds[0].outer_iterations > 1:
+            raise SettingsError("The pixels have no range to project to; give one outer iteration.")
+    elif first + rounds > layers:
         raise SettingsError(
             f"There are {rounds} rounds; allowed are at most {max(0, layers - first)}, one for each of the {layers} "
             f"layers of {model.id} from layer {first} on."
         )
     if len(settings.radius_scales) > 0 and any(plan.outer_iterations > 1 for plan in settings.rounds):
         raise SettingsError("Scaled radii and range projections do not go together; leave one of them away.")
+
+
+def check_batch(problem: Problem | Guidance, settings: SolverSettings, start: State | None) -> None:
+    """Raises `SettingsError` if a start or scaled radii are not one for each sample, or the start is no beginning."""
+    count, scales = len(problem), len(settings.radius_scales)
+    if scales not in (0, count):
+        raise SettingsError(f"There are {scales} scales of the radii for {count} samples; give one for each, or none.")
+    if start is not None and (start.layer != 0 or len(start.z) != count):
+        raise SettingsError(
+            f"The start has {len(start.z)} samples at layer {start.layer}; {count} at layer 0 are needed."
+        )
 
 
 def project_to_range(

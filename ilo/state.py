@@ -31,13 +31,7 @@ class State:
     def random(cls, model: Model, seed: int, batch: int = 1) -> State:
         """N(0, I) latents and noise maps; sample b is drawn from seed + b, so that a batch equals its single runs."""
         config = model.generator.config
-        samples = []
-        for b in range(batch):
-            rng = torch.Generator().manual_seed(seed + b)
-            z = torch.randn(1, config.num_ws, config.w_dim, generator=rng)
-            noise = [torch.randn(1, 1, size, size, generator=rng) for size in config.noise_sizes]
-            samples.append((z, *noise))
-        z, *noise = (torch.cat(parts).to(model.latents.mean) for parts in zip(*samples, strict=True))
+        z, *noise = _draw(model, seed, batch, (config.num_ws, config.w_dim))
         return cls(z, tuple(noise))
 
     @classmethod
@@ -52,12 +46,7 @@ class State:
             truncation: 0 … 1, the share of the way from the average w that is gone (Karras et al. 2019, §B).
         """
         config, mapping = model.generator.config, model.generator.mapping
-        samples = []
-        for b in range(batch):
-            rng = torch.Generator().manual_seed(seed + b)
-            z = torch.randn(1, config.z_dim, generator=rng)
-            samples.append((z, *(torch.randn(1, 1, size, size, generator=rng) for size in config.noise_sizes)))
-        z, *noise = (torch.cat(parts).to(model.latents.mean) for parts in zip(*samples, strict=True))
+        z, *noise = _draw(model, seed, batch, (config.z_dim,))
         w = mapping.w_avg + truncation * (mapping(z) - mapping.w_avg)
         return cls(model.latents.inverse(w, covariance)[:, None].repeat(1, config.num_ws, 1), tuple(noise))
 
@@ -92,6 +81,16 @@ class State:
         )
 
 
+def _draw(model: Model, seed: int, batch: int, shape: tuple[int, ...]) -> list[Tensor]:
+    """N(0, I): z [B, *shape] and the noise maps; sample b from seed + b."""
+    samples = []
+    for b in range(batch):
+        rng = torch.Generator().manual_seed(seed + b)
+        sizes = [shape, *((1, size, size) for size in model.generator.config.noise_sizes)]
+        samples.append([torch.randn(1, *size, generator=rng) for size in sizes])
+    return [torch.cat(parts).to(model.latents.mean) for parts in zip(*samples, strict=True)]
+
+
 @dataclass(frozen=True)
 class Result:
     """The best point of a run so far, on the CPU."""
@@ -106,7 +105,7 @@ class Result:
 class Step:
     """A snapshot of the solver."""
 
-    round: int  # 0 … rounds − 1
+    round: int  # the layer whose input is searched
     step: int  # of this search, 0 … steps
     steps: int
     done: int  # optimisation steps since the run began

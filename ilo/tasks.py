@@ -10,7 +10,7 @@ from torch import Tensor
 from ilo.models import Model
 from ilo.operators import OPERATORS, Compose, Operator, build
 from ilo.operators.base import MAX_SEED
-from ilo.pictures import WHOLE, Crop, crop_box, read_small, to_tensor
+from ilo.pictures import WHOLE, Crop, crop_box, to_tensor
 from ilo.problem import Problem
 from ilo.settings import SettingsError, check_whole
 
@@ -61,10 +61,9 @@ def build_problem(
     if side == model.resolution:
         notes += _enlarged(image, side, crop)
         given = to_tensor(image, side, crop)
-    elif image.size == (side, side):
-        given = read_small(image, side)
     else:
-        notes.append(f"The picture was {image.width}×{image.height} px and has been resized to {side}×{side}.")
+        if image.size != (side, side):
+            notes.append(f"The picture was {image.width}×{image.height} px and has been resized to {side}×{side}.")
         given = to_tensor(image, side, crop)
     # A mask or grey values are taken of the upload; all others are the measurement as they are.
     y = operator(given) if task in ("inpaint", "colorize") else given

@@ -10,7 +10,7 @@ from PIL import Image
 
 from ilo.bundle import read_bundle
 from ilo.morph import morph_preset
-from ilo.ui import morph, painter, text
+from ilo.ui import examples, morph, painter, text
 from ilo.ui.controls import RADII, radius_position
 from ilo.ui.handlers import Source
 from ilo.ui.morphing import NOBODY, Morph, radius_of
@@ -22,7 +22,7 @@ LAYERS = 5
 
 @pytest.fixture(scope="module")
 def tab(model, guide, tmp_path_factory):
-    made = Morph(model, {"robust64": guide}, Runs(model), tmp_path_factory.mktemp("cache"))
+    made = Morph(model, {"robust64": guide}, examples.load()[0], Runs(model), tmp_path_factory.mktemp("cache"))
     yield made
     made.runs.close()
 
@@ -78,7 +78,7 @@ def test_a_run_streams_ends_and_is_saved(tab, values, short):
     stage, strips, _, panel, *_ = steps[-1]
     assert "compare-cut" in stage
     assert strips.count("<figure") == 5  # the start and four rounds
-    assert "goldfish with" in panel
+    assert "goldfish is now" in panel
     assert panel.count('class="seen') == 5  # the list and four classes
     download, notice = tab.save("run")
     assert notice == SKIP
@@ -99,7 +99,7 @@ def test_five_radii_side_by_side(tab, values, short):
     stage, strips, _, panel, *_ = steps[-1]
     assert strips.count("<figure") == 5
     assert all(label in strips and label in panel for label in text.SWEEP_SCALES.values())
-    assert text.SWEEP in stage
+    assert text.MOSAIC in stage
     assert tab.save("sweep") == (SKIP, SKIP)
 
 
@@ -108,6 +108,24 @@ def test_a_photograph_is_inverted_first(tab, values, photo, short, monkeypatch):
     steps = list(tab.run({**values, **photo}, "photo"))
     assert "inverted" in steps[-1][1]
     assert any(text.INVERTING in str(step[0]) for step in steps)
+
+
+def test_five_radii_from_a_photograph(tab, values, photo, short, monkeypatch):
+    monkeypatch.setattr("ilo.settings.PRESETS", {"Quick": (2, 1, 1, 1), "Paper": (1, 1, 1, 1)})
+    last = list(tab.sweep({**values, **photo}, "photos"))[-1]
+    assert text.MOSAIC in last[0]
+    assert "error" not in last[4]
+
+
+def test_what_fails_while_it_is_shown_gives_run_back(tab, values, short, monkeypatch, caplog):
+    def broken(self):
+        raise RuntimeError("inside out")
+
+    monkeypatch.setattr("ilo.ui.morphing.MorphProgress.stage", broken)
+    last = list(tab.run(values, "shown"))[-1]
+    assert text.FAILED in last[4]
+    assert last[5]["interactive"] is True if isinstance(last[5], dict) else last[5].interactive
+    assert "inside out" in caplog.text
 
 
 def test_the_start_is_shown(tab, values, photo):
@@ -128,7 +146,7 @@ def test_the_start_is_shown(tab, values, photo):
         ({"guide": "another"}, "is not here"),
         ({"seed": None}, "seed is empty"),
         ({"0.radius": 99}, "allowed is 0 to"),
-        ({"start": "photo"}, "no photograph yet"),
+        ({"start": "photo"}, "crop could not be read"),
         ({"method": "csgm"}, "allowed are ilo, pixels"),
     ],
 )

@@ -19,7 +19,6 @@ from ilo.pictures import (
     mask_picture,
     read_mask,
     read_picture,
-    read_small,
     to_picture,
     to_tensor,
 )
@@ -194,7 +193,7 @@ def test_pixels_survive_the_way_to_tensors_and_back():
     assert np.array_equal(np.asarray(to_picture(x)), pixels)
     part = to_tensor(Image.fromarray(gradient(128, 128)), 64, Crop(0, 0, 2))
     assert np.array_equal(np.asarray(to_picture(part)), gradient(128, 128)[:64, :64])
-    assert torch.equal(read_small(Image.fromarray(pixels), 64), x)
+    assert torch.equal(to_tensor(Image.fromarray(pixels), 64), x)
     assert np.asarray(to_picture(x[:, :1])).shape == (64, 64, 3)
 
 

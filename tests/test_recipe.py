@@ -45,7 +45,7 @@ def test_json_and_link_are_exact(task, settings, model):
     for solver in (CUSTOM, preset("Paper", "pulse", seed=9)):
         made = recipe(model, solver, task, **settings)
         assert Recipe.from_json(made.to_json()) == made
-        shared = Recipe.from_query(made.to_query())
+        shared = Shared.from_query(made.to_query())
         assert shared == Shared(made.model, task, made.operator, solver, 5)
         assert shared.settings.rounds[0].radius_noise == math.inf
 

@@ -14,6 +14,7 @@ from PIL import Image
 
 from ilo.bundle import BundleError, read_bundle
 from ilo.masks import preset_mask
+from ilo.morph import morph_preset
 from ilo.operators import Identity
 from ilo.problem import Problem
 from ilo.recipe import make_recipe
@@ -63,8 +64,8 @@ def test_a_link_brings_task_and_settings_back(studio, values, model, method):
         model, order.problem, order.settings, damaged_here=True, measurement_seed=0, input_image=None, perceptual=None
     )
     names = [name for name in values if name not in ("source", "painter", "truth")]
-    found, notice = studio.follow(dict(parse_qsl(made.to_query())), names)
-    assert text.LINKED in notice
+    found, panel = studio.follow(dict(parse_qsl(made.to_query())), names)
+    assert text.LINKED in panel
     followed = {**values, **{n: v for n, v in zip(names, found, strict=True) if v != SKIP}}
     again, _ = studio.order(followed)
     assert again.settings == order.settings
@@ -75,13 +76,17 @@ def test_a_link_brings_task_and_settings_back(studio, values, model, method):
     ("query", "words"),
     [
         ({"task": "magic"}, "allowed are"),
-        ({"task": "compose"}, "not on this page"),
+        ({"task": "compose"}, "needs operators"),
         ({"task": "identity", "seed": "x"}, "whole number"),
+        ({"task": "identity", "measurement_seed": "4"}, "cannot show"),
+        ({"task": "random-inpaint", "operator": '{"seed": "x"}'}, "whole number"),
+        ({"task": "random-inpaint", "operator": '{"fraction": "0.2"}'}, "allowed is a number"),
+        ({"task": "identity", "settings": '{"rounds": [{"steps": 5, "radius_features": 0.0123}]}'}, "cannot show"),
     ],
 )
 def test_a_link_that_makes_no_sense_changes_nothing(studio, values, query, words):
-    found, notice = studio.follow(query, list(values))
-    assert words in notice
+    found, panel = studio.follow(query, list(values))
+    assert words in panel
     assert all(value == SKIP for value in found)
     assert studio.follow({"__theme": "dark"}, list(values)) == ([SKIP] * len(values), "")
 
@@ -104,6 +109,13 @@ def test_a_preset_between_two_positions_of_a_slider_stays_exact(model, values, m
     assert controls.solver_settings(values) == base
     moved = controls.solver_settings({**values, "1.radius_features": len(controls.RADII) - 1})
     assert moved.rounds[1].radius_features == math.inf
+
+
+def test_every_preset_s_radius_is_a_position_of_its_slider():
+    presets = [preset(name, method) for name in text.PRESETS for method in text.METHODS]
+    for settings in [*presets, morph_preset(layers=5)]:
+        for plan in settings.rounds:
+            assert {plan.radius_features, plan.radius_latents, plan.radius_noise} <= set(controls.RADII)
 
 
 def test_radius_positions():

@@ -256,8 +256,11 @@ def main() -> None:
     total = round(plan.epochs * per_epoch)
     measured_every = max(1, round(args.measure_every * per_epoch))
     log = work / "log.csv"
-    if training.step == 0:
-        log.write_text("step,epoch,side,loss,pictures_per_second,clean,attacked,seconds\n")
+    head = "step,epoch,side,loss,pictures_per_second,clean,attacked,seconds"
+    # What the log has of steps after the checkpoint is made again.
+    rows = log.read_text().splitlines()[1:] if log.exists() else []
+    kept = [row for row in rows if int(row.split(",")[0]) <= training.step]
+    log.write_text("\n".join([head, *kept]) + "\n")
     saved, losses, began, began_at = time.monotonic(), [], time.monotonic(), training.step
     for indices in batches(len(pictures), plan, training.step):
         started = time.monotonic()

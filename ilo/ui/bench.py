@@ -46,6 +46,7 @@ class Bench:
 
     def __init__(self, model: Model, runs: Runs, cache: Path):
         self.model, self.runs, self.cache = model, runs, cache
+        self._here: set[str] = set()  # sessions that have run something and not left
         self._finished: dict[str, Run] = {}  # session → its last run, until its download is made
 
     # What a tab defines.
@@ -61,12 +62,22 @@ class Bench:
     def progress(self, run: Run) -> Progress:
         raise NotImplementedError
 
+    def owns(self, run: Run) -> bool:
+        """Whether a run of the session is this tab's."""
+        raise NotImplementedError
+
     # The same for every tab.
+
+    def busy(self, session: str) -> bool:
+        """Whether this tab shows a run that is going on."""
+        run = self.runs.of(session)
+        return run is not None and self.owns(run)
 
     def run(self, values: dict[str, Any], session: str) -> Iterator[tuple[Any, ...]]:
         """Solve. → stage, strip, progress, panel, notice, run button, stop button, download."""
         try:
             order, notes = self.order(values)
+            self._here.add(session)
             run = self.runs.start(session, order)
         except Exception as error:
             yield *(gr.skip(),) * 4, plots.notice(sentence(error)), *(gr.skip(),) * 3
@@ -82,8 +93,12 @@ class Bench:
             progress = self.progress(run)
             yield from self._watch(run, progress)
             yield self._final(run, progress, session, notice)
+        except Exception as error:
+            buttons = gr.Button(interactive=True), gr.Button(interactive=False), gr.skip()
+            yield *(gr.skip(),) * 4, plots.notice(sentence(error)), *buttons
         finally:
             run.stop()  # the tab was closed, or the run has ended anyway
+            self.runs.forget(run)
 
     def stop(self, session: str) -> None:
         """Stop this session's run; its best picture so far stays."""
@@ -92,6 +107,7 @@ class Bench:
     def leave(self, session: str) -> None:
         """The tab was closed."""
         self.runs.stop(session)
+        self._here.discard(session)
         self._finished.pop(session, None)
 
     def save(self, session: str) -> tuple[Any, ...]:
@@ -138,9 +154,11 @@ class Bench:
             notice = plots.notice(run.error or text.FAILED)
         recorder = run.recorder
         if recorder is None or recorder.result is None or run.step is None:
-            notice = notice if run.status == "failed" else plots.notice(text.STOPPED_EARLY, "info")
-            return skip, skip, "", skip, notice, *buttons, skip
-        if len(recorder.result.image) == 1:  # a strip of several runs has no download
+            failed = run.status == "failed"
+            notice = notice if failed else plots.notice(text.STOPPED_EARLY, "info")
+            panel = views.panel("Failed" if failed else "Stopped", text.NOTHING)
+            return skip, skip, "", panel, notice, *buttons, skip
+        if len(recorder.result.image) == 1 and session in self._here:  # a strip of several runs has no download
             self._finished[session] = run
         bar = plots.progress(run.step.done / run.step.total, "done" if run.status == "done" else "stopped")
         return progress.final_stage(), progress.pictures(), bar, progress.final_panel(), notice, *buttons, skip

@@ -17,8 +17,9 @@ from ilo.ui import text
 
 Values = Mapping[str, Any]
 
-# What a radius slider can stand at: frozen, 1, 1.5, 2, 3, 5, 7 × 10^n, no ball.
-RADII = (0.0, *(float(f"{d}e{n}") for n in range(-4, 0) for d in (1, 1.5, 2, 3, 5, 7)), 1.0, math.inf)
+# What a radius slider can stand at: frozen, ten values a decade, no ball.
+_DIGITS = (1, 1.25, 1.5, 2, 2.5, 3, 4, 5, 6, 8)
+RADII = (0.0, *(float(f"{d}e{n}") for n in range(-4, 0) for d in _DIGITS), 1.0, math.inf)
 BALL_FIELDS = ("radius_features", "radius_latents", "radius_noise")
 ROUND_FIELDS = ("steps", "lr", *BALL_FIELDS, "outer_iterations", "range_steps")
 WEIGHT_FIELDS = ("mse", "perceptual", "geodesic", "dead_zone")
@@ -183,10 +184,10 @@ def advanced_controls(model: Model) -> dict[str, gr.components.Component]:
     with gr.Row():
         for name, label, info in (
             ("mse", "Pixels", "Squared error."),
-            ("perceptual", "Perceptual", "LPIPS, if it is on."),
+            ("perceptual", "Perceptual", "Features, not pixels."),
         ):
             found[f"weights.{name}"] = gr.Number(
-                start[f"weights.{name}"], label=label, info=info, minimum=0, min_width=110, interactive=True
+                start[f"weights.{name}"], label=label, info=info, min_width=110, interactive=True
             )
     with gr.Row():
         for name, label, info in (
@@ -194,11 +195,11 @@ def advanced_controls(model: Model) -> dict[str, gr.components.Component]:
             ("dead_zone", "Dead zone", "Errors above 0.1."),
         ):
             found[f"weights.{name}"] = gr.Number(
-                start[f"weights.{name}"], label=label, info=info, minimum=0, min_width=110, interactive=True
+                start[f"weights.{name}"], label=label, info=info, min_width=110, interactive=True
             )
     _subheading("Start and network")
     with gr.Row():
-        found["seed"] = gr.Number(0, precision=0, label="Seed", info="Another start.", minimum=0, min_width=80)
+        found["seed"] = gr.Number(0, precision=0, label="Seed", info="Another start.", min_width=80)
         found["covariance"] = gr.Dropdown(
             ["full", "diagonal"], value=start["covariance"], label="Covariance", info="Of the codes.", min_width=110
         )
@@ -220,7 +221,7 @@ def _round_controls(model: Model, k: int, start: Values) -> dict[str, gr.compone
         found[f"{k}.lr"] = gr.Number(start[f"{k}.lr"], label="Step size", info="At its peak.", min_width=90)
     labels = {
         "radius_features": ("Ball around the features", "How far the features may bend."),
-        "radius_latents": ("Ball around the codes", "How far the latent codes may move."),
+        "radius_latents": ("Ball around the latents", "How far the latent codes may move."),
         "radius_noise": ("Ball around the noise", "How far each noise map may move."),
     }
     balls = {}
@@ -251,7 +252,7 @@ def _round_controls(model: Model, k: int, start: Values) -> dict[str, gr.compone
     return found
 
 
-BALL_LABELS = {"radius_features": "features", "radius_latents": "codes", "radius_noise": "noise"}
+BALL_LABELS = {"radius_features": "features", "radius_latents": "latents", "radius_noise": "noise"}
 
 
 def radius_note(positions: Mapping[str, int], p: Mapping[str, int]) -> str:

@@ -11,8 +11,9 @@ from typing import Any
 import gradio as gr
 from PIL import Image
 
-from ilo.masks import fit_mask
+from ilo.masks import fit_mask, preset_mask
 from ilo.models import Model
+from ilo.operators import build
 from ilo.pictures import PictureError, read_mask, read_picture
 from ilo.problem import Problem
 from ilo.recipe import Shared
@@ -99,17 +100,27 @@ class Studio(Bench):
     # A link.
 
     def follow(self, query: Mapping[str, str], names: list[str]) -> tuple[list[Any], str]:
-        """The controls `names` as a link asks for, those that it leaves alone skipped; and a notice."""
+        """The controls `names` as a link asks for, those that it leaves alone skipped; and what to say of it."""
+        unchanged = [gr.skip()] * len(names)
         if "task" not in query:
-            return [gr.skip()] * len(names), ""
+            return unchanged, ""
         try:
-            shared = Shared.from_query(query)
-            if shared.task not in text.TASKS:
-                raise SettingsError(f"The link's task {shared.task!r} is not on this page.")
-            values = shared_values(shared, self.model.generator.config.num_layers)
+            values = self._linked(Shared.from_query(query))
         except Exception as error:
-            return [gr.skip()] * len(names), plots.notice(sentence(error))
-        return [values.get(name, gr.skip()) for name in names], plots.notice(text.LINKED, "info")
+            return unchanged, views.panel(text.READY, sentence(error))
+        return [values.get(name, gr.skip()) for name in names], views.panel(text.READY, text.LINKED)
+
+    def _linked(self, shared: Shared) -> dict[str, Any]:
+        """What the controls show for a link. Raises `SettingsError` where they cannot show all that it asks for."""
+        side, settings = self.model.resolution, dict(shared.operator)
+        if shared.task == "inpaint":
+            settings["mask"] = preset_mask(painter.FIRST_MASK, side, self.model.alignment)
+        build(shared.task, side, **settings)  # refuses what no operator takes
+        values = shared_values(shared, self.model.generator.config.num_layers)
+        known = shared.task in text.TASKS and shared.model == self.model.id and shared.settings.method in text.METHODS
+        if not known or shared.measurement_seed or solver_settings(values) != shared.settings:
+            raise SettingsError("The link asks for settings that this page cannot show, so nothing of it was taken.")
+        return values
 
     # Before a run.
 
@@ -141,7 +152,7 @@ class Studio(Bench):
 
     def preview(self, values: dict[str, Any], session: str) -> tuple[Any, ...]:
         """Show what the solver will get to see. → stage, strip, progress, notice."""
-        if self.runs.of(session) is not None:
+        if self.busy(session):
             return (gr.skip(),) * 4
         try:
             order, notes = self.order(values)
@@ -154,6 +165,9 @@ class Studio(Bench):
     def before(self, order: Order) -> str:
         assert isinstance(order.problem, Problem)
         return views.before(order.problem)
+
+    def owns(self, run: Run) -> bool:
+        return isinstance(run.order.problem, Problem)
 
     def progress(self, run: Run) -> views.Progress:
         return views.Progress(run, self.model)

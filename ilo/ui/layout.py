@@ -23,6 +23,7 @@ CHOICE_SCRIPT = "(value) => { document.querySelector('#TAB').dataset.NAME = valu
 # On a narrow screen the picture lies below the settings.
 SHOW_SCRIPT = "() => { document.querySelector('#STAGE').scrollIntoView({block: 'nearest', behavior: 'smooth'}); }"
 MAX_RUNS = 32  # visitors whose runs may wait in line
+Start = Callable[[dict[str, Any], str], Iterator[Any]]  # (values, session) → a run's updates
 PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
 
 
@@ -131,23 +132,29 @@ class Wiring:
 
         return call
 
-    def connect(
-        self, page: gr.Blocks, run: Callable[[dict[str, Any], str], Iterator[Any]], *buttons: gr.Button
-    ) -> None:
-        """Wire `buttons` to `run`, and Stop, the download and a closed tab to the bench."""
+    def connect(self, page: gr.Blocks, *starts: tuple[gr.Button, Start]) -> None:
+        """Wire buttons to what they run, and Stop, the download and a closed tab to the bench."""
         shared, bench = self._shared, self._bench
-
-        def stream(request: gr.Request, *values: Any) -> Iterator[Any]:
-            yield from run(self.values(values), request.session_hash or "")
-
         show = SHOW_SCRIPT.replace("STAGE", str(shared.stage.elem_id))
-        for button in buttons:
+        for button, run in starts:
             button.click(None, None, None, js=show, **PRIVATE)
             running = button.click(
-                stream, self.inputs, shared.running, trigger_mode="once", concurrency_limit=MAX_RUNS, **PRIVATE
+                self._streaming(run),
+                self.inputs,
+                shared.running,
+                trigger_mode="once",
+                concurrency_limit=MAX_RUNS,
+                concurrency_id="runs",  # all tabs together, so that places are left for previews
+                **PRIVATE,
             )
             running.then(
                 self.with_session(bench.save), None, [shared.download, shared.notice], concurrency_limit=2, **PRIVATE
             )
         shared.stop.click(self.with_session(bench.stop), None, None, queue=False, **PRIVATE)
         page.unload(self.with_session(bench.leave))
+
+    def _streaming(self, run: Start) -> Callable[..., Iterator[Any]]:
+        def stream(request: gr.Request, *values: Any) -> Iterator[Any]:
+            yield from run(self.values(values), request.session_hash or "")
+
+        return stream

@@ -59,11 +59,7 @@ def build(
     gr.on(seen, preview, wiring.inputs, shared.shown, trigger_mode="always_last", concurrency_limit=2, **PRIVATE)
     gr.on([page.load], preview, wiring.inputs, shared.shown, **PRIVATE)
 
-    fill = _fill_script(model)
-    sliders = [named[name] for name in named if name.endswith(".radius")]
-    named["preset"].input(None, named["preset"], sliders, js=fill, **PRIVATE)
-    wiring.connect(page, morph.run, shared.run)
-    wiring.connect(page, morph.sweep, sweep[0])
+    wiring.connect(page, (shared.run, morph.run), (sweep[0], morph.sweep))
 
 
 def _start(model: Model, example: Example) -> dict[str, Any]:
@@ -73,10 +69,10 @@ def _start(model: Model, example: Example) -> dict[str, Any]:
     start = pills("Start", [(label, key) for key, (label, _) in text.STARTS.items()], "start")
     helps({f"start-{key}": help_ for key, (_, help_) in text.STARTS.items()})
     with gr.Row(elem_classes="start-face"):
-        seed = gr.Number(0, precision=0, label="Seed", minimum=0, min_width=90)
+        seed = gr.Number(0, precision=0, label="Seed", min_width=90)
         other = gr.Button("Another face", size="sm", elem_id="another", min_width=104, scale=0)
     with gr.Column(elem_classes="start-photo"):
-        canvas = painter.build(model, example.image, example.name, "morph-painter")
+        canvas = painter.build(model, example.image, example.name, "morph-painter", paint=False)
     return {"upload": upload, "start": start, "seed": seed, "other": other, "painter": canvas}
 
 
@@ -95,6 +91,7 @@ def _aim(guides: dict[str, Classifier]) -> dict[str, Any]:
 
 def _method(model: Model) -> dict[str, Any]:
     heading("How far")
+    gr.HTML(f'<p class="fine">{text.REACH_HELP}</p>', apply_default_css=False)
     base = morph_preset(layers=model.generator.config.num_layers)
     found: dict[str, Any] = {}
     rounds, positions = range(len(base.rounds)), [radius_position(radius_of(base, k)) for k in range(len(base.rounds))]
@@ -129,13 +126,3 @@ def _note_script() -> str:
     """`radii_note` in the browser, so that the words follow the slider at once."""
     words = [_words(radius) for radius in RADII]
     return f"(...positions) => 'ρ = ' + positions.map((p) => {words}[p]).join(' · ')"
-
-
-def _fill_script(model: Model) -> str:
-    """A script preset → the positions of the radius sliders."""
-    layers = model.generator.config.num_layers
-    known = {}
-    for name in text.PRESETS:
-        base = morph_preset(name, layers=layers)
-        known[name] = [radius_position(radius_of(base, k)) for k in range(len(base.rounds))]
-    return f"(preset) => ({known})[preset]".replace("'", '"')

@@ -24,6 +24,7 @@ from ilo.state import State, to_uint8
 from ilo.ui import painter, plots, text, views
 from ilo.ui.bench import Bench, sentence
 from ilo.ui.controls import RADII, number, radius_position, whole
+from ilo.ui.examples import Example
 from ilo.ui.handlers import LARGEST_KEPT, Source
 from ilo.ui.runs import Order, Run, Runs
 
@@ -42,11 +43,13 @@ class Morph(Bench):
     Args:
         model, runs, cache: as of every tab.
         guides: the classifiers by their names; one at least.
+        example: the photograph until one is uploaded.
     """
 
-    def __init__(self, model: Model, guides: dict[str, Classifier], runs: Runs, cache: Path):
+    def __init__(self, model: Model, guides: dict[str, Classifier], example: Example, runs: Runs, cache: Path):
         super().__init__(model, runs, cache)
         self.guides = guides
+        self.first = Source(example.name, example.image)
 
     # The start.
 
@@ -60,7 +63,7 @@ class Morph(Bench):
             source = Source(secrets.token_hex(8), image)
             drawn = painter.first_value(self.model, source.name)
             values = {**values, "source": source, "painter": drawn, "start": "photo"}
-            canvas = gr.HTML(value=drawn, picture=painter.shown(image, source.name, self.model))
+            canvas = gr.HTML(value=drawn, picture=painter.shown(image, source.name, self.model, paint=False))
             return source, canvas, "photo", *self.preview(values, session)
         except Exception as error:
             return *(gr.skip(),) * 6, plots.notice(sentence(error))
@@ -69,9 +72,7 @@ class Morph(Bench):
         """The photograph as cropped, [1, 3, R, R]; None for a drawn face."""
         if values["start"] != "photo":
             return None
-        source = values["source"]
-        if source is None:
-            raise PictureError("There is no photograph yet; upload one, or begin with a drawn face.")
+        source = values["source"] or self.first
         name, crop, _ = painter.read_value(values["painter"], painter.grid_of(self.model))
         if source.name != name:
             raise PictureError(text.GONE)
@@ -89,7 +90,7 @@ class Morph(Bench):
 
     def preview(self, values: dict[str, Any], session: str) -> tuple[Any, ...]:
         """Show what the run will begin with. → stage, strips, progress, notice."""
-        if self.runs.of(session) is not None:
+        if self.busy(session):
             return (gr.skip(),) * 4
         try:
             picture = self.first_picture(values)
@@ -140,6 +141,9 @@ class Morph(Bench):
     def before(self, order: Order) -> str:
         return ""
 
+    def owns(self, run: Run) -> bool:
+        return isinstance(run.order.problem, Guidance)
+
     def progress(self, run: Run) -> MorphProgress:
         return MorphProgress(run, self.model)
 
@@ -154,7 +158,7 @@ class MorphProgress(views.Progress):
 
     @property
     def _sweeping(self) -> bool:
-        return bool(self._settings.radius_scales)
+        return len(self._step.previews) > 1
 
     def headline(self) -> str:
         step, settings = self._step, self._settings
@@ -166,7 +170,7 @@ class MorphProgress(views.Progress):
 
     def stage(self) -> str:
         if self._sweeping:
-            return plots.stage(_mosaic(self._step.previews), self.headline(), "Five runs so far")
+            return plots.stage(_mosaic(self._step.previews), f"{self.headline()} · {text.MOSAIC}", text.MOSAIC)
         return plots.stage(self._step.preview, self.headline(), "The face so far")
 
     def pictures(self) -> str:
@@ -179,6 +183,8 @@ class MorphProgress(views.Progress):
         step = self._step
         if step.inverting:
             return views.panel(self.headline(), text.INVERTING_HELP)
+        if self._sweeping:
+            return views.panel(self.headline(), text.SWEEP_HELP, self._compared())
         words = text.PIXELS_HELP if self._settings.method == "pixels" else self._sentence()
         return views.panel(self.headline(), words, self._seen(), *self._drawings())
 
@@ -187,7 +193,7 @@ class MorphProgress(views.Progress):
         assert recorder is not None
         assert recorder.result is not None
         if self._sweeping:
-            return plots.stage(_mosaic(to_uint8(recorder.result.image)), text.SWEEP, text.SWEEP_DONE)
+            return plots.stage(_mosaic(to_uint8(recorder.result.image)), text.MOSAIC, text.MOSAIC)
         start = recorder.film[1 if self._run.order.input_image is not None and len(recorder.film) > 1 else 0][1]
         return plots.compare(start, to_uint8(recorder.result.image)[0], "start", self._guidance.title)
 
@@ -195,20 +201,31 @@ class MorphProgress(views.Progress):
         run, recorder = self._run, self._run.recorder
         assert recorder is not None
         assert recorder.result is not None
-        with torch.no_grad():
-            probabilities = self._guidance.classifier(recorder.result.image).softmax(1)
-        found = [float(sum(row[i] for i in self._guidance.targets())) for row in probabilities]
+        stopped = run.status != "done"
         if self._sweeping:
-            rows = [(label, [f"{100 * p:.0f} %"]) for label, p in zip(text.SWEEP_SCALES.values(), found, strict=True)]
-            table = plots.table([self._guidance.title], rows)
-            return views.panel(text.SWEEP, text.SWEEP_DONE, views.section("Radii, and what it is taken for", table))
-        headline, words = text.morph_finished(run.status != "done", self._guidance.title, found[0])
+            return views.panel("Stopped" if stopped else "Done", text.SWEEP_DONE, self._compared())
+        (probability,) = self._probabilities()
+        headline, words = text.morph_finished(stopped, self._guidance.title, probability)
         return views.panel(headline, words, self._seen(), *self._drawings())
+
+    def _sentence(self) -> str:
+        return super()._sentence() if self._step.round else text.MORPH_CODE_HELP
+
+    def _probabilities(self) -> list[float]:
+        """What the classifier gives the wanted classes in the pictures that are shown."""
+        with torch.no_grad():
+            rows = self._guidance.classifier(from_uint8(self._step.previews)).softmax(1)
+        return [float(sum(row[i] for i in self._guidance.targets)) for row in rows]
+
+    def _compared(self) -> str:
+        cells = zip(text.SWEEP_SCALES.values(), self._probabilities(), strict=True)
+        rows = [(label, [f"{100 * p:.0f} %"]) for label, p in cells]
+        return views.section("How likely, by the radii", plots.table([self._guidance.title], rows))
 
     def _seen(self) -> str:
         """The five most probable classes of the picture that is shown."""
         (top,) = self._guidance.classifier.top(from_uint8(self._step.preview[None]))
-        wanted = {self._guidance.classifier.names[i] for i in self._guidance.targets()}
+        wanted = {self._guidance.classifier.names[i] for i in self._guidance.targets}
         return views.section(text.SEES, _bars(top, wanted))
 
     def _drawings(self) -> tuple[str, ...]:

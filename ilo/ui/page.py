@@ -73,7 +73,7 @@ def build(model: Model) -> gr.Blocks:
                 with gr.Tab("Morph", id="morph", render_children=True):
 
                     def make_morph(cache: str) -> Morph:
-                        return Morph(model, guides, runs, Path(cache))
+                        return Morph(model, guides, pictures[0], runs, Path(cache))
 
                     morph.build(page, model, guides, pictures[0], make_morph)
     return page.queue(default_concurrency_limit=8, max_size=64, api_open=False)

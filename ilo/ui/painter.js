@@ -1,12 +1,12 @@
-// The picture with its crop and its mask. `props.picture` is {src, width, height, grid, name}; `props.value` is
+// The picture with its crop and its mask. `props.picture` is {src, width, height, grid, name, paint}; `props.value` is
 // {picture, crop: {x, y, zoom}, mask}: the picture's name, the crop's centre as fractions, and grid × grid bits, 1 = to
 // be filled in, as base64.
-// Every finished change triggers 'input'.
+// Where `paint` is false, there is no mask: the picture is cropped alone.
 const $ = (selector) => element.querySelector(selector);
 const view = $('.painter-view'), photo = $('.painter-photo'), canvas = $('.painter-mask'), cursor = $('.painter-cursor');
 const size = $('.painter-size input'), sliders = [...element.querySelectorAll('[data-crop]')];
 const MAX_ZOOM = 8, UNDO_DEPTH = 30;
-let grid = 64, mask = new Uint8Array(0), crop = {x: 0.5, y: 0.5, zoom: 1}, mode = 'paint', history = [], drag = null, timer = 0;
+let grid = 64, mask = new Uint8Array(0), crop = {x: 0.5, y: 0.5, zoom: 1}, mode = 'paint', history = [], drag = null;
 
 const unpack = (text) => {
   const bytes = Uint8Array.from(atob(text || ''), (c) => c.charCodeAt(0));
@@ -51,10 +51,8 @@ function load() {
   drawMask();
 }
 
-function commit(delay = 0) {
-  clearTimeout(timer);
+function commit() {
   props.value = {picture: props.picture.name, crop: {...crop}, mask: pack()};
-  timer = setTimeout(() => trigger('input'), delay);
 }
 
 function remember() {
@@ -94,7 +92,8 @@ function moveCrop(changes) {
   drawPhoto();
 }
 
-const active = () => (element.closest('[data-task]')?.dataset.task ?? 'inpaint') === 'inpaint' ? mode : 'move';
+const task = () => element.closest('[data-task]')?.dataset.task ?? 'inpaint';
+const active = () => (props.picture.paint && task() === 'inpaint' ? mode : 'move');
 
 view.addEventListener('pointerdown', (event) => {
   if (event.target.closest('.painter-crop') || event.button !== 0) return;
@@ -131,18 +130,18 @@ view.addEventListener('wheel', (event) => {
   if (active() !== 'move') return;
   event.preventDefault();
   moveCrop({zoom: clamp(crop.zoom * Math.exp(-event.deltaY / 500), 1, MAX_ZOOM)});
-  commit(200);
+  commit();
 }, {passive: false});
 view.addEventListener('keydown', (event) => {
   const step = {ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1]}[event.key];
   if (!step || event.target !== view) return;
   event.preventDefault();
   moveCrop({x: crop.x + 0.02 * step[0] / crop.zoom, y: crop.y + 0.02 * step[1] / crop.zoom});
-  commit(200);
+  commit();
 });
 sliders.forEach((slider) => slider.addEventListener('input', () => {
   moveCrop({[slider.dataset.crop]: Number(slider.value)});
-  commit(200);
+  commit();
 }));
 element.addEventListener('click', (event) => {
   const button = event.target.closest('button');
@@ -159,5 +158,5 @@ element.addEventListener('click', (event) => {
   commit();
 });
 watch(['value', 'picture'], load);
-setMode('paint');
+setMode(props.picture.paint ? 'paint' : 'move');
 load();

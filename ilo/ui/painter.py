@@ -78,8 +78,8 @@ def read_value(value: Any, grid: int) -> tuple[str, Crop, Tensor]:
     )
 
 
-def shown(image: Image.Image, name: str, model: Model) -> dict[str, Any]:
-    """The picture for the browser."""
+def shown(image: Image.Image, name: str, model: Model, paint: bool = True) -> dict[str, Any]:
+    """The picture for the browser; without `paint` it is cropped alone."""
     small = image.copy()
     small.thumbnail((SHOWN_SIDE, SHOWN_SIDE), Image.Resampling.BICUBIC)
     file = io.BytesIO()
@@ -90,11 +90,18 @@ def shown(image: Image.Image, name: str, model: Model) -> dict[str, Any]:
         small.save(file, "JPEG", quality=88)
         kind = "jpeg"
     src = f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode()}"
-    return {"src": src, "width": image.width, "height": image.height, "grid": grid_of(model), "name": name}
+    return {
+        "src": src,
+        "width": image.width,
+        "height": image.height,
+        "grid": grid_of(model),
+        "name": name,
+        "paint": paint,
+    }
 
 
-def build(model: Model, image: Image.Image, name: str, elem_id: str = "painter") -> gr.HTML:
-    """The component; its `input` event follows every finished change."""
+def build(model: Model, image: Image.Image, name: str, elem_id: str = "painter", paint: bool = True) -> gr.HTML:
+    """The component; its `change` event follows every change."""
     grid = grid_of(model)
     presets = "".join(
         f'<button type="button" data-preset="{pack(preset_mask(key, model.resolution, model.alignment), grid)}">'
@@ -107,5 +114,5 @@ def build(model: Model, image: Image.Image, name: str, elem_id: str = "painter")
         js_on_load=(HERE / "painter.js").read_text(encoding="utf-8"),
         apply_default_css=False,
         elem_id=elem_id,
-        picture=shown(image, name, model),
+        picture=shown(image, name, model, paint),
     )

@@ -132,6 +132,11 @@ class Runs:
             live = [other for _, other in self._line if other.live]
         return live.index(run) if run in live else 0
 
+    def forget(self, run: Run) -> None:
+        """Keep nothing of a run that has ended or will end at its next step."""
+        with self._lock:
+            self._line = [(name, other) for name, other in self._line if other is not run or other.status == "running"]
+
     def stop(self, session: str) -> None:
         run = self.of(session)
         if run is not None:
@@ -151,6 +156,8 @@ class Runs:
         for run in iter(self._queue.get, None):
             if run.begin():
                 self._work(run)
+            self.forget(run)
+            del run  # its picture must not wait for the next one
 
     def _warm_up(self) -> None:
         """A step in each round, so that the first visitor does not wait for what torch sets up on first use."""

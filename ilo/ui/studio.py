@@ -61,12 +61,12 @@ def build(
     linked = [name for name in names if name not in ("source", "painter")]
 
     def follow(request: gr.Request) -> Any:
-        values, notice = studio.follow(dict(request.query_params), linked)
-        return *values, notice
+        values, panel = studio.follow(dict(request.query_params), linked)
+        return *values, panel or gr.skip()
 
-    opened = page.load(follow, None, [*(named[name] for name in linked), shared.notice], **PRIVATE)
-    opened.then(preview, inputs, [shared.stage, shared.strips, shared.progress], **PRIVATE)
-    wiring.connect(page, studio.run, shared.run)
+    opened = page.load(follow, None, [*(named[name] for name in linked), shared.panel], **PRIVATE)
+    opened.then(preview, inputs, shared.shown, **PRIVATE)
+    wiring.connect(page, (shared.run, studio.run))
 
 
 def _picture(model: Model, pictures: list[Example]) -> dict[str, Any]:

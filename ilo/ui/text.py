@@ -53,10 +53,10 @@ HOW = (
 )
 DOWNLOAD = "Download everything (.zip)"
 PREVIEW = "What the solver gets to see"
-PREPARING = "Preparing the measurement."
-BUSY = "A run is going on in this tab already; stop it first or let it finish."
+BUSY = "A run of yours is going on, here or in the other tab; stop it first or let it finish."
 FAILED = "Something went wrong inside the studio; the log of the server has it. Your settings are kept."
 STOPPED_EARLY = "Stopped before the first step, so there is nothing to keep."
+NOTHING = "There is no result, so what you see is as it was."
 GONE = "The picture is no longer here; choose or upload it again."
 SAVING_FAILED = "The results stay on this page, but the download could not be made: "
 
@@ -129,18 +129,18 @@ def finished(stopped: bool, done: int, total: int, seconds: float) -> tuple[str,
 
 STARTS = {
     "face": ("A drawn face", "The generator draws it; another seed, another face."),
-    "photo": ("My photograph", "It is inverted first: the generator's nearest face is where it begins."),
+    "photo": ("A photograph", "It is inverted first: the generator's nearest face is where it begins."),
 }
 GUIDES = {
     "robust64": ("Robust", "Trained under attack: to please it, a picture must really change."),
     "standard64": ("Standard", "Trained as usual: invisible noise is enough to please it."),
 }
 MORPH_METHODS = {
-    "ilo": ("ILO", "Code, then layers, each inside its balls."),
+    "ilo": ("ILO", "Code, then layers, in their balls. Quick 150 steps, Paper 1200."),
     "pixels": ("Pixels", "No generator: the pixels themselves are moved (Santurkar et al. 2019)."),
 }
 MORPH_READY_HELP = (
-    "Choose a class and press Run. A face is bent, layer by layer, until a classifier takes it for that class."
+    "Choose a class and press Run. A face is bent, layer by layer, towards what a classifier takes for that class."
 )
 MORPH_HOW = (
     ("No measurement", "Nothing is reconstructed: the classifier's opinion is all that is followed."),
@@ -152,6 +152,9 @@ SEES = "What the classifier sees"
 INVERTING = "Inverting the photograph"
 INVERTING_HELP = "Searching the latent code of the face that comes nearest to the photograph."
 PIXELS_HELP = "Moving the pixels themselves, inside one ball."
+MORPH_CODE_HELP = "Moving the latent code and the first noise maps, inside their balls, towards the class."
+REACH_HELP = "How far each layer may leave the first face; right is further."
+MOSAIC = "×½ and ×1 above, ×2 and ×4 below"
 SWEEP = "Compare five radii"
 SWEEP_HELP = "The same run with every radius times 0, ½, 1, 2 and 4, side by side."
 SWEEP_SCALES = {0.0: "×0", 0.5: "×½", 1.0: "×1", 2.0: "×2", 4.0: "×4"}
@@ -161,4 +164,4 @@ SWEEP_DONE = "Five runs from the same start; only the radii differ."
 def morph_finished(stopped: bool, wanted: str, probability: float) -> tuple[str, str]:
     """Headline and sentence after a morph."""
     headline = "Stopped" if stopped else "Done"
-    return headline, f"The classifier takes it for {wanted} with {100 * probability:.0f} % probability."
+    return headline, f"To the classifier, {wanted} is now {100 * probability:.0f} % likely."

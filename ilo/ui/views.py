@@ -145,7 +145,7 @@ class Progress:
         headline, sentence = text.finished(stopped, done, step.total, run.ended - run.started)
         note = "" if recorder.recipe.perceptual else f'<p class="fine">{html.escape(text.PERCEPTUAL_SHORT)}</p>'
         query = html.escape(recorder.recipe.to_query())
-        link = f'<p class="fine"><a href="?{query}">{html.escape(text.LINK)}</a></p>'
+        link = f'<p class="fine"><a href="?{query}" target="_blank" rel="noopener">{html.escape(text.LINK)}</a></p>'
         return panel(headline, sentence, _scores(self._problem, recorder.result), *self._drawings(), note, link)
 
     @property
