@@ -17,7 +17,7 @@ from ilo.losses import geodesic
 from ilo.models import Model
 from ilo.problem import Problem
 from ilo.search import learning_rate
-from ilo.settings import RoundSettings
+from ilo.settings import LossWeights, RoundSettings
 from ilo.state import State
 
 
@@ -121,7 +121,7 @@ class PlainRound:
         self.starts = [v.detach().clone() for v in self.variables]
         self.radii = [plan.radius_latents, *[plan.radius_noise] * len(self.noise), plan.radius_features]
         self.adam = torch.optim.Adam(self.variables)
-        self.best = math.inf
+        self.best, self.weight = math.inf, LossWeights().geodesic
 
     def step(self, i: int) -> None:
         noise = list(self.start.noise)
@@ -130,7 +130,8 @@ class PlainRound:
         ws = self.model.latents(torch.cat([self.start.z[:, : self.first], self.z], 1))
         image = self.generator(ws, noise, self.start.layer, self.x)
         residual = self.problem.operator(image) - self.problem.y
-        loss = residual.square().sum() / self.problem.operator.normaliser + 0.001 * geodesic(self.z).sum()
+        spread = self.weight * geodesic(self.z).sum()
+        loss = residual.square().sum() / self.problem.operator.normaliser + spread
         self.adam.zero_grad()
         loss.backward()
         if loss.item() < self.best:

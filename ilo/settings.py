@@ -89,7 +89,7 @@ class LossWeights:
 
     mse: float = 1.0
     perceptual: float = 1.0
-    geodesic: float = 0.001
+    geodesic: float = 0.0002
     dead_zone: float = 0.0
 
     def __post_init__(self) -> None:
@@ -179,12 +179,13 @@ PRESETS: dict[str, tuple[int, ...]] = {
     "Paper": (300, 300, 300, 300),
 }
 
-# Found by benchmarks/tune.py and by varying single settings. The features' balls get smaller as the layers get larger.
+# Found by benchmarks/tune.py, as is the geodesic term's default weight. The features' balls get smaller as the layers
+# get larger.
 FIRST_LR = 0.2  # of round 0
-CSGM_LR = 0.4
+CSGM_LR = 0.55
 LATER_ROUNDS = tuple(
-    RoundSettings(lr=0.02, radius_features=radius, radius_latents=0.1, radius_noise=0.02)
-    for radius in (0.06, 0.04, 0.02)
+    RoundSettings(lr=0.02, radius_features=radius, radius_latents=0.15, radius_noise=0.0125)
+    for radius in (0.06, 0.05, 0.03)
 )
 
 METHODS: tuple[Method, ...] = ("ilo", "csgm", "pulse")  # for measurements; "pixels" is for guidance
