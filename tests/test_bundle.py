@@ -319,3 +319,9 @@ def test_latents_that_are_none(tmp_path):
             load_latents(path)
     with pytest.raises(BundleError):
         load_latents(tmp_path / "nowhere")
+
+
+def test_a_folder_with_a_user_s_own_pictures_is_no_earlier_run(tmp_path):
+    (tmp_path / "input.png").write_bytes(b"the only copy")
+    with pytest.raises(BundleError, match=r"holds input\.png, which is not of an earlier run"):
+        check_out_folder(tmp_path)

@@ -360,7 +360,7 @@ def test_morph_a_face_and_replay(classifier_file, tmp_path, capsys):
     assert cli.main(["replay", str(out), "--classifier", str(classifier_file)]) == 0
     assert "the same, byte for byte" in capsys.readouterr().out
     assert cli.main(["replay", str(out)]) == 2
-    assert "no classifier 'tiny'" in capsys.readouterr().err
+    assert "give its file with --classifier" in capsys.readouterr().err
 
 
 def test_morph_a_photograph(photo, classifier_file, tmp_path, capsys):
@@ -381,6 +381,10 @@ def test_morph_a_photograph(photo, classifier_file, tmp_path, capsys):
         (("--class", "goldfish", "--reach", "-1"), "reach is -1.0"),
         (("--class", "goldfish", "--method", "csgm"), "allowed are ilo, pixels"),
         (("--class", "goldfish", "--steps", "1,2"), "A morph has no --steps"),
+        (("--class", "goldfish", "--class", "goldfish=2"), "given twice"),
+        (("--class", "goldfish", "--sigma", "3"), "has no --sigma"),
+        (("--class", "goldfish", "--crop", "0.5,0.5,1"), "of a drawn face has no --crop"),
+        (("--class", "goldfish", "--settings", '{"rounds": []}', "--reach", "2"), "--settings says everything"),
         (("--class", "goldfish", "--classifier", "none.safetensors"), "no such classifier file"),
     ],
 )

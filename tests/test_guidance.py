@@ -73,8 +73,9 @@ def test_views_shift_and_are_noisy_and_seeded(guide):
     assert not torch.equal(views(0), views(5))
     single = guidance.shifted(images[1:], [torch.Generator().manual_seed(1)])
     assert torch.equal(views(0)[3:], single)
-    middle = images[0, :, 8:24, 8:24]
-    assert any(torch.equal(middle, views(0)[0, :, r : r + 16, c : c + 16]) for r in range(4, 13) for c in range(4, 13))
+    padded = torch.nn.functional.pad(images, (4,) * 4, mode="replicate")[0]
+    corners = [(r, c) for r in range(9) for c in range(9)]
+    assert any(torch.equal(views(0)[0], padded[:, r : r + 32, c : c + 32]) for r, c in corners)
 
 
 def test_a_guided_run_lowers_its_loss_and_stays_in_its_balls(model, guidance):
@@ -159,6 +160,18 @@ def test_rounds_that_the_network_does_not_have(model, guidance, first_layer):
     settings = replace(short(1), first_layer=first_layer)
     with pytest.raises(SettingsError, match="of the 5 layers of faces64"):
         list(solve(model, guidance, settings))
+
+
+def test_scales_and_starts_belong_to_the_samples(model, guidance):
+    with pytest.raises(SettingsError, match="2 scales of the radii for 1 samples"):
+        next(solve(model, guidance, short(1, radius_scales=(1.0, 2.0))))
+    start = State.face(model, 0, "diagonal", batch=2)
+    with pytest.raises(SettingsError, match="The start has 2 samples at layer 0; 1 at layer 0"):
+        next(solve(model, guidance, short(1), start=start))
+    pixels = morph_preset(method="pixels", layers=LAYERS)
+    plan = replace(pixels.rounds[0], outer_iterations=2, range_steps=1)
+    with pytest.raises(SettingsError, match="no range to project to"):
+        next(solve(model, guidance, replace(pixels, rounds=(plan,))))
 
 
 def test_scales_and_range_projections_exclude_each_other(model, guidance):

@@ -128,7 +128,9 @@ def test_radius_positions():
 def test_p_of_each_ball_is_the_number_of_elements_that_the_solver_searches(model):
     assert controls.elements(model, 0) == {"radius_features": 0, "radius_latents": 10 * 256, "radius_noise": 16**2}
     assert controls.elements(model, 1)["radius_features"] == 192 * 4 * 4
-    assert "r = ρ·3072 = 61.44" in controls.radius_note({"radius_features": 15}, {"radius_features": 3072})
+    assert "r = ρ·3072 = 61.44" in controls.radius_note(
+        {"radius_features": controls.radius_position(0.02)}, {"radius_features": 3072}
+    )
 
 
 @pytest.mark.parametrize(
