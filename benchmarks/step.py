@@ -70,9 +70,8 @@ def main() -> None:
     print(f"| Quick run, mean | {whole['ms']:.1f} | {whole['plain_ms']:.1f} | {quick:.2f} |")
     RESULTS.mkdir(exist_ok=True)
     about = {"dtype": args.dtype, **engine.description(model.device)}
-    (RESULTS / f"step-{args.dtype}.json").write_text(
-        json.dumps({"rounds": rows, "quick_ratio": quick, **about}, indent=1)
-    )
+    name = f"step-{args.dtype}-{str(about['processor']).lower().replace(' ', '-')}.json"
+    (RESULTS / name).write_text(json.dumps({"rounds": rows, "quick_ratio": quick, **about}, indent=1))
 
 
 def milliseconds(search: Round | PlainRound, steps: int) -> float:
