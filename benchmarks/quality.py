@@ -40,9 +40,9 @@ GOALS = {
 }
 
 
-def settings_of(method: str, dtype: str) -> SolverSettings:
+def settings_of(method: str, dtype: str, task: str) -> SolverSettings:
     """The Quick preset of a method; "ilo + range" splits each later round's steps around one range projection."""
-    settings = replace(preset("Quick", method.split()[0]), dtype=dtype)  # type: ignore[arg-type]
+    settings = replace(preset("Quick", method.split()[0], task=task), dtype=dtype)  # type: ignore[arg-type]
     if method != "ilo + range":
         return settings
     first, *later = settings.rounds
@@ -58,7 +58,9 @@ def reconstruct(model: Model, method: str, row: str, problem: Problem, dtype: st
     if method == "classical":
         parts = [baseline(problem.operator, y, **rows.CLASSICAL.get(row, {})) for y in problem.y.split(1)]
         return torch.cat(parts).clamp(-1, 1)
-    *_, last = solve(model, problem, settings_of(method, dtype), due=lambda: False, perceptual=None)
+    *_, last = solve(
+        model, problem, settings_of(method, dtype, problem.operator.name), due=lambda: False, perceptual=None
+    )
     assert last.result is not None
     return last.result.image.clamp(-1, 1)
 

@@ -217,7 +217,7 @@ def _dashed(name: str) -> str:
 
 
 def _built_settings(options: argparse.Namespace) -> SolverSettings:
-    settings = preset(options.preset or "Quick", options.method or "ilo")
+    settings = preset(options.preset or "Quick", options.method or "ilo", task=options.task)
     if options.steps is not None and options.preset is not None:
         raise SettingsError("Both --preset and --steps are given; leave one of them away.")
     rounds = _with_steps(settings, options.steps) if options.steps else settings.rounds

@@ -134,7 +134,7 @@ class Shared:
         query = {"model": self.model, "task": self.task}
         if self.operator:
             query["operator"] = _compact(self.operator)
-        named = _preset_of(self.settings)
+        named = _preset_of(self.settings, self.task)
         if named:
             query |= {"method": self.settings.method, "preset": named, "seed": str(self.settings.seed)}
         else:
@@ -166,7 +166,7 @@ class Shared:
             raise RecipeError(f"{OPERATORS[task].title} does not know the setting {', '.join(unknown)} of the link.")
         try:
             seed = _whole(query.get("measurement_seed", "0"), "measurement_seed")
-            return cls(query.get("model", "faces64"), task, operator, _shared_settings(query), seed)
+            return cls(query.get("model", "faces64"), task, operator, _shared_settings(query, task), seed)
         except (TypeError, OverflowError) as error:
             raise RecipeError(f"The link has values of a wrong type ({error}).") from None
         except SettingsError as error:
@@ -286,11 +286,13 @@ def _compact(values: dict[str, Any]) -> str:
     return json.dumps(values, separators=(",", ":"), allow_nan=False)
 
 
-def _preset_of(settings: SolverSettings) -> str | None:
+def _preset_of(settings: SolverSettings, task: str) -> str | None:
     """The preset that these settings are, apart from their seed."""
     if settings.method not in METHODS:
         return None
-    return next((name for name in PRESETS if preset(name, settings.method, seed=settings.seed) == settings), None)
+    return next(
+        (name for name in PRESETS if preset(name, settings.method, seed=settings.seed, task=task) == settings), None
+    )
 
 
 def _without_defaults(settings: SolverSettings) -> dict[str, Any]:
@@ -309,11 +311,11 @@ def _changed(values: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]
     return {name: value for name, value in values.items() if value != defaults[name]}
 
 
-def _shared_settings(query: Mapping[str, str]) -> SolverSettings:
+def _shared_settings(query: Mapping[str, str], task: str) -> SolverSettings:
     if "settings" in query:
         return SolverSettings.from_dict(_parse(query["settings"], "The link's settings"))
     method: Any = query.get("method", "ilo")
-    return preset(query.get("preset", "Quick"), method, seed=_whole(query.get("seed", "0"), "seed"))
+    return preset(query.get("preset", "Quick"), method, seed=_whole(query.get("seed", "0"), "seed"), task=task)
 
 
 def _whole(text: str, name: str) -> int:

@@ -54,3 +54,9 @@ def test_mistakes_get_a_sentence(make, words):
     with pytest.raises(SettingsError) as error:
         make()
     assert all(word in str(error.value) for word in words), str(error.value)
+
+
+def test_inpainting_holds_the_latents_together():
+    assert preset(task="inpaint").weights.geodesic > preset().weights.geodesic
+    assert preset(task="inpaint", method="pulse") == preset(method="pulse")
+    assert preset(task="denoise") == preset()

@@ -171,7 +171,7 @@ def elements(model: Model, layer: int) -> dict[str, int]:
 def advanced_controls(model: Model) -> dict[str, gr.components.Component]:
     """Rounds with their radii, loss weights, and the rest; filled with the first preset."""
     layers = model.generator.config.num_layers
-    start = fields_of(preset(), layers)
+    start = fields_of(preset(task=next(iter(text.TASKS))), layers)
     found: dict[str, gr.components.Component] = {}
     found["rounds"] = gr.Slider(
         1, layers, start["rounds"], step=1, label="Rounds", info="The latent code, then a layer each.", buttons=[]
@@ -314,13 +314,20 @@ def shared_values(shared: Shared, layers: int) -> dict[str, Any]:
 
 
 def fill_script(names: list[str], layers: int) -> str:
-    """A script (method, preset) → the values of the advanced controls `names`."""
+    """A script (method, preset, task) → the values of the advanced controls `names`.
+
+    Tasks are told apart by their presets: inpainting and all the others.
+    """
     known = {
-        f"{method} {name}": [fields_of(preset(name, method), layers)[field] for field in names]  # type: ignore[arg-type]
+        f"{method} {name} {hole}": [
+            fields_of(preset(name, method, task="inpaint" if hole else None), layers)[field]  # type: ignore[arg-type]
+            for field in names
+        ]
         for name in PRESETS
         for method in text.METHODS
+        for hole in (0, 1)
     }
-    return f"(method, preset) => ({json.dumps(known)})[`${{method}} ${{preset}}`]"
+    return f"(method, preset, task) => ({json.dumps(known)})[`${{method}} ${{preset}} ${{task === 'inpaint' ? 1 : 0}}`]"
 
 
 def solver_settings(values: Values) -> SolverSettings:

@@ -51,8 +51,12 @@ def build(
         name for name in names if name in controls.fields_of(controls.preset(), model.generator.config.num_layers)
     ]
     fill = controls.fill_script(fields, model.generator.config.num_layers)
-    for choice in (named["method"], named["preset"]):
-        choice.input(None, [named["method"], named["preset"]], [named[f] for f in fields], js=fill, **PRIVATE)
+    choices = [named["method"], named["preset"], named["task"]]
+    for choice in choices[:2]:
+        choice.input(None, choices, [named[f] for f in fields], js=fill, **PRIVATE)
+    # Another task changes one weight; what was changed by hand stays.
+    geodesic = controls.fill_script(["weights.geodesic"], model.generator.config.num_layers)
+    named["task"].input(None, choices, named["weights.geodesic"], js=geodesic, **PRIVATE)
 
     preview = wiring.with_values(studio.preview)
     seen = [canvas.change, named["task"].change, named["truth"].change]
