@@ -5,7 +5,6 @@ Every function is per sample: [B, …] → [B].
 
 from __future__ import annotations
 
-import logging
 import os
 import warnings
 from pathlib import Path
@@ -14,13 +13,10 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from ilo import classifier
-from ilo.classifier import Classifier, ClassifierError
+from ilo.classifier import Classifier
 from ilo.guidance import Guidance
 from ilo.problem import Problem
 from ilo.settings import LossWeights, SolverSettings
-
-log = logging.getLogger(__name__)
 
 DEAD_ZONE = 0.1
 PERCEPTUAL_SIZE = 256  # pixels; LPIPS works best there (paper §4.2)
@@ -123,21 +119,13 @@ def lpips_backbone() -> Path | None:
 
 
 def find_perceptual(device: torch.device | str = "cpu") -> Perceptual | None:
-    """The perceptual distance that this installation has: LPIPS, or else the embedded robust classifier's features.
+    """The perceptual distance that this installation has; None where its weights are not in the local cache.
 
-    None where neither's weights are here. A file that is broken is told in the log.
+    Raises:
+        ValueError: the weights' file is broken.
     """
     backbone = lpips_backbone()
-    if backbone:
-        try:
-            return LpipsVgg(backbone, device)
-        except ValueError as error:
-            log.warning("LPIPS is off. %s", error)
-    try:
-        return ClassifierFeatures(classifier.load("robust64", device))
-    except ClassifierError as error:
-        log.warning("The perceptual term is off. %s", error)
-        return None
+    return LpipsVgg(backbone, device) if backbone else None
 
 
 class Objective:

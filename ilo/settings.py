@@ -206,7 +206,7 @@ def preset(name: str = "Quick", method: Method = "ilo", *, seed: int = 0, task: 
         name: "Quick" (50, 50, 25 and 25 steps) or "Paper" (300 in each of four rounds).
         method: "ilo"; "csgm", which is round 0 alone; "pulse", which is CSGM with the published settings of PULSE.
         seed: of the starting point, 0 … 2³¹ − 1.
-        task: the operator's name; "inpaint" raises the weight of the geodesic term.
+        task: the operator's name; for "inpaint", ILO has a higher weight of the geodesic term.
 
     Raises:
         SettingsError: for an unknown name, method or seed.
@@ -214,13 +214,13 @@ def preset(name: str = "Quick", method: Method = "ilo", *, seed: int = 0, task: 
     check_choice("preset", name, tuple(PRESETS))
     check_choice("method", method, METHODS)
     steps = PRESETS[name]
-    weights = HOLE_WEIGHTS if task == "inpaint" else LossWeights()
     if method == "ilo":
+        weights = HOLE_WEIGHTS if task == "inpaint" else LossWeights()
         later = (replace(plan, steps=n) for plan, n in zip(LATER_ROUNDS, steps[1:], strict=True))
         return SolverSettings(rounds=(RoundSettings(steps[0], FIRST_LR), *later), weights=weights, seed=seed)
     if method == "csgm":
         rounds = (RoundSettings(sum(steps), CSGM_LR),)
-        return SolverSettings(rounds, method="csgm", weights=weights, seed=seed)
+        return SolverSettings(rounds, method="csgm", seed=seed)
     return SolverSettings(
         rounds=(RoundSettings(steps=sum(steps), lr=PULSE_LR),),
         method="pulse",

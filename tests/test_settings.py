@@ -58,5 +58,6 @@ def test_mistakes_get_a_sentence(make, words):
 
 def test_inpainting_holds_the_latents_together():
     assert preset(task="inpaint").weights.geodesic > preset().weights.geodesic
-    assert preset(task="inpaint", method="pulse") == preset(method="pulse")
+    for method in ("csgm", "pulse"):
+        assert preset(task="inpaint", method=method) == preset(method=method)
     assert preset(task="denoise") == preset()

@@ -13,7 +13,7 @@ import gradio as gr
 
 from ilo import classifier
 from ilo.classifier import Classifier, ClassifierError
-from ilo.losses import find_perceptual
+from ilo.losses import Perceptual, find_perceptual
 from ilo.models import ASSETS, Model
 from ilo.ui import examples, morph, studio, text
 from ilo.ui.handlers import Studio
@@ -54,7 +54,7 @@ def theme() -> gr.themes.Base:
 
 def build(model: Model) -> gr.Blocks:
     """The page for one model."""
-    perceptual = find_perceptual(model.device)
+    perceptual = _perceptual(model)
     guides = _guides(model)
     pictures = examples.load()
     runs = Runs(model, perceptual)
@@ -68,7 +68,7 @@ def build(model: Model) -> gr.Blocks:
                 def make(cache: str) -> Studio:
                     return Studio(model, pictures, runs, Path(cache))
 
-                studio.build(page, model, pictures, make, perceptual.name if perceptual else None)
+                studio.build(page, model, pictures, make, perceptual is not None)
             if guides:
                 with gr.Tab("Morph", id="morph", render_children=True):
 
@@ -77,6 +77,15 @@ def build(model: Model) -> gr.Blocks:
 
                     morph.build(page, model, guides, pictures[0], make_morph)
     return page.queue(default_concurrency_limit=8, max_size=64, api_open=False)
+
+
+def _perceptual(model: Model) -> Perceptual | None:
+    """The perceptual distance; a broken file of weights switches it off, and the log says so."""
+    try:
+        return find_perceptual(model.device)
+    except ValueError as error:
+        log.warning("The perceptual term is off. %s", error)
+        return None
 
 
 def _guides(model: Model) -> dict[str, Classifier]:

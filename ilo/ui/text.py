@@ -34,12 +34,7 @@ PERCEPTUAL_OFF = (
     "Put vgg16-397923af.pth into torch's checkpoint folder to switch it on."
 )
 PERCEPTUAL_SHORT = "The perceptual term was off: its VGG-16 weights are not on this machine."
-PERCEPTUAL_NAMES = {"lpips-vgg": "LPIPS with VGG-16", "robust64": "features of the embedded robust classifier"}
-
-
-def perceptual_on(name: str) -> str:
-    return f"Perceptual term: on ({PERCEPTUAL_NAMES.get(name, name)})."
-
+PERCEPTUAL_ON = "Perceptual term: on (LPIPS with VGG-16)."
 
 READY = "Ready"
 READY_HELP = (

@@ -34,9 +34,9 @@ def section(title: str, content: str) -> str:
     return f"<section><h4>{html.escape(title)}</h4>{content}</section>"
 
 
-def idle(perceptual: str | None) -> str:
-    """The Studio's right column before the first run; `perceptual` is the name of the distance that is on."""
-    note = text.perceptual_on(perceptual) if perceptual else text.PERCEPTUAL_OFF
+def idle(perceptual: bool) -> str:
+    """The Studio's right column before the first run."""
+    note = text.PERCEPTUAL_ON if perceptual else text.PERCEPTUAL_OFF
     return panel(text.READY, text.READY_HELP, how(text.HOW), f'<p class="fine">{html.escape(note)}</p>')
 
 
