@@ -34,12 +34,7 @@ from ilo.state import State, to_uint8
 
 JUDGE = Path(__file__).parent / "judge64.safetensors"
 YUNET = Path(__file__).parents[2] / "shared" / "models" / "face_detection_yunet_2023mar.onnx"
-RUNS = {
-    "robust, ILO": ("robust64", "ilo"),
-    "standard, ILO": ("standard64", "ilo"),
-    "robust, pixels": ("robust64", "pixels"),
-    "standard, pixels": ("standard64", "pixels"),
-}
+RUNS = {f"{guide}, {method}": (guide, method) for guide in classifier.EMBEDDED for method in ("ilo", "pixels")}
 REACHES = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0)
 FACE_SIDE = 192  # pixels that a picture is enlarged to before faces are looked for
 FACE_SCORE = 0.6  # YuNet's own default is 0.9, for photographs

@@ -27,7 +27,7 @@ from ilo.settings import SettingsError
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-EMBEDDED = {name: ASSETS / f"{name}.safetensors" for name in ("robust64", "standard64")}
+EMBEDDED = {"robust64": ASSETS / "robust64.safetensors"}
 NEAREST = 5  # names that are offered for an unknown one
 
 

@@ -83,7 +83,7 @@ def heading(words: str) -> None:
 
 
 def pills(label: str, choices: list[tuple[str, str]], elem_id: str, elem_classes: str = "") -> gr.Radio:
-    """A choice whose first entry is chosen."""
+    """A choice whose first entry is chosen; it is hidden where there is nothing to choose."""
     return gr.Radio(
         choices,
         value=choices[0][1],
@@ -93,6 +93,7 @@ def pills(label: str, choices: list[tuple[str, str]], elem_id: str, elem_classes
         elem_id=elem_id,
         elem_classes=elem_classes,
         min_width=0,
+        visible=len(choices) > 1,
     )
 
 

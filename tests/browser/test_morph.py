@@ -19,7 +19,7 @@ def source(page):
 
 def test_everything_is_on_one_screen(tab):  # noqa: F811
     page = opened(tab())
-    for name in ("start", "class", "guide", "morph-method", "morph-run", "morph-stage", "morph-download"):
+    for name in ("start", "class", "morph-method", "morph-run", "morph-stage", "morph-download"):
         frame = page.locator(f"#{name}").bounding_box()
         assert frame is not None, name
         assert frame["y"] + frame["height"] <= 800, name
