@@ -67,12 +67,12 @@ def test_all_rows_can_be_measured():
 
 
 def test_ilo_beats_csgm_on_photographs(model, photographs):
-    """The product's claim in small: half the table's goal on four faces, at 10 % of the pixels."""
-    problem = Problem.damage(photographs, build("random-inpaint", 64, fraction=0.1))
+    """The product's claim in small: the table's goal on four faces, at half of the pixels."""
+    problem = Problem.damage(photographs, build("random-inpaint", 64, fraction=0.5))
     errors = {}
     for method in ("ilo", "csgm"):
         *_, last = solve(model, problem, preset("Quick", method), due=lambda: False, perceptual=None)
         image = last.result.image.clamp(-1, 1)
         errors[method] = float((image - photographs).div(2).square().mean())
-    assert errors["ilo"] < 0.006
-    assert errors["csgm"] > 1.2 * errors["ilo"]
+    assert errors["ilo"] < 0.001
+    assert errors["csgm"] > 2 * errors["ilo"]
