@@ -273,3 +273,12 @@ def test_an_upload_is_turned_upright_and_can_be_moved(page, tmp_path):
     before = source(page)
     stroke(page, (0.5, 0.4), (0.5, 0.05))
     changed(page, before)
+
+
+def test_a_link_fills_in_the_task_and_its_settings(page, server):
+    page.goto(f"{server.url}?task=denoise&operator=%7B%22sigma%22%3A40.0%7D&method=csgm&preset=Paper&seed=4")
+    page.wait_for_selector("#panel:has-text('those of the link')")
+    assert page.locator("#task input:checked").get_attribute("value") == "denoise"
+    assert page.locator("#method input:checked").get_attribute("value") == "csgm"
+    assert page.locator("#preset input:checked").get_attribute("value") == "Paper"
+    assert page.get_by_label("number input for Noise").input_value() == "40"
