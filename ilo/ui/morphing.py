@@ -29,6 +29,7 @@ from ilo.ui.handlers import LARGEST_KEPT, Source
 from ilo.ui.runs import Order, Run, Runs
 
 NOBODY = "—"  # no second class
+SEEN = 5  # classes whose probabilities are shown
 
 
 def radius_of(settings: SolverSettings, k: int) -> float:
@@ -223,10 +224,11 @@ class MorphProgress(views.Progress):
         return views.section("How likely, by the radii", plots.table([self._guidance.title], rows))
 
     def _seen(self) -> str:
-        """The five most probable classes of the picture that is shown."""
-        (top,) = self._guidance.classifier.top(from_uint8(self._step.preview[None]))
-        wanted = {self._guidance.classifier.names[i] for i in self._guidance.targets}
-        return views.section(text.SEES, _bars(top, wanted))
+        """The five most probable classes of the picture that is shown; the wanted ones are always among them."""
+        guide, wanted = self._guidance.classifier, {self._guidance.classifier.names[i] for i in self._guidance.targets}
+        (seen,) = guide.top(from_uint8(self._step.preview[None]), len(guide.names))
+        missing = [pair for pair in seen[SEEN:] if pair[0] in wanted]
+        return views.section(text.SEES, _bars([*seen[: SEEN - len(missing)], *missing], wanted))
 
     def _drawings(self) -> tuple[str, ...]:
         recorder = self._run.recorder
