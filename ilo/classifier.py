@@ -5,6 +5,7 @@ A `Classifier` takes pictures as the rest of the studio has them, [B, 3, R, R] i
 
 from __future__ import annotations
 
+import copy
 import difflib
 import hashlib
 import json
@@ -18,6 +19,7 @@ import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from ilo.models import ASSETS
 from ilo.operators.base import resize
@@ -27,7 +29,7 @@ from ilo.settings import SettingsError
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-EMBEDDED = {"robust64": ASSETS / "robust64.safetensors"}
+EMBEDDED = {name: ASSETS / f"{name}.safetensors" for name in ("robust64", "standard64")}
 NEAREST = 5  # names that are offered for an unknown one
 
 
@@ -56,9 +58,9 @@ class Block(nn.Module):
     def __init__(self, inputs: int, outputs: int, stride: int):
         super().__init__()
         self.conv0 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
-        self.norm0 = nn.BatchNorm2d(outputs)
+        self.norm0: nn.Module = nn.BatchNorm2d(outputs)
         self.conv1 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
-        self.norm1 = nn.BatchNorm2d(outputs)
+        self.norm1: nn.Module = nn.BatchNorm2d(outputs)
         self.shortcut = nn.Conv2d(inputs, outputs, 1, bias=False) if stride > 1 or inputs != outputs else None
         self.stride = stride
 
@@ -84,7 +86,7 @@ class ResidualNetwork(nn.Module):
         self.shape = shape
         first, *later = shape.widths
         self.stem = nn.Conv2d(3, first, 4, 2, 1, bias=False)
-        self.norm = nn.BatchNorm2d(first)
+        self.norm: nn.Module = nn.BatchNorm2d(first)
         self.stages = nn.ModuleList()
         inputs = first
         for width, count, stride in zip(shape.widths, shape.blocks, [1, *[2] * len(later)], strict=True):
@@ -105,9 +107,24 @@ class ResidualNetwork(nn.Module):
             found.append(x)
         return found
 
+    def folded(self) -> ResidualNetwork:
+        """The same function with every normalisation in the convolution before it: for use, not for training."""
+        network = copy.deepcopy(self).eval()
+        network.stem, network.norm = _fused(network.stem, network.norm), nn.Identity()
+        for block in network.modules():
+            if isinstance(block, Block):
+                block.conv0, block.norm0 = _fused(block.conv0, block.norm0), nn.Identity()
+                block.conv1, block.norm1 = _fused(block.conv1, block.norm1), nn.Identity()
+        return network
+
     def forward(self, x: Tensor) -> Tensor:
         """Logits [B, classes] of pictures [B, 3, H, W] in [−1, 1]."""
         return self.head(self.features(x)[-1].mean((2, 3)))
+
+
+def _fused(conv: nn.Conv2d, norm: nn.Module) -> nn.Conv2d:
+    assert isinstance(norm, nn.BatchNorm2d)
+    return fuse_conv_bn_eval(conv, norm)
 
 
 class Classifier(nn.Module):
@@ -118,7 +135,7 @@ class Classifier(nn.Module):
 
     def __init__(self, network: ResidualNetwork, name: str, path: Path, classes: list[tuple[str, str]], about: dict):
         super().__init__()
-        self.network = network.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+        self.network = network.folded().requires_grad_(False).to(memory_format=torch.channels_last)
         self.name, self.path, self.about = name, path, about
         self.wnids = tuple(wnid for wnid, _ in classes)
         self.synonyms = tuple(tuple(part.strip() for part in names.split(",")) for _, names in classes)

@@ -392,7 +392,7 @@ def _device(name: str) -> str:
     return name
 
 
-def _perceptual(model: Model) -> Perceptual | None:
+def _perceptual(model: Model) -> Perceptual:
     """The perceptual distance of this installation; a broken weights file is the user's to remove."""
     from ilo.losses import find_perceptual
 

@@ -7,19 +7,22 @@ from __future__ import annotations
 
 import os
 import warnings
+from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from ilo import classifier
 from ilo.classifier import Classifier
 from ilo.guidance import Guidance
+from ilo.operators.base import resize
 from ilo.problem import Problem
 from ilo.settings import LossWeights, SolverSettings
 
 DEAD_ZONE = 0.1
-PERCEPTUAL_SIZE = 256  # pixels; LPIPS works best there (paper §4.2)
+ROBUST = "robust64"
+FEATURES_SCALE = 0.1  # the better of 0.03 and 0.1 on the pictures that benchmarks/tune.py uses
 TERMS = ("total", "mse", "perceptual", "geodesic", "dead_zone", "classifier")
 
 
@@ -48,20 +51,30 @@ def dead_zone(residual: Tensor) -> Tensor:
     return (residual.flatten(1).abs() - DEAD_ZONE).clamp_min(0).mean(1)
 
 
-class Perceptual(Protocol):
+class Perceptual(ABC):
     """A distance between pictures that looks at features instead of pixels."""
 
     name: str
+    size: int  # pixels per side of what is compared, at most
+    fills_holes: bool  # whether hidden pixels are filled by the generated ones before a measurement is looked at
+
+    @abstractmethod
+    def features(self, images: Tensor) -> list[Tensor]:
+        """What is compared of pictures [B, 3, r, r] in [−1, 1]: [B, C, h, w] at several depths."""
+
+    @abstractmethod
+    def distance(self, a: list[Tensor], b: list[Tensor]) -> Tensor:
+        """Of the features of two batches → [B]."""
 
     def __call__(self, a: Tensor, b: Tensor) -> Tensor:
         """Two batches of pictures [B, 3, r, r] in [−1, 1] → [B]."""
-        ...
+        return self.distance(self.features(a), self.features(b))
 
 
-class LpipsVgg:
+class LpipsVgg(Perceptual):
     """LPIPS (Zhang et al. 2018) on VGG-16, through the `lpips` package."""
 
-    name = "lpips-vgg"
+    name, size, fills_holes = "lpips-vgg", 256, True  # it works best at this size (paper §4.2)
 
     def __init__(self, backbone: Path, device: torch.device | str = "cpu"):
         """`backbone`: torchvision's VGG-16 weights (a state dict; its `features.*` entries are read).
@@ -88,26 +101,41 @@ class LpipsVgg:
             ) from error
         self._net.eval().requires_grad_(False).to(device)
 
-    def __call__(self, a: Tensor, b: Tensor) -> Tensor:
-        return self._net(a, b).flatten()
+    def features(self, images: Tensor) -> list[Tensor]:
+        return [_unit(x) for x in self._net.net(self._net.scaling_layer(images))]
+
+    def distance(self, a: list[Tensor], b: list[Tensor]) -> Tensor:
+        pairs = zip(self._net.lins, a, b, strict=True)
+        return torch.stack([linear((x - y).square()).mean((1, 2, 3)) for linear, x, y in pairs]).sum(0)
 
 
-class ClassifierFeatures:
-    """The distance of LPIPS on a classifier's own features, unit-normalised at every pixel; no weights are learned.
+class ClassifierFeatures(Perceptual):
+    """The distance of LPIPS on a classifier's own features; no weights are learned.
 
-    Zhang et al. 2018, eq. 1 with w = 1: Σ over depths of the mean over pixels of ‖a − b‖², averaged over the depths.
+    Zhang et al. 2018, eq. 1 with w = 1: the mean over pixels of ‖a − b‖² of features that are unit-normalised at every
+    pixel, averaged over the depths. `scale` times that, so that a loss weight of 1 is a good one.
+
+    Hidden pixels stay grey. To fill them with generated ones, as LPIPS gets them, lets a hole lower the distance by
+    outshining its surroundings: with these features the error inside painted eyes doubled.
     """
 
-    def __init__(self, classifier: Classifier):
-        self.name = classifier.name
-        self._classifier = classifier
+    fills_holes = False
 
-    def __call__(self, a: Tensor, b: Tensor) -> Tensor:
-        distances = []
-        for left, right in zip(self._classifier.features(a), self._classifier.features(b), strict=True):
-            left, right = (x / (x.norm(dim=1, keepdim=True) + 1e-8) for x in (left, right))
-            distances.append((left - right).square().sum(1).mean((1, 2)))
-        return torch.stack(distances).mean(0)
+    def __init__(self, network: Classifier, scale: float = 1.0):
+        self.name, self.size, self.scale = network.name, network.network.shape.size, scale
+        self._classifier = network
+
+    def features(self, images: Tensor) -> list[Tensor]:
+        return [_unit(x) for x in self._classifier.features(images)]
+
+    def distance(self, a: list[Tensor], b: list[Tensor]) -> Tensor:
+        distances = [(x - y).square().sum(1).mean((1, 2)) for x, y in zip(a, b, strict=True)]
+        return self.scale * torch.stack(distances).mean(0)
+
+
+def _unit(features: Tensor) -> Tensor:
+    """[B, C, h, w] with the norm 1 at every pixel."""
+    return features / (features.norm(dim=1, keepdim=True) + 1e-8)
 
 
 def lpips_backbone() -> Path | None:
@@ -118,14 +146,25 @@ def lpips_backbone() -> Path | None:
     return next((path for place in places for path in sorted(place.glob("vgg16-*.pth"))), None)
 
 
-def find_perceptual(device: torch.device | str = "cpu") -> Perceptual | None:
-    """The perceptual distance that this installation has; None where its weights are not in the local cache.
+def find_perceptual(device: torch.device | str = "cpu") -> Perceptual:
+    """LPIPS where its weights are in the local cache, otherwise the features of the embedded robust classifier.
 
     Raises:
         ValueError: the weights' file is broken.
     """
     backbone = lpips_backbone()
-    return LpipsVgg(backbone, device) if backbone else None
+    if backbone is not None:
+        return LpipsVgg(backbone, device)
+    return robust_features(device)
+
+
+def robust_features(device: torch.device | str = "cpu") -> ClassifierFeatures:
+    """The distance of the embedded robust classifier.
+
+    Raises:
+        ClassifierError: its file is broken.
+    """
+    return ClassifierFeatures(classifier.load(ROBUST, device), FEATURES_SCALE)
 
 
 class Objective:
@@ -133,7 +172,9 @@ class Objective:
 
     def __init__(self, problem: Problem, weights: LossWeights, perceptual: Perceptual | None, sna: bool = True):
         self.problem, self.weights, self.sna = problem, weights, sna
-        self.perceptual = perceptual if weights.perceptual > 0 else None
+        wanted = weights.perceptual > 0 and problem.operator.perceptual
+        self.perceptual = perceptual if wanted else None
+        self._measured: list[Tensor] | None = None
 
     def __call__(self, image: Tensor, z: Tensor) -> Tensor:
         """All terms, unweighted, below their weighted sum.
@@ -170,12 +211,22 @@ class Objective:
         return torch.stack([total, mse, distance, spread, dead, torch.zeros_like(mse)])
 
     def _distance(self, image: Tensor, prediction: Tensor) -> Tensor:
-        if self.perceptual is not None:
-            size = min(image.shape[-1], PERCEPTUAL_SIZE)
-            pair = self.problem.operator.comparable(image, prediction, self.problem.y, size)
-            if pair is not None:
-                return self.perceptual(*pair)
-        return image.new_zeros(image.shape[0])
+        perceptual = self.perceptual
+        if perceptual is None:
+            return image.new_zeros(image.shape[0])
+        size = min(image.shape[-1], perceptual.size)
+        if not perceptual.fills_holes:
+            return perceptual.distance(perceptual.features(resize(prediction, size)), self._measured_features(size))
+        pair = self.problem.operator.comparable(image, prediction, self.problem.y, size)
+        return image.new_zeros(image.shape[0]) if pair is None else perceptual(*pair)
+
+    @torch.no_grad()
+    def _measured_features(self, size: int) -> list[Tensor]:
+        """Of the measurement, which stays the same; on the first call they are computed."""
+        if self._measured is None:
+            assert self.perceptual is not None
+            self._measured = self.perceptual.features(resize(self.problem.y, size))
+        return self._measured
 
 
 class GuidedObjective:

@@ -69,7 +69,7 @@ class Recipe:
     input_sha256: str | None  # of the cropped picture's pixels, or of y where there was no picture; a morph needs none
     measurement_sha256: str | None  # of y; None for a morph
     mask_sha256: str | None  # of the operator's mask
-    perceptual: str | None  # name of the perceptual distance; None: off
+    perceptual: str | None  # name of the perceptual distance; None: off, or of no use to the task
     engine: dict[str, str | int]  # ilo.engine.description(device)
     stopped_at: int | None = None  # steps before the saved result, of a run that was stopped
     version: int = VERSION
@@ -190,7 +190,7 @@ def make_recipe(
         damaged_here: whether the problem's y was measured from `input_image`, rather than given.
         measurement_seed: of that measurement.
         input_image: the cropped picture [1, 3, …] in [−1, 1]; None where only y is known.
-        perceptual: the distance that `ilo.solve` gets; None where it is off.
+        perceptual: the distance that `ilo.solve` gets; it is recorded where the run uses it.
     """
     given = None if input_image is None else picture_sha256(input_image)
     if isinstance(problem, Guidance):
@@ -201,7 +201,10 @@ def make_recipe(
             "measurement_sha256": None,
             "mask_sha256": None,
         }
+        perceptual = None
     else:
+        if not settings.weights.perceptual or not problem.operator.perceptual:
+            perceptual = None
         operator, y = problem.operator, tensor_sha256(problem.y)
         what = {
             "task": operator.name,

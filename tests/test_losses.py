@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from ilo import LossWeights, Problem, build
-from ilo.losses import LpipsVgg, Objective, dead_zone, find_perceptual, geodesic
+from ilo.losses import ClassifierFeatures, LpipsVgg, Objective, dead_zone, find_perceptual, geodesic
 
 
 @pytest.fixture(scope="module")
@@ -83,10 +83,38 @@ def test_lpips_enters_the_objective(backbone):
     assert Objective(scarce, LossWeights(), LpipsVgg(backbone))(x, z)[2] == 0  # below 20 % observed: MSE only
 
 
+def test_lpips_is_what_its_package_computes(backbone):
+    distance = LpipsVgg(backbone)
+    a, b = torch.rand(2, 3, 64, 64) * 2 - 1, torch.rand(2, 3, 64, 64) * 2 - 1
+    torch.testing.assert_close(distance(a, b), distance._net(a, b).flatten())
+
+
+def test_features_enter_the_objective_and_see_nothing_of_a_hole(guide):
+    x, z = torch.rand(2, 3, 64, 64) * 2 - 1, torch.randn(2, 4, 8)
+    mask = torch.ones(64, 64)
+    mask[20:40, 10:50] = 0
+    problem = Problem.damage(torch.rand(2, 3, 64, 64) * 2 - 1, build("inpaint", 64, mask=mask))
+    distance = ClassifierFeatures(guide, scale=0.5)
+    objective = Objective(problem, LossWeights(geodesic=0.0), distance)
+    x.requires_grad_()
+    total, mse, features, *_ = objective(x, z)
+    assert (features > 0).all()
+    torch.testing.assert_close(total, mse + features)
+    torch.testing.assert_close(features, distance(problem.operator(x), problem.y))
+    (gradient,) = torch.autograd.grad(objective(x, z)[2].sum(), x)
+    assert not gradient[:, :, mask == 0].any()
+    assert gradient[:, :, mask == 1].any()
+    assert ClassifierFeatures(guide)(x.detach(), problem.y)[0] == pytest.approx(
+        2 * float(distance(x.detach(), problem.y)[0]), rel=1e-5
+    )
+    scarce = Problem.damage(torch.zeros(2, 3, 64, 64), build("random-inpaint", 64, fraction=0.1))
+    assert not Objective(scarce, LossWeights(), distance)(x, z)[2].any()
+
+
 def test_backbone_is_found_in_the_local_cache_only(backbone, monkeypatch, tmp_path):
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     monkeypatch.delenv("ILO_CACHE", raising=False)
-    assert find_perceptual() is None
+    assert find_perceptual().name == "robust64"
     monkeypatch.setenv("ILO_CACHE", str(backbone.parent))
     assert find_perceptual().name == "lpips-vgg"
 

@@ -390,7 +390,8 @@ def test_words():
     assert text.remaining(200) == "3 min left"
     assert "r = 61" in text.sentence(1, 0.02, 3072)
     assert "1 other" not in text.waiting(1)
-    assert text.PERCEPTUAL_OFF[:20] in views.idle(False)
+    assert text.PERCEPTUAL[None][:20] in views.idle(None)
+    assert text.PERCEPTUAL.keys() == text.PERCEPTUAL_USED.keys()
 
 
 def test_the_page_keeps_to_itself(model):

@@ -68,7 +68,7 @@ def build(model: Model) -> gr.Blocks:
                 def make(cache: str) -> Studio:
                     return Studio(model, pictures, runs, Path(cache))
 
-                studio.build(page, model, pictures, make, perceptual is not None)
+                studio.build(page, model, pictures, make, None if perceptual is None else perceptual.name)
             if guides:
                 with gr.Tab("Morph", id="morph", render_children=True):
 

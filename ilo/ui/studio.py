@@ -15,7 +15,7 @@ from ilo.ui.layout import PRIVATE, heading, helps, pills
 
 
 def build(
-    page: gr.Blocks, model: Model, pictures: list[Example], make: Callable[[str], Studio], perceptual: bool
+    page: gr.Blocks, model: Model, pictures: list[Example], make: Callable[[str], Studio], perceptual: str | None
 ) -> None:
     """Lay out the tab inside `page`, which must be the current one."""
     source = gr.State()

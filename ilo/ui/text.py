@@ -29,12 +29,19 @@ METHODS = {
 }
 PRESETS = ("Quick", "Paper")  # 150 steps, 1200 steps
 
-PERCEPTUAL_OFF = (
-    "Perceptual term: off. Its VGG-16 weights are not on this machine, so pixels alone are compared. "
-    "Put vgg16-397923af.pth into torch's checkpoint folder to switch it on."
-)
-PERCEPTUAL_SHORT = "The perceptual term was off: its VGG-16 weights are not on this machine."
-PERCEPTUAL_ON = "Perceptual term: on (LPIPS with VGG-16)."
+PERCEPTUAL = {  # name of the distance → what the page says of it before a run; None: there is none
+    "lpips-vgg": "Perceptual term: LPIPS with VGG-16.",
+    "robust64": (
+        "Perceptual term: features of the robust classifier. "
+        "For LPIPS, put vgg16-397923af.pth into torch's checkpoint folder."
+    ),
+    None: "Perceptual term: off, because no weights for it are on this machine; pixels alone are compared.",
+}
+PERCEPTUAL_USED = {  # and after it; None: the run did not use one
+    "lpips-vgg": "Pixels were compared, and features by LPIPS.",
+    "robust64": "Pixels were compared, and features of the robust classifier.",
+    None: "Only pixels were compared; this measurement, or the loss weights, left no perceptual term.",
+}
 
 READY = "Ready"
 READY_HELP = (
@@ -128,6 +135,7 @@ STARTS = {
 }
 GUIDES = {
     "robust64": ("Robust", "Trained under attack: to please it, a picture must really change."),
+    "standard64": ("Standard", "Trained as usual: a change that nobody sees is enough to please it."),
 }
 MORPH_METHODS = {
     "ilo": ("ILO", "Code, then layers, in their balls. Quick 150 steps, Paper 1200."),

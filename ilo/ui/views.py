@@ -34,10 +34,11 @@ def section(title: str, content: str) -> str:
     return f"<section><h4>{html.escape(title)}</h4>{content}</section>"
 
 
-def idle(perceptual: bool) -> str:
-    """The Studio's right column before the first run."""
-    note = text.PERCEPTUAL_ON if perceptual else text.PERCEPTUAL_OFF
-    return panel(text.READY, text.READY_HELP, how(text.HOW), f'<p class="fine">{html.escape(note)}</p>')
+def idle(perceptual: str | None) -> str:
+    """The Studio's right column before the first run; `perceptual` is the name of the distance that is here."""
+    return panel(
+        text.READY, text.READY_HELP, how(text.HOW), f'<p class="fine">{html.escape(text.PERCEPTUAL[perceptual])}</p>'
+    )
 
 
 def how(points: Sequence[tuple[str, str]]) -> str:
@@ -143,7 +144,7 @@ class Progress:
         stopped = run.status != "done"
         done = recorder.stopped_at if stopped and recorder.stopped_at is not None else step.done
         headline, sentence = text.finished(stopped, done, step.total, run.ended - run.started)
-        note = "" if recorder.recipe.perceptual else f'<p class="fine">{html.escape(text.PERCEPTUAL_SHORT)}</p>'
+        note = f'<p class="fine">{html.escape(text.PERCEPTUAL_USED[recorder.recipe.perceptual])}</p>'
         query = html.escape(recorder.recipe.to_query())
         link = f'<p class="fine"><a href="?{query}" target="_blank" rel="noopener">{html.escape(text.LINK)}</a></p>'
         return panel(headline, sentence, _scores(self._problem, recorder.result), *self._drawings(), note, link)
