@@ -31,6 +31,8 @@ bench: $(DEV_ENV)/.complete
 	$(DEV_ENV)/bin/python -m benchmarks.step
 	$(DEV_ENV)/bin/python -m benchmarks.page
 	$(DEV_ENV)/bin/python -m benchmarks.quality
+	$(DEV_ENV)/bin/python -m benchmarks.guidance classes
+	$(DEV_ENV)/bin/python -m benchmarks.guidance radii --classes 10
 
 environment: $(DEV_ENV)/.complete
 	@echo $(DEV_ENV)

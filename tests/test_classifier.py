@@ -86,3 +86,20 @@ def test_files_that_cannot_be_used(classifier_file, tmp_path):
         classifier.load(changed(classifier_file, tmp_path, {"head.bias": torch.full([4], torch.nan)}))
     with pytest.raises(ClassifierError, match="described shapes"):
         classifier.load(changed(classifier_file, tmp_path, {"head.weight": torch.zeros(4, 13)}))
+
+
+def test_folding_changes_nothing():
+    torch.manual_seed(5)
+    network = ResidualNetwork(Shape(4, (8, 12), (1, 2), 32))
+    network(torch.randn(16, 3, 32, 32))  # running means and variances that are not 0 and 1
+    network.eval()
+    images = torch.rand(2, 3, 32, 32) * 2 - 1
+    torch.testing.assert_close(network.folded()(images), network(images), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", classifier.EMBEDDED)
+def test_embedded_ones_are_described(name):
+    about = classifier.load(name).about
+    assert about["accuracy"]["pictures"] == 5000
+    assert "non-commercial" in about["licence"]
+    assert classifier.EMBEDDED[name].stat().st_size <= 6e6

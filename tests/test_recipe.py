@@ -72,6 +72,20 @@ def test_what_a_recipe_records(model):
     assert y_only.perceptual == "lpips-vgg"
 
 
+@pytest.mark.parametrize(("task", "settings"), [("compressed-sensing", {}), ("random-inpaint", {"fraction": 0.1})])
+def test_a_perceptual_distance_that_is_of_no_use_is_not_recorded(model, task, settings):
+    made = make_recipe(
+        model,
+        Problem.damage(torch.zeros(1, 3, 64, 64), build(task, 64, **settings)),
+        CUSTOM,
+        damaged_here=True,
+        measurement_seed=0,
+        input_image=None,
+        perceptual=type("Some", (), {"name": "robust64"})(),
+    )
+    assert made.perceptual is None
+
+
 def test_hashes_tell_shapes_apart():
     assert picture_sha256(torch.zeros(1, 3, 4, 8)) != picture_sha256(torch.zeros(1, 3, 8, 4))
     assert tensor_sha256(torch.zeros(2, 3)) != tensor_sha256(torch.zeros(3, 2))

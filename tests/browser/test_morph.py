@@ -53,6 +53,23 @@ def test_search_a_class_run_stop_download(tab, tmp_path):  # noqa: F811
         assert "bullfrog" in archive.read("recipe.json").decode()
 
 
+def test_the_classifier_can_be_changed(tab, tmp_path):  # noqa: F811
+    page = opened(tab())
+    assert page.locator(".guide-robust64").is_visible()
+    choose(page, "guide", "Standard")
+    expect(page.locator(".guide-standard64")).to_be_visible()
+    expect(page.locator(".guide-robust64")).to_be_hidden()
+    choose(page, "morph-method", "Pixels")
+    page.click("#morph-run")
+    page.wait_for_selector("#morph-stage .compare", timeout=60_000)
+    with page.expect_download() as event:
+        page.click("#morph-download")
+    path = tmp_path / "run.zip"
+    event.value.save_as(path)
+    with zipfile.ZipFile(path) as archive:
+        assert "standard64" in archive.read("recipe.json").decode()
+
+
 def test_five_radii(tab):  # noqa: F811
     page = opened(tab())
     page.click("#morph-sweep")
