@@ -98,8 +98,9 @@ def table(results: dict[str, dict[str, dict]]) -> str:
     for run, by_class in results.items():
         if by_class:
             s = summary(list(by_class.values()))
+            count = sum(len(r["face"]) for r in by_class.values())
             lines.append(
-                f"| {run} | {sum(len(r['face']) for r in by_class.values())} | {s['probability']:.2f} | {100 * s['judge']:.0f} % | {100 * s['face']:.0f} % "
+                f"| {run} | {count} | {s['probability']:.2f} | {100 * s['judge']:.0f} % | {100 * s['face']:.0f} % "
                 f"| {s['distance']:.3f} |"
             )
     return "\n".join(lines)
