@@ -137,7 +137,7 @@ def plot(results: dict[str, dict[str, dict]], path: Path) -> None:
     left.set(xlabel="every radius times", ylabel="%")
     left.legend()
     right.plot(places, [means[r]["distance"] for r in reaches], marker="o")
-    right.set(xlabel="every radius times", ylabel="distance of the judge's features to the start")
+    right.set(xlabel="every radius times", ylabel="distance to the start, judge's features")
     for axes in (left, right):
         axes.set_xticks(list(places), [f"{r:g}" for r in reaches])
     figure.tight_layout()

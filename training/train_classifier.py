@@ -59,7 +59,7 @@ class Plan:
 
 PLANS = {
     "robust": Plan(),
-    "standard": Plan(epsilon=0.0, epochs=8.0),
+    "standard": Plan(epsilon=0.0, epochs=12.0),
     "judge": Plan(widths=(48, 96, 192, 384), blocks=(1, 1, 1, 1), seed=0, epochs=8.0),
 }
 
