@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import copy
 import difflib
-import hashlib
 import json
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -21,6 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from ilo import cache
 from ilo.models import ASSETS
 from ilo.operators.base import resize
 from ilo.settings import SettingsError
@@ -148,7 +148,7 @@ class Classifier(nn.Module):
     @cached_property
     def sha256(self) -> str:
         """Hash of the weights file, for the recipe."""
-        return hashlib.sha256(self.path.read_bytes()).hexdigest()
+        return cache.sha256(self.path)
 
     def index(self, name: str) -> int:
         """The number of the class of this name, synonym or WordNet id; letters' case does not matter.
