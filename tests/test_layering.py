@@ -15,7 +15,7 @@ LEVELS = [
     {"ilo.guidance"},
     {"ilo.losses"},
     {"ilo.state"},
-    {"ilo.pictures"},
+    {"ilo.pictures", "ilo.faces"},
     {"ilo.tasks"},
     {"ilo.search"},
     {"ilo.solver"},
