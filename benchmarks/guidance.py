@@ -91,31 +91,37 @@ def summary(records: list[dict[str, Any]]) -> dict[str, float]:
 
 def table(results: dict[str, dict[str, dict]]) -> str:
     """Markdown: a row for each way of guiding."""
-    lines = ["| guidance | p(class), guide | top-1, judge | face found | distance |", "|---|---|---|---|---|"]
+    lines = [
+        "| guidance | runs | p(class), guide | top-1, judge | face found | distance |",
+        "|---|---|---|---|---|---|",
+    ]
     for run, by_class in results.items():
         if by_class:
             s = summary(list(by_class.values()))
+            count = sum(len(r["face"]) for r in by_class.values())
             lines.append(
-                f"| {run} | {s['probability']:.2f} | {100 * s['judge']:.0f} % | {100 * s['face']:.0f} % "
+                f"| {run} | {count} | {s['probability']:.2f} | {100 * s['judge']:.0f} % | {100 * s['face']:.0f} % "
                 f"| {s['distance']:.3f} |"
             )
     return "\n".join(lines)
 
 
 def measure(
-    path: Path, about: dict[str, Any], cells: list[tuple[str, str]], cell: Callable[[str, str], dict]
+    path: Path, about: Callable[[str], dict[str, Any]], cells: list[tuple[str, str]], cell: Callable[[str, str], dict]
 ) -> dict[str, dict[str, dict]]:
-    """Fill a table of (row, class) in the JSON file `path`; one that was made with something else begins anew."""
+    """Fill a table of (row, class) in the JSON file `path`; a row that was made with something else begins anew."""
     stored: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
-    results: dict[str, dict[str, dict]] = stored["results"] if stored.get("about") == about else {}
     for row, name in cells:
-        if name not in results.setdefault(row, {}):
-            results[row][name] = cell(row, name)
+        if stored.get(row, {}).get("about") != about(row):
+            stored[row] = {"about": about(row), "results": {}}
+        results = stored[row]["results"]
+        if name not in results:
+            results[name] = cell(row, name)
             partial = path.with_suffix(".partial")
-            partial.write_text(json.dumps({"about": about, "results": results}, indent=1, ensure_ascii=False))
+            partial.write_text(json.dumps(stored, indent=1, ensure_ascii=False))
             partial.replace(path)
-            print(row, name, summary([results[row][name]]), flush=True)
-    return results
+            print(row, name, summary([results[name]]), flush=True)
+    return {row: made["results"] for row, made in stored.items()}
 
 
 def plot(results: dict[str, dict[str, dict]], path: Path) -> None:
@@ -151,13 +157,18 @@ def main() -> None:
     model, judge, face = load(), classifier.load(args.judge), detector()
     wanted = {RUNS[run][0] for run in args.runs} if args.what == "classes" else {"robust64"}
     guides = {name: classifier.load(name) for name in sorted(wanted)}
-    about = {
-        "seeds": args.seeds,
-        "judge": judge.sha256,
-        "model": model.sha256,
-        "guides": {name: guide.sha256 for name, guide in guides.items()},
-        "settings": morph_preset("Quick", layers=model.generator.config.num_layers).to_dict(),
-    }
+    layers = model.generator.config.num_layers
+
+    def about(row: str) -> dict[str, Any]:
+        guide, method = RUNS.get(row, ("robust64", "ilo"))
+        return {
+            "seeds": args.seeds,
+            "judge": judge.sha256,
+            "model": model.sha256,
+            "guide": guides[guide].sha256,
+            "settings": morph_preset("Quick", method, layers=layers).to_dict(),  # type: ignore[arg-type]
+        }
+
     names = next(iter(guides.values())).names
     if args.classes:
         names = names[:: max(1, len(names) // args.classes)][: args.classes]
