@@ -72,6 +72,19 @@ class Alignment:
         return (np.asarray(points) - self.matrix[:, 2]) @ np.linalg.inv(self.matrix[:, :2]).T
 
 
+@dataclass(frozen=True)
+class Placed:
+    """A crop, and where it comes from."""
+
+    photo: np.ndarray  # uint8 [H, W, 3]
+    before: np.ndarray  # uint8 [R, R, 3], as it was cut out
+    alignment: Alignment
+
+    def with_result(self, after: np.ndarray) -> np.ndarray:
+        """The photograph with a result uint8 [R, R, 3] in its place."""
+        return paste_back(self.photo, self.before, after, self.alignment)
+
+
 def yunet_path() -> Path | None:
     """The detector's file: `ILO_YUNET`, or in the cache; None if it is in neither."""
     path = Path(os.environ.get("ILO_YUNET") or cache.folder() / YUNET_FILE)

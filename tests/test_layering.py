@@ -24,7 +24,7 @@ LEVELS = [
     {"ilo.recipe"},
     {"ilo.recorder"},
     {"ilo.bundle"},
-    {"ilo.cli", "ilo.cli_options", "ilo.ui"},
+    {"ilo.cli", "ilo.cli_options", "ilo.cli_pictures", "ilo.ui"},
     {"ilo.__main__", "app", "benchmarks"},
 ]
 LEVEL = {name: i for i, names in enumerate(LEVELS) for name in names}
