@@ -109,7 +109,9 @@ def _add_morph(group: Any) -> None:
         metavar="NAME[=WEIGHT]",
         help="what the face shall look like; give two for a mix",
     )
-    group.add_argument("--classifier", help="robust64 (default), standard64, or a .safetensors file")
+    group.add_argument(
+        "--classifier", help="robust64 (default), standard64, or a file (.safetensors; .ckpt of a robust ResNet-50)"
+    )
     group.add_argument("--reach", type=float, help="factor on every l1 radius: how far from the face; default 1")
     group.add_argument("--views", type=int, help="shifted, noisy views that the loss is averaged over; default 0")
 
