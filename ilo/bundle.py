@@ -45,6 +45,7 @@ FILES = (
     "latents.safetensors",
     "trace.csv",
     "trajectory.mp4",
+    "photo.png",
 )
 LARGEST_FILE = 256 * 2**20  # bytes; a bundle's own files are far smaller
 
@@ -139,6 +140,8 @@ def contents(recorder: Recorder, model: Model) -> dict[str, bytes]:
     files["latents.safetensors"] = _latents(result.state, recipe, model)
     files["trace.csv"] = _csv(recorder.trace)
     files["trajectory.mp4"] = encode(recorder.frames)
+    if recorder.placed is not None:
+        files["photo.png"] = png(recorder.placed.with_result(to_uint8(result.image)[0]))
     return files
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import copy
 import difflib
-import hashlib
 import json
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -21,15 +20,19 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from ilo import cache, resnet
 from ilo.models import ASSETS
 from ilo.operators.base import resize
+from ilo.resnet import ResNet50
 from ilo.settings import SettingsError
+from ilo.unpickle import UnpickleError
 
 # Of the training pictures on [0, 1], as ImageNet's classifiers have them.
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 EMBEDDED = {name: ASSETS / f"{name}.safetensors" for name in ("robust64", "standard64")}
+PUBLISHED = (".ckpt", ".pt")
 NEAREST = 5  # names that are offered for an unknown one
 
 
@@ -80,6 +83,11 @@ class ResidualNetwork(nn.Module):
 
     mean: Tensor
     deviation: Tensor
+
+    @property
+    def size(self) -> int:
+        """Pixels per side that it was trained at."""
+        return self.shape.size
 
     def __init__(self, shape: Shape):
         super().__init__()
@@ -133,7 +141,9 @@ class Classifier(nn.Module):
     Pictures are compared as they are shown: values beyond [−1, 1] count as the limit, but their gradient passes.
     """
 
-    def __init__(self, network: ResidualNetwork, name: str, path: Path, classes: list[tuple[str, str]], about: dict):
+    def __init__(
+        self, network: ResidualNetwork | ResNet50, name: str, path: Path, classes: list[tuple[str, str]], about: dict
+    ):
         super().__init__()
         self.network = network.folded().requires_grad_(False).to(memory_format=torch.channels_last)
         self.name, self.path, self.about = name, path, about
@@ -148,7 +158,7 @@ class Classifier(nn.Module):
     @cached_property
     def sha256(self) -> str:
         """Hash of the weights file, for the recipe."""
-        return hashlib.sha256(self.path.read_bytes()).hexdigest()
+        return cache.sha256(self.path)
 
     def index(self, name: str) -> int:
         """The number of the class of this name, synonym or WordNet id; letters' case does not matter.
@@ -173,7 +183,7 @@ class Classifier(nn.Module):
         """[B, 3, R, R] → [B, 3, size, size] where and as the network wants them, differentiable everywhere."""
         images = images.to(self.network.mean.device)
         images = images + (images.clamp(-1, 1) - images).detach()
-        size = self.network.shape.size
+        size = self.network.size
         return images if images.shape[-1] == size else resize(images, size)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -195,16 +205,22 @@ class Classifier(nn.Module):
 
 
 def load(name: str = "robust64", device: torch.device | str = "cpu") -> Classifier:
-    """An embedded classifier by its id, or one from a .safetensors file that `save` has written.
+    """An embedded classifier by its id, or one from a file.
+
+    Args:
+        name: an id; a .safetensors file that `save` has written; or a published robust ResNet-50 (`.ckpt`, `.pt`).
+        device: where the weights go.
 
     Raises:
         ClassifierError: no such id or file, a truncated file, or weights that do not fit its own shape and classes.
     """
     path = EMBEDDED.get(name, Path(name))
-    if name not in EMBEDDED and path.suffix != ".safetensors":
+    if name not in EMBEDDED and path.suffix not in (".safetensors", *PUBLISHED):
         raise ClassifierError(f"There is no classifier {name!r}; known are {', '.join(EMBEDDED)}.")
     if not path.is_file():
         raise ClassifierError(f"{path.name}: there is no such classifier file. Known are {', '.join(EMBEDDED)}.")
+    if path.suffix in PUBLISHED:
+        return _published(path).to(device)
     try:
         with safe_open(path, framework="pt") as file:
             about = json.loads((file.metadata() or {})["about"])
@@ -234,6 +250,14 @@ def load(name: str = "robust64", device: torch.device | str = "cpu") -> Classifi
         reason = " ".join(str(error).split())
         raise ClassifierError(f"{path.name}: its tensors do not have the described shapes ({reason}).") from None
     return Classifier(network, path.stem, path, classes, about).to(device)
+
+
+def _published(path: Path) -> Classifier:
+    try:
+        network = resnet.read(path, MEAN, DEVIATION)
+    except (UnpickleError, OSError) as error:
+        raise ClassifierError(f"{path.name}: {error}.") from None
+    return Classifier(network, path.stem, path, resnet.names(network.net.fc.out_features), {})
 
 
 def save(network: ResidualNetwork, path: Path, classes: list[tuple[str, str]], about: dict[str, Any]) -> None:

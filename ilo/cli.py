@@ -13,14 +13,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ilo import cli_options
 from ilo.settings import SettingsError, SolverSettings, check_whole
 
 if TYPE_CHECKING:
-    import torch
-
     from ilo.guidance import Guidance
     from ilo.losses import Perceptual
     from ilo.models import Model
@@ -64,6 +62,7 @@ def _solve(options: argparse.Namespace) -> int:
     morphing = options.task == cli_options.MORPH
     settings = None if morphing else cli_options.solver_settings(options)
 
+    from ilo import cli_pictures
     from ilo.bundle import check_out_folder
     from ilo.models import load
     from ilo.recipe import make_recipe
@@ -75,9 +74,9 @@ def _solve(options: argparse.Namespace) -> int:
         problem: Problem | Guidance
         if settings is None:
             settings = cli_options.morph_settings(options, model.generator.config.num_layers)
-            problem, image, notes = _guidance(options, model)
+            problem, image, placed, notes = cli_pictures.guidance(options, model)
         else:
-            problem, image, notes = _problem(options, model)
+            problem, image, placed, notes = cli_pictures.problem(options, model)
         perceptual = _perceptual(model) if settings.weights.perceptual else None
         recipe = make_recipe(
             model,
@@ -88,66 +87,11 @@ def _solve(options: argparse.Namespace) -> int:
             input_image=image,
             perceptual=perceptual,
         )
-        recorder = Recorder(recipe, problem, image)
+        recorder = Recorder(recipe, problem, image, placed)
         for note in notes:
             print(note)
         _run(model, problem, settings, perceptual, recorder)
         return _finish(recorder, options.out, model)
-
-
-def _problem(options: argparse.Namespace, model: Model) -> tuple[Problem, torch.Tensor, list[str]]:
-    from ilo.operators import default_tasks
-    from ilo.pictures import SMALLEST_SIDE, WHOLE, Crop, read_picture
-    from ilo.tasks import build_problem
-
-    crop = Crop(*options.crop) if options.crop else WHOLE
-    # The measurement of a super-resolution may be tiny.
-    tiny = options.damaged and options.task in ("super-resolve", "compose")
-    image = read_picture(options.photo, smallest=2 if tiny else SMALLEST_SIDE)
-    mask, notes = _mask(options.mask, model, image.size, crop) if options.mask else (None, [])
-    settings = cli_options.operator_settings(options)
-    if options.task != "inpaint":
-        settings = {**default_tasks(model.resolution).get(options.task, {}), **settings}
-    problem, given, more = build_problem(
-        model,
-        image,
-        options.task,
-        settings,
-        mask=mask,
-        crop=crop,
-        damaged_here=not options.damaged,
-        measurement_seed=options.measurement_seed,
-    )
-    return problem, given, notes + more
-
-
-def _guidance(options: argparse.Namespace, model: Model) -> tuple[Guidance, torch.Tensor | None, list[str]]:
-    """What a morph aims at, and the photograph that it begins with, if any."""
-    from ilo import classifier
-    from ilo.guidance import Guidance
-    from ilo.pictures import WHOLE, Crop, read_picture, to_tensor
-
-    guide = classifier.load(options.classifier or "robust64", model.device)
-    guidance = Guidance(guide, dict(options.classes), views=options.views or 0)
-    if options.photo is None:
-        return guidance, None, []
-    crop = Crop(*options.crop) if options.crop else WHOLE
-    return guidance, to_tensor(read_picture(options.photo), model.resolution, crop), []
-
-
-def _mask(text: str, model: Model, size: tuple[int, int], crop: Any) -> tuple[torch.Tensor, list[str]]:
-    """A preset mask by its name, else a file; one as large as the photo was painted on it, so it is cropped too."""
-    from ilo.masks import PRESET_MASKS, preset_mask
-    from ilo.pictures import WHOLE, read_mask
-    from ilo.tasks import crop_mask
-
-    if text in PRESET_MASKS:
-        return preset_mask(text, model.resolution, model.alignment), []
-    mask = read_mask(Path(text))
-    height, width = mask.shape[-2:]
-    if (width, height) != size or (width == height and crop == WHOLE):
-        return mask, []
-    return crop_mask(mask, crop), ["The mask is as large as the photo and has been cropped like it."]
 
 
 def _replay(options: argparse.Namespace) -> int:

@@ -22,6 +22,7 @@ from ilo.settings import (
     SolverSettings,
     check_choice,
     check_number,
+    check_whole,
     preset,
 )
 
@@ -71,6 +72,12 @@ def _add_solve(commands: Any) -> None:
     solve.add_argument("photo", type=Path, nargs="?", help="the picture file; a morph may do without one")
     solve.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="where the result goes")
     solve.add_argument("--crop", type=_numbers(3), metavar="X,Y,ZOOM", help="square to use; default 0.5,0.5,1")
+    solve.add_argument(
+        "--face",
+        type=int,
+        metavar="N",
+        help="take the N-th largest face, turned as the generator knows faces",
+    )
     _add_task(solve.add_argument_group("task"))
     _add_morph(solve.add_argument_group("task morph"))
     _add_method(solve.add_argument_group("method"))
@@ -102,7 +109,9 @@ def _add_morph(group: Any) -> None:
         metavar="NAME[=WEIGHT]",
         help="what the face shall look like; give two for a mix",
     )
-    group.add_argument("--classifier", help="robust64 (default), standard64, or a .safetensors file")
+    group.add_argument(
+        "--classifier", help="robust64 (default), standard64, or a file (.safetensors; .ckpt of a robust ResNet-50)"
+    )
     group.add_argument("--reach", type=float, help="factor on every l1 radius: how far from the face; default 1")
     group.add_argument("--views", type=int, help="shifted, noisy views that the loss is averaged over; default 0")
 
@@ -131,7 +140,7 @@ def _add_method(group: Any) -> None:
 
 
 def _add_machine(group: Any) -> None:
-    group.add_argument("--model", help="id or .safetensors file; default faces64, for replay the recipe's")
+    group.add_argument("--model", help="id or file (.safetensors, .pkl, .pt); default faces64, for replay the recipe's")
     group.add_argument("--device", help="cpu or cuda; default cpu, for replay the recipe's")
     group.add_argument("--threads", type=int, help="of the processor; default all, for replay the recipe's")
 
@@ -152,6 +161,12 @@ def operator_settings(options: argparse.Namespace) -> dict[str, Any]:
 
 def check_solve(options: argparse.Namespace) -> None:
     """Raises `SettingsError` for options that do not go together."""
+    if options.face is not None:
+        check_whole("--face", options.face, 1, 1000)
+        if options.photo is None:
+            raise SettingsError("--face needs a photo; give its file first.")
+        if options.crop or options.damaged:
+            raise SettingsError(f"--face and --{'crop' if options.crop else 'damaged'} do not go together.")
     if options.task != MORPH:
         if options.photo is None:
             raise SettingsError("There is no picture; give its file first.")

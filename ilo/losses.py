@@ -122,7 +122,7 @@ class ClassifierFeatures(Perceptual):
     fills_holes = False
 
     def __init__(self, network: Classifier, scale: float = 1.0):
-        self.name, self.size, self.scale = network.name, network.network.shape.size, scale
+        self.name, self.size, self.scale = network.name, network.network.size, scale
         self._classifier = network
 
     def features(self, images: Tensor) -> list[Tensor]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import logging
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -10,10 +10,14 @@ from typing import Any
 
 import torch
 
-from ilo.stylegan2 import checkpoint, latents
-from ilo.stylegan2.checkpoint import CheckpointError
+from ilo import cache
+from ilo.stylegan2 import checkpoint, latents, published
+from ilo.stylegan2.checkpoint import Checkpoint, CheckpointError
 from ilo.stylegan2.latents import GaussianW
 from ilo.stylegan2.network import Generator
+
+FORMATS = (".safetensors", ".pkl", ".pt")
+logger = logging.getLogger(__name__)
 
 ASSETS = Path(__file__).parent.parent / "assets"
 
@@ -56,14 +60,15 @@ class Model:
     @cached_property
     def sha256(self) -> str:
         """Hash of the weights file, for the recipe."""
-        return hashlib.sha256(self.path.read_bytes()).hexdigest()
+        return cache.sha256(self.path)
 
 
 def load(name: str = "faces64", device: str | torch.device = "cpu") -> Model:
     """A generator by its id in the registry, or from a safetensors file.
 
     Args:
-        name: an id, or the path of a `.safetensors` file in the format of assets/faces64.safetensors.
+        name: an id, or the path of a file: an official network pickle (`.pkl`), a rosinality checkpoint (`.pt`), or
+            `.safetensors` in the format of assets/faces64.safetensors.
         device: where the weights go.
 
     Raises:
@@ -71,12 +76,32 @@ def load(name: str = "faces64", device: str | torch.device = "cpu") -> Model:
     """
     info = EMBEDDED.get(name)
     path = info.path if info else Path(name)
-    if info is None and path.suffix != ".safetensors":
+    if info is None and path.suffix not in FORMATS:
         raise CheckpointError(
-            f"There is no model {name!r}. Known are {', '.join(EMBEDDED)}, or give the path of a .safetensors file."
+            f"There is no model {name!r}. Known are {', '.join(EMBEDDED)}, or give the path of a file that ends in "
+            f"{', '.join(FORMATS)}."
         )
-    read = checkpoint.read_safetensors(path)
+    kept = path if path.suffix == ".safetensors" else _kept(path)
+    read = checkpoint.read_safetensors(kept) if kept.is_file() or kept == path else _convert(path, kept)
     generator = checkpoint.build(read, path.name)
-    fitted = latents.cached(generator, path.with_suffix(".latents.safetensors"))
+    fitted = latents.cached(generator, kept.with_suffix(".latents.safetensors"))
     device = torch.device(device)
     return Model(info.id if info else path.stem, generator.to(device).freeze(), fitted.to(device), path, read.about)
+
+
+def _kept(path: Path) -> Path:
+    """Where a published file is kept as safetensors: the name says what it was made of."""
+    if not path.is_file():
+        raise CheckpointError(f"{path.name}: there is no such weights file. Check the name, or use faces64.")
+    return cache.folder() / f"{cache.sha256(path)}.safetensors"
+
+
+def _convert(path: Path, kept: Path) -> Checkpoint:
+    """The generator of a published file; kept as safetensors where that is possible, so that a later start is fast."""
+    read = published.read(path)
+    checkpoint.build(read, path.name)  # what does not fit together is not kept
+    try:
+        checkpoint.write_safetensors(read, kept)
+    except OSError as error:
+        logger.warning("%s is read anew at every start: %s.", path.name, error)
+    return read

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 from torch import Tensor
 
+from ilo.faces import Placed
 from ilo.guidance import Guidance
 from ilo.problem import Problem
 from ilo.recipe import Recipe
@@ -23,10 +24,17 @@ class Recorder:
         recipe: of the run.
         problem: what is solved; its y, if it has one, is saved.
         input_image: the cropped picture [1, 3, …] in [−1, 1] that the problem was made of; None where there is none.
+        placed: where that lies in a photograph, into which the result is put back.
     """
 
-    def __init__(self, recipe: Recipe, problem: Problem | Guidance, input_image: Tensor | None):
-        self.recipe, self.problem, self.input_image = recipe, problem, input_image
+    def __init__(
+        self,
+        recipe: Recipe,
+        problem: Problem | Guidance,
+        input_image: Tensor | None,
+        placed: Placed | None = None,
+    ):
+        self.recipe, self.problem, self.input_image, self.placed = recipe, problem, input_image, placed
         self.film: list[tuple[str, np.ndarray]] = []  # label, uint8 [R, R, 3]: the start and each round's end
         self.result: Result | None = None  # the last one that came
         self.stopped_at: int | None = None  # steps before that result

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+import os
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from ilo.stylegan2.network import Config, Generator
@@ -43,6 +45,26 @@ def read_safetensors(path: Path) -> Checkpoint:
             f"{path.name}: not a complete safetensors file ({error}). Fetch or copy it again."
         ) from None
     return Checkpoint(_config(path, metadata), tensors, _about(metadata))
+
+
+def write_safetensors(checkpoint: Checkpoint, path: Path) -> None:
+    """Write a generator so that `read_safetensors` reads it again; a reader never sees half of it.
+
+    Raises:
+        OSError: there is no room, or no right to write.
+    """
+    config = {**asdict(checkpoint.config), "channels": {str(k): n for k, n in checkpoint.config.channels.items()}}
+    metadata = {"config": json.dumps(config)}
+    metadata |= {key: json.dumps(value, ensure_ascii=False) for key, value in checkpoint.about.items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    try:
+        save_file({key: tensor.contiguous() for key, tensor in checkpoint.tensors.items()}, partial, metadata)
+        partial.replace(path)
+    except SafetensorError as error:
+        raise OSError(str(error)) from None
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def build(checkpoint: Checkpoint, name: str) -> Generator:

@@ -1,0 +1,23 @@
+"""The folder of what is fetched or made once and kept between starts."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+
+def folder() -> Path:
+    """`ILO_CACHE`, or ilo-studio/models in the user's cache folder. It may not exist yet."""
+    if "ILO_CACHE" in os.environ:
+        return Path(os.environ["ILO_CACHE"])
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ilo-studio" / "models"
+
+
+def sha256(path: Path) -> str:
+    """Hash of a file of any size."""
+    found = hashlib.sha256()
+    with path.open("rb") as file:
+        while part := file.read(1 << 20):
+            found.update(part)
+    return found.hexdigest()

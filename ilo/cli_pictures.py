@@ -1,0 +1,106 @@
+"""What the command line's options say of the picture: problem or guidance, crop or face, mask."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from ilo import classifier, cli_options, faces
+from ilo.faces import Placed
+from ilo.guidance import Guidance
+from ilo.masks import PRESET_MASKS, preset_mask
+from ilo.models import Model
+from ilo.operators import default_tasks
+from ilo.pictures import SMALLEST_SIDE, WHOLE, Crop, read_mask, read_picture, to_tensor
+from ilo.problem import Problem
+from ilo.settings import SettingsError
+from ilo.tasks import build_problem, crop_mask
+
+
+def problem(options: argparse.Namespace, model: Model) -> tuple[Problem, torch.Tensor, Placed | None, list[str]]:
+    """The problem, the picture [1, 3, R, R], where a face's crop lies in its photograph, and sentences for the user."""
+    crop = Crop(*options.crop) if options.crop else WHOLE
+    # The measurement of a super-resolution may be tiny.
+    tiny = options.damaged and options.task in ("super-resolve", "compose")
+    image = read_picture(options.photo, smallest=2 if tiny else SMALLEST_SIDE)
+    placed: Placed | None = None
+    notes: list[str] = []
+    if options.face is not None:
+        image, placed, notes = _face(image, options.face, model)
+    if options.mask:
+        mask, more = _mask(options.mask, model, image.size, crop)
+        notes += more
+    else:
+        mask = None
+    settings = cli_options.operator_settings(options)
+    if options.task != "inpaint":
+        settings = {**default_tasks(model.resolution).get(options.task, {}), **settings}
+    made, given, more = build_problem(
+        model,
+        image,
+        options.task,
+        settings,
+        mask=mask,
+        crop=crop,
+        damaged_here=not options.damaged,
+        measurement_seed=options.measurement_seed,
+    )
+    return made, given, placed, notes + more
+
+
+def guidance(
+    options: argparse.Namespace, model: Model
+) -> tuple[Guidance, torch.Tensor | None, Placed | None, list[str]]:
+    """What a morph aims at, and the photograph that it begins with, if any; the rest as for `problem`."""
+    guide = classifier.load(options.classifier or "robust64", model.device)
+    made = Guidance(guide, dict(options.classes), views=options.views or 0)
+    if options.photo is None:
+        return made, None, None, []
+    image = read_picture(options.photo)
+    placed: Placed | None = None
+    notes: list[str] = []
+    if options.face is not None:
+        image, placed, notes = _face(image, options.face, model)
+    crop = Crop(*options.crop) if options.crop else WHOLE
+    return made, to_tensor(image, model.resolution, crop), placed, notes
+
+
+def _count(found: list[faces.Face]) -> str:
+    return "1 face was" if len(found) == 1 else f"{len(found)} faces were"
+
+
+def _face(image: Image.Image, number: int, model: Model) -> tuple[Image.Image, Placed, list[str]]:
+    """The face of a photograph as the generator knows faces; 1 is the largest one.
+
+    Raises:
+        SettingsError: there is no such face.
+    """
+    photo = np.asarray(image)
+    found = faces.detect(photo)
+    if not found:
+        raise SettingsError("No face was found; leave --face away, and cut the face out with --crop.")
+    if number > len(found):
+        raise SettingsError(f"--face is {number}, but {_count(found)} found; 1 is the largest one.")
+    alignment = faces.align(found[number - 1], model.alignment or faces.FFHQ)
+    cut = faces.crop(photo, alignment, model.resolution)
+    notes = [f"{_count(found)} found; this is number {number}, counted from the largest."] * (len(found) > 1)
+    if found[0].landmarks is None:
+        notes.append("YuNet's file is not here, so the eyes were guessed from the face's box.")
+    if alignment.side < model.resolution:
+        notes.append(f"The face is {alignment.side:.0f} px wide and has been enlarged to {model.resolution} px.")
+    return Image.fromarray(cut), Placed(photo, cut, alignment), notes
+
+
+def _mask(text: str, model: Model, size: tuple[int, int], crop: Crop) -> tuple[torch.Tensor, list[str]]:
+    """A preset mask by its name, else a file; one as large as the photo was painted on it, so it is cropped too."""
+    if text in PRESET_MASKS:
+        return preset_mask(text, model.resolution, model.alignment), []
+    mask = read_mask(Path(text))
+    height, width = mask.shape[-2:]
+    if (width, height) != size or (width == height and crop == WHOLE):
+        return mask, []
+    return crop_mask(mask, crop), ["The mask is as large as the photo and has been cropped like it."]

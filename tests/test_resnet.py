@@ -1,0 +1,125 @@
+"""The published robust ResNet-50: its checkpoints, its pictures, its names."""
+
+import os
+
+import pytest
+import torch
+from torchvision.models import resnet50
+
+from ilo import classifier
+from ilo.classifier import MEAN, ClassifierError
+from ilo.resnet import ResNet50
+
+
+class Schedule:
+    """Something of a training program that the file brings along."""
+
+
+def checkpoint(path, classes=1000, prefix="module.model.", entry="model", extra=None, **options):
+    torch.manual_seed(0)
+    net = resnet50(weights=None, num_classes=classes)
+    for module in net.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.05)
+            module.running_var.uniform_(0.8, 1.2)
+    state = {f"{prefix}{key}": value for key, value in net.state_dict().items()}
+    state |= {f"module.attacker.model.{key}": value for key, value in list(net.state_dict().items())[:3]}
+    state |= {"module.normalizer.new_mean": torch.zeros(3, 1, 1), "module.normalizer.new_std": torch.ones(3, 1, 1)}
+    content = {entry: state, "epoch": 90, "optimizer": {"state": {}, "lr": 0.1}, **(extra or {})}
+    torch.save(content, path, **options)
+    return net.eval()
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory):
+    path = tmp_path_factory.mktemp("resnet") / "resnet50_l2_eps3.ckpt"
+    return checkpoint(path), path
+
+
+def test_it_sees_what_torchvision_sees(published):
+    net, path = published
+    guide = classifier.load(str(path))
+    images = torch.rand(2, 3, 224, 224)
+    mean, deviation = (torch.tensor(v)[:, None, None] for v in (MEAN, classifier.DEVIATION))
+    torch.testing.assert_close(guide(2 * images - 1), net((images - mean) / deviation), rtol=1e-3, atol=1e-3)
+    assert [f.shape[1] for f in guide.features(2 * images - 1)] == [256, 512, 1024, 2048]
+
+
+def test_it_guides_small_pictures(published):
+    guide = classifier.load(str(published[1]))
+    images = (torch.rand(1, 3, 64, 64) * 2 - 1).requires_grad_()
+    guide(images)[0, 30].backward()
+    assert (images.grad != 0).float().mean() > 0.9
+
+
+def test_a_thousand_names(published):
+    guide = classifier.load(str(published[1]))
+    assert len(set(guide.names)) == 1000
+    assert guide.names[guide.index("bullfrog")] == "bullfrog"
+    assert guide.index("goldfish") == 1
+    assert guide.index("crane bird") == 134
+
+
+@pytest.mark.parametrize("options", [{"entry": "state_dict"}, {"_use_new_zipfile_serialization": False}])
+def test_older_files_load(tmp_path, options):
+    path = tmp_path / "old.ckpt"
+    checkpoint(path, classes=7, **options)
+    assert classifier.load(str(path)).names[3] == "class 3"
+
+
+class Touch:
+    def __reduce__(self):
+        return os.system, ("touch executed",)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"prefix": "net."}, "it has no network under module.model"),
+        ({"extra": {"schedule": Touch()}}, "which no network needs; nothing of it was run"),
+        ({"extra": {"schedule": Schedule()}}, "which no network needs"),
+    ],
+)
+def test_what_is_no_such_checkpoint_says_so(tmp_path, monkeypatch, options, words):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "strange.ckpt"
+    checkpoint(path, classes=3, **options)
+    with pytest.raises(ClassifierError, match=words) as caught:
+        classifier.load(str(path))
+    assert str(caught.value).startswith("strange.ckpt: ")
+    assert not (tmp_path / "executed").exists()
+
+
+def test_dill_types_are_passed_over(tmp_path):
+    """A checkpoint of `robustness` brings its arguments as objects of its own program."""
+    path = tmp_path / "dill.ckpt"
+    Schedule.__module__, before = "dill._dill", Schedule.__module__
+    import sys
+    import types
+
+    sys.modules["dill"], sys.modules["dill._dill"] = types.ModuleType("dill"), types.ModuleType("dill._dill")
+    sys.modules["dill._dill"].Schedule = Schedule
+    try:
+        checkpoint(path, classes=3, extra={"schedule": Schedule()})
+    finally:
+        Schedule.__module__ = before
+        del sys.modules["dill"], sys.modules["dill._dill"]
+    assert len(classifier.load(str(path)).names) == 3
+
+
+def test_truncated_files(tmp_path, published):
+    whole = published[1].read_bytes()
+    path = tmp_path / "cut.ckpt"
+    for share in (0, 0.001, 0.3, 0.9, 0.999):
+        path.write_bytes(whole[: int(len(whole) * share)])
+        with pytest.raises(ClassifierError, match=r"^cut\.ckpt: "):
+            classifier.load(str(path))
+
+
+def test_other_shapes(tmp_path):
+    path = tmp_path / "narrow.ckpt"
+    net = resnet50(weights=None, num_classes=3, width_per_group=128)
+    torch.save({"model": {f"module.model.{k}": v for k, v in net.state_dict().items()}}, path)
+    with pytest.raises(ClassifierError, match="has shape"):
+        classifier.load(str(path))
+    assert ResNet50.size == 224
