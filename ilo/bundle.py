@@ -45,8 +45,8 @@ FILES = (
     "latents.safetensors",
     "trace.csv",
     "trajectory.mp4",
-    "photo.png",
 )
+PHOTO = "photo.png"  # the photograph with the result in it, where a face was taken out of one
 LARGEST_FILE = 256 * 2**20  # bytes; a bundle's own files are far smaller
 
 
@@ -65,7 +65,7 @@ def check_out_folder(folder: Path) -> None:
         raise BundleError(f"{folder} is a file; give a folder, new or empty or with an earlier run.")
     if folder.is_dir():
         names = {entry.name for entry in folder.iterdir()}
-        strange = sorted(names if "recipe.json" not in names else names - set(FILES))
+        strange = sorted(names if "recipe.json" not in names else names - {*FILES, PHOTO})
         if strange:
             raise BundleError(
                 f"{folder} holds {strange[0]}, which is not of an earlier run; give a new or an empty folder."
@@ -141,7 +141,7 @@ def contents(recorder: Recorder, model: Model) -> dict[str, bytes]:
     files["trace.csv"] = _csv(recorder.trace)
     files["trajectory.mp4"] = encode(recorder.frames)
     if recorder.placed is not None:
-        files["photo.png"] = png(recorder.placed.with_result(to_uint8(result.image)[0]))
+        files[PHOTO] = png(recorder.placed.with_result(to_uint8(result.image)[0]))
     return files
 
 

@@ -307,7 +307,7 @@ def test_a_bug_keeps_its_traceback(photo, tmp_path, monkeypatch):
     def broken(*args, **options):
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr("ilo.tasks.build_problem", broken)
+    monkeypatch.setattr("ilo.cli_pictures.build_problem", broken)
     with pytest.raises(RuntimeError, match="a bug"):
         solve(photo, tmp_path / "run", "--task", "identity")
 
