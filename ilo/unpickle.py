@@ -1,4 +1,4 @@
-"""Reading pickles and torch files without executing them: a machine that knows data and a few constructors' names.
+"""Reading pickles without executing them: a machine that knows data and a few constructors' names.
 
 Python's own unpickler calls whatever a file names. This one never resolves a name: what a file wants to be constructed
 stays a `Name` until a closed table says which tensor, dict or inert record it stands for; every other name is refused.
@@ -11,7 +11,6 @@ from __future__ import annotations
 import mmap
 import os
 import struct
-import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,8 +22,6 @@ from torch import Tensor
 
 MOST_OPCODES = 400_000  # the largest published file has a tenth of that
 MOST_TEXT = 16_000_000  # bytes of all strings together
-MOST_FILES = 20_000  # inside a zip
-LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 DTYPES = {
     "FloatStorage": ("<f4", torch.float32),
     "HalfStorage": ("<f2", torch.float16),
@@ -145,38 +142,11 @@ def _mapping(arguments: tuple[Any, ...]) -> dict:
         raise UnpickleError("a dict is not made of pairs") from None
 
 
-def _storage(arguments: tuple[Any, ...]) -> Storage:
-    (content,) = arguments
-    if not isinstance(content, memoryview):
-        raise UnpickleError("a tensor's bytes are missing")
-    found = read_torch(content)
-    if not isinstance(found, Storage):
-        raise UnpickleError("a tensor's bytes hold something else")
-    return found
-
-
-def _persistent(arguments: tuple[Any, ...]) -> Record:
-    (meta,) = arguments
-    if not isinstance(meta, dict) or not isinstance(meta.get("class_name"), str):
-        raise UnpickleError("a module is not described as one")
-    return Record(meta["class_name"], (), meta.get("state"))
-
-
 Constructor = Callable[[tuple[Any, ...]], Any]
 TENSORS: dict[str, Constructor] = {
     "torch._utils._rebuild_tensor_v2": _tensor,
     "torch._utils._rebuild_parameter": _parameter,
     "collections.OrderedDict": _mapping,
-}
-OFFICIAL: dict[str, Constructor] = {
-    **TENSORS,
-    "torch.storage._load_from_bytes": _storage,
-    "torch_utils.persistence._reconstruct_persistent_obj": _persistent,
-    "dnnlib.util.EasyDict": _mapping,
-    **{
-        name: lambda arguments, name=name: Record(name, arguments)  # type: ignore[misc]
-        for name in ("numpy._core.multiarray.scalar", "numpy.core.multiarray.scalar", "numpy.dtype")
-    },
 }
 # Whose objects are passed over in a torch file: they belong to training programs, and their state is never used.
 INERT = ("dill", "robustness", "cox", "argparse", "numpy", "torch.optim")
@@ -195,7 +165,7 @@ class _Machine:
     allowed: dict[str, Constructor]
     inert: bool
     persistent: Callable[[Any], Any] | None
-    budget: list[int]  # opcodes and bytes of text that are left, shared by nested pickles
+    budget: list[int]  # opcodes and bytes of text that are left
     stack: list[Any] = field(default_factory=list)
     marks: list[int] = field(default_factory=list)
     memo: dict[int, Any] = field(default_factory=dict)
@@ -421,7 +391,7 @@ class _Machine:
         return self.memo[key]
 
 
-def _run(
+def run(
     view: memoryview,
     position: int,
     allowed: dict[str, Constructor],
@@ -436,152 +406,3 @@ def _run(
         if isinstance(error, UnpickleError):
             raise
         raise UnpickleError(f"it is damaged ({error})") from None
-
-
-def read_official(view: memoryview) -> Any:
-    """A network pickle of the official StyleGAN programs: dicts, `Record`s for modules, `LazyTensor`s.
-
-    Raises:
-        UnpickleError: it names anything else than those programs do, is damaged, or wants absurd amounts.
-    """
-    return _run(view, 0, OFFICIAL, [MOST_OPCODES, MOST_TEXT])[0]
-
-
-def read_torch(view: memoryview) -> Any:
-    """What `torch.save` has written, in its zip format or the older one. Objects of training programs are `Record`s.
-
-    Raises:
-        UnpickleError: as for `read_official`; a zip whose entries are compressed.
-    """
-    budget = [MOST_OPCODES, MOST_TEXT]
-    return _read_zip(view, budget) if bytes(view[:4]) == b"PK\x03\x04" else _read_legacy(view, budget)
-
-
-def _described(identity: Any) -> tuple[str, str, int]:
-    """Kind, key and number of elements of a storage that a torch pickle refers to."""
-    if not isinstance(identity, tuple) or len(identity) < 5 or identity[0] != "storage":
-        raise UnpickleError("it refers to something that is no storage")
-    _, kind, key, _, count = identity[:5]
-    if not isinstance(kind, Name) or kind.module != "torch" or kind.name not in DTYPES:
-        raise UnpickleError(f"it holds numbers of an unknown kind ({kind})")
-    if not isinstance(key, (str, int)) or not isinstance(count, int) or not 0 <= count < 2**40:
-        raise UnpickleError("a storage is not described as one")
-    if len(identity) > 5 and identity[5] is not None:
-        raise UnpickleError("it has a view of a storage, which is not supported")
-    return kind.name, str(key), count
-
-
-def _fill(storage: Storage, data: memoryview) -> None:
-    if len(data) != storage.count * np.dtype(DTYPES[storage.kind][0]).itemsize:
-        raise UnpickleError("a storage has another size than is said")
-    storage.data = data
-
-
-def _read_zip(view: memoryview, budget: list[int]) -> Any:
-    entries = _entries(view)
-    main = [name for name in entries if name.endswith("/data.pkl") or name == "data.pkl"]
-    if len(main) != 1:
-        raise UnpickleError("it is a zip, but not of torch.save")
-    root = main[0].removesuffix("data.pkl")
-    order = entries.get(f"{root}byteorder")
-    if order is not None and bytes(order[:8]) != b"little":
-        raise UnpickleError("its numbers are big-endian, which is not supported")
-    storages: dict[str, Storage] = {}
-
-    def persistent(identity: Any) -> Storage:
-        kind, key, count = _described(identity)
-        if key not in storages:
-            if f"{root}data/{key}" not in entries:
-                raise UnpickleError("a tensor's numbers are missing")
-            storages[key] = Storage(kind, count)
-            _fill(storages[key], entries[f"{root}data/{key}"])
-        return storages[key]
-
-    return _run(entries[main[0]], 0, TENSORS, budget, True, persistent)[0]
-
-
-def _entries(view: memoryview) -> dict[str, memoryview]:
-    """The entries of a zip, none of them compressed."""
-    content = view.obj
-    find = content.find if isinstance(content, mmap.mmap) and len(content) == len(view) else bytes(view).find
-    at = count = 0
-    while (at := find(b"PK\x01\x02", at) + 4) > 3:
-        count += 1
-        if count > MOST_FILES:
-            raise UnpickleError("it is a zip with more entries than any network has")
-    source: Any = _Reader(view)
-    found = {}
-    try:
-        with zipfile.ZipFile(source) as archive:
-            for info in archive.infolist():
-                if info.compress_type != zipfile.ZIP_STORED or info.file_size != info.compress_size:
-                    raise UnpickleError("it is a zip with compressed entries, which torch.save never writes")
-                names, extras = struct.unpack("<HH", view[info.header_offset + 26 : info.header_offset + 30])
-                begin = info.header_offset + 30 + names + extras
-                if begin + info.file_size > len(view):
-                    raise UnpickleError("it ends too early")
-                found[info.filename] = view[begin : begin + info.file_size]
-    except (zipfile.BadZipFile, struct.error, NotImplementedError, OSError, ValueError) as error:
-        if isinstance(error, UnpickleError):
-            raise
-        raise UnpickleError(f"it is not a complete zip ({error})") from None
-    return found
-
-
-class _Reader:
-    """A seekable file over a view, for `zipfile`; nothing is copied but what is read."""
-
-    def __init__(self, view: memoryview):
-        self._view, self._at = view, 0
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._at
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: len(self._view)}[whence]
-        if base + offset < 0:
-            raise OSError("a position before its beginning")
-        self._at = base + offset
-        return self._at
-
-    def read(self, count: int = -1) -> bytes:
-        end = len(self._view) if count < 0 else min(len(self._view), self._at + count)
-        part = bytes(self._view[self._at : end])
-        self._at = max(self._at, end)
-        return part
-
-    def close(self) -> None:
-        return
-
-
-def _read_legacy(view: memoryview, budget: list[int]) -> Any:
-    magic, at = _run(view, 0, {}, budget)
-    if magic != LEGACY_MAGIC:
-        raise UnpickleError("it was not written by torch.save")
-    _, at = _run(view, at, {}, budget)
-    system, at = _run(view, at, {}, budget)
-    if not isinstance(system, dict) or system.get("little_endian") is not True:
-        raise UnpickleError("its numbers are big-endian, which is not supported")
-    storages: dict[str, Storage] = {}
-
-    def persistent(identity: Any) -> Storage:
-        kind, key, count = _described(identity)
-        return storages.setdefault(key, Storage(kind, count))
-
-    found, at = _run(view, at, TENSORS, budget, True, persistent)
-    keys, at = _run(view, at, {}, budget)
-    if not isinstance(keys, list) or {str(key) for key in keys} != storages.keys():
-        raise UnpickleError("its list of storages is not that of its tensors")
-    for key in keys:
-        storage = storages[str(key)]
-        size = storage.count * np.dtype(DTYPES[storage.kind][0]).itemsize
-        if at + 8 + size > len(view):
-            raise UnpickleError("it ends too early")
-        if struct.unpack("<q", view[at : at + 8])[0] != storage.count:
-            raise UnpickleError("a storage has another size than is said")
-        _fill(storage, view[at + 8 : at + 8 + size])
-        at += 8 + size
-    return found

@@ -9,6 +9,7 @@ ROOT = Path(__file__).parent.parent
 # Each module may import those of its own level's left side only.
 LEVELS = [
     {"ilo.cache", "ilo.unpickle"},
+    {"ilo.torchfile"},
     {"ilo.settings", "ilo.projection", "ilo.stylegan2", "ilo.metrics", "ilo.masks", "ilo.video"},
     {"ilo.operators", "ilo.models", "ilo.engine"},
     {"ilo.problem", "ilo.classical", "ilo.resnet"},

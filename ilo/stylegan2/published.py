@@ -16,7 +16,19 @@ from torch import Tensor
 from ilo.stylegan2 import ops
 from ilo.stylegan2.checkpoint import Checkpoint, CheckpointError
 from ilo.stylegan2.network import Config
-from ilo.unpickle import LazyTensor, Record, UnpickleError, mapped, read_official, read_torch
+from ilo.torchfile import read_torch
+from ilo.unpickle import (
+    MOST_OPCODES,
+    MOST_TEXT,
+    TENSORS,
+    Constructor,
+    LazyTensor,
+    Record,
+    Storage,
+    UnpickleError,
+    mapped,
+    run,
+)
 
 DEEPEST = 8  # modules inside modules
 MOST_NUMBERS = 400_000_000  # of one network; the largest published one has 31 million
@@ -33,7 +45,7 @@ def read(path: Path) -> Checkpoint:
     try:
         view = mapped(path)
         official = path.suffix == ".pkl"
-        tensors, clamp = _official(read_official(view)) if official else (_rosinality(read_torch(view)), None)
+        tensors, clamp = _official(_read_official(view)) if official else (_rosinality(read_torch(view)), None)
         config = infer(tensors, clamp)
     except (UnpickleError, OSError) as error:
         raise CheckpointError(f"{path.name}: {error}.") from None
@@ -73,6 +85,44 @@ def _read(tensors: dict[str, LazyTensor]) -> dict[str, Tensor]:
         if total > MOST_NUMBERS:
             raise UnpickleError("it holds more numbers than any generator")
     return {key: tensor.read().float() for key, tensor in tensors.items()}
+
+
+def _storage(arguments: tuple[Any, ...]) -> Storage:
+    (content,) = arguments
+    if not isinstance(content, memoryview):
+        raise UnpickleError("a tensor's bytes are missing")
+    found = read_torch(content)
+    if not isinstance(found, Storage):
+        raise UnpickleError("a tensor's bytes hold something else")
+    return found
+
+
+def _persistent(arguments: tuple[Any, ...]) -> Record:
+    (meta,) = arguments
+    if not isinstance(meta, dict) or not isinstance(meta.get("class_name"), str):
+        raise UnpickleError("a module is not described as one")
+    return Record(meta["class_name"], (), meta.get("state"))
+
+
+OFFICIAL: dict[str, Constructor] = {
+    **TENSORS,
+    "torch.storage._load_from_bytes": _storage,
+    "torch_utils.persistence._reconstruct_persistent_obj": _persistent,
+    "dnnlib.util.EasyDict": TENSORS["collections.OrderedDict"],
+    **{
+        name: lambda arguments, name=name: Record(name, arguments)  # type: ignore[misc]
+        for name in ("numpy._core.multiarray.scalar", "numpy.core.multiarray.scalar", "numpy.dtype")
+    },
+}
+
+
+def _read_official(view: memoryview) -> Any:
+    """A network pickle of the official StyleGAN programs: dicts, `Record`s for modules, `LazyTensor`s.
+
+    Raises:
+        UnpickleError: it names anything else than those programs do, is damaged, or wants absurd amounts.
+    """
+    return run(view, 0, OFFICIAL, [MOST_OPCODES, MOST_TEXT])[0]
 
 
 def _official(content: Any) -> tuple[dict[str, Tensor], float | None]:
