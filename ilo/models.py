@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -81,27 +82,28 @@ def load(name: str = "faces64", device: str | torch.device = "cpu") -> Model:
             f"There is no model {name!r}. Known are {', '.join(EMBEDDED)}, or give the path of a file that ends in "
             f"{', '.join(FORMATS)}."
         )
-    kept = path if path.suffix == ".safetensors" else _kept(path)
-    read = checkpoint.read_safetensors(kept) if kept.is_file() or kept == path else _convert(path, kept)
-    generator = checkpoint.build(read, path.name)
+    if path.suffix == ".safetensors":
+        kept, read = path, checkpoint.read_safetensors(path)
+        generator = checkpoint.build(read, path.name)
+    else:
+        kept, read, generator = _published(path)
     fitted = latents.cached(generator, kept.with_suffix(".latents.safetensors"))
     device = torch.device(device)
     return Model(info.id if info else path.stem, generator.to(device).freeze(), fitted.to(device), path, read.about)
 
 
-def _kept(path: Path) -> Path:
-    """Where a published file is kept as safetensors: the name says what it was made of."""
+def _published(path: Path) -> tuple[Path, Checkpoint, Generator]:
+    """The generator of a published file, and where it is kept as safetensors, so that a later start is fast."""
     if not path.is_file():
         raise CheckpointError(f"{path.name}: there is no such weights file. Check the name, or use faces64.")
-    return cache.folder() / f"{cache.sha256(path)}.safetensors"
-
-
-def _convert(path: Path, kept: Path) -> Checkpoint:
-    """The generator of a published file; kept as safetensors where that is possible, so that a later start is fast."""
+    kept = cache.folder() / f"{cache.sha256(path)}.safetensors"  # the name says what it was made of
+    with suppress(CheckpointError):  # it is not there yet, or was damaged since
+        read = checkpoint.read_safetensors(kept)
+        return kept, read, checkpoint.build(read, path.name)
     read = published.read(path)
-    checkpoint.build(read, path.name)  # what does not fit together is not kept
+    generator = checkpoint.build(read, path.name)
     try:
         checkpoint.write_safetensors(read, kept)
     except OSError as error:
         logger.warning("%s is read anew at every start: %s.", path.name, error)
-    return read
+    return kept, read, generator

@@ -14,8 +14,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.models import ResNet50_Weights, resnet50
 from torchvision.models.resnet import Bottleneck
 
-from ilo.torchfile import read_torch
-from ilo.unpickle import LazyTensor, UnpickleError, mapped
+from ilo.torchfile import mapped, read_torch
+from ilo.unpickle import LazyTensor, UnpickleError
 
 PREFIX = "module.model."  # of the network itself; what attacks it has a copy under another one
 COUNTERS = "num_batches_tracked"

@@ -1,4 +1,4 @@
-"""Reading what `torch.save` has written, without executing it: its zip format and the older one."""
+"""Reading files, and what `torch.save` has written (its zip format and the older one), without executing any of it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import mmap
 import os
 import struct
 import zipfile
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,18 @@ from ilo.unpickle import DTYPES, MOST_OPCODES, MOST_TEXT, TENSORS, Name, Storage
 
 MOST_FILES = 20_000  # inside a zip
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
+
+
+def mapped(path: Path) -> memoryview:
+    """The bytes of a file, without reading them all; the map is closed when nothing refers to it any more.
+
+    Raises:
+        UnpickleError: the file is empty.
+    """
+    with path.open("rb") as file:
+        if os.fstat(file.fileno()).st_size == 0:
+            raise UnpickleError("it is empty")
+        return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
 
 
 def read_torch(view: memoryview) -> Any:

@@ -8,12 +8,9 @@ takes the memory of one.
 
 from __future__ import annotations
 
-import mmap
-import os
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -95,18 +92,6 @@ class LazyTensor:
         part = torch.from_numpy(values[self.offset : self.offset + extent].copy())
         part = part.view(torch.bfloat16) if torch_type is torch.bfloat16 else part
         return part.as_strided(self.shape, self.strides).contiguous().to(torch_type)
-
-
-def mapped(path: Path) -> memoryview:
-    """The bytes of a file, without reading them all; the map is closed when nothing refers to it any more.
-
-    Raises:
-        UnpickleError: the file is empty.
-    """
-    with path.open("rb") as file:
-        if os.fstat(file.fileno()).st_size == 0:
-            raise UnpickleError("it is empty")
-        return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
 
 
 # Constructors, as functions of their arguments.

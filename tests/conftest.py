@@ -4,8 +4,10 @@ import copy
 import socket
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from ilo import classifier
 from ilo.models import Model, load
@@ -82,3 +84,13 @@ def classifier_file(tmp_path_factory):
 @pytest.fixture(scope="session")
 def guide(classifier_file):
     return classifier.load(str(classifier_file))
+
+
+@pytest.fixture
+def photo(tmp_path):
+    """A picture file that is no face."""
+    x = np.linspace(0, 255, 80).astype(np.uint8)
+    pixels = np.stack([np.broadcast_to(x, (70, 80)), np.broadcast_to(x[:70, None], (70, 80)), np.full((70, 80), 90)], 2)
+    path = tmp_path / "photo.png"
+    Image.fromarray(pixels.astype(np.uint8)).save(path)
+    return path

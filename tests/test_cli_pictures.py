@@ -7,6 +7,7 @@ from skimage.data import astronaut
 
 from ilo import cli
 from tests import published
+from tests.test_cli import solve
 
 
 @pytest.fixture
@@ -17,10 +18,6 @@ def portrait(tmp_path, monkeypatch):
     path = tmp_path / "portrait.png"
     Image.fromarray(astronaut()).save(path)
     return path
-
-
-def solve(photo, out, *options):
-    return cli.main(["solve", str(photo), "--out", str(out), *options])
 
 
 def test_a_face_is_found_and_put_back(portrait, tmp_path, capsys):

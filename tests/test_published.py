@@ -60,6 +60,18 @@ def test_a_file_becomes_a_model_and_starts_fast_the_second_time(tmp_path, monkey
     ]
 
 
+def test_a_damaged_cache_is_made_anew(tmp_path, monkeypatch):
+    monkeypatch.setenv("ILO_CACHE", str(tmp_path / "cache"))
+    made = files.generator(8).freeze()
+    path = files.official(tmp_path / "net.pkl", made)
+    kept = tmp_path / "cache" / f"{models.load(str(path)).sha256}.safetensors"
+    whole = kept.read_bytes()
+    kept.write_bytes(whole[:500])
+    z = torch.randn(1, 16)
+    assert torch.equal(models.load(str(path)).generator(z), made(z))
+    assert kept.read_bytes() == whole
+
+
 def test_a_cache_that_cannot_be_written_is_done_without(tmp_path, monkeypatch, caplog):
     (tmp_path / "cache").write_text("a file, not a folder")
     monkeypatch.setenv("ILO_CACHE", str(tmp_path / "cache"))

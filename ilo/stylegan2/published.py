@@ -16,7 +16,7 @@ from torch import Tensor
 from ilo.stylegan2 import ops
 from ilo.stylegan2.checkpoint import Checkpoint, CheckpointError
 from ilo.stylegan2.network import Config
-from ilo.torchfile import read_torch
+from ilo.torchfile import mapped, read_torch
 from ilo.unpickle import (
     MOST_OPCODES,
     MOST_TEXT,
@@ -26,7 +26,6 @@ from ilo.unpickle import (
     Record,
     Storage,
     UnpickleError,
-    mapped,
     run,
 )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import secrets
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
@@ -35,7 +36,7 @@ class Progress(Protocol):
     def final_panel(self) -> str: ...
 
 
-class Bench:
+class Bench(ABC):
     """A tab of one page, for all its visitors.
 
     Args:
@@ -51,20 +52,21 @@ class Bench:
 
     # What a tab defines.
 
+    @abstractmethod
     def order(self, values: dict[str, Any]) -> tuple[Order, list[str]]:
         """What the controls ask for, and sentences about what was done to the input."""
-        raise NotImplementedError
 
+    @abstractmethod
     def before(self, order: Order) -> str:
         """The small pictures before a run has any."""
-        raise NotImplementedError
 
+    @abstractmethod
     def progress(self, run: Run) -> Progress:
-        raise NotImplementedError
+        """What the tab shows of a run."""
 
+    @abstractmethod
     def owns(self, run: Run) -> bool:
         """Whether a run of the session is this tab's."""
-        raise NotImplementedError
 
     # The same for every tab.
 

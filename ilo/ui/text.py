@@ -135,7 +135,7 @@ STARTS = {
 }
 GUIDES = {
     "robust64": ("Robust", "Trained under attack: to please it, a picture must really change."),
-    "standard64": ("Standard", "Trained as usual: a change that nobody sees is enough to please it."),
+    "standard64": ("Standard", "Trained as usual: it is pleased by less; over pixels, by what nobody else sees."),
 }
 MORPH_METHODS = {
     "ilo": ("ILO", "Code, then layers, in their balls. Quick 150 steps, Paper 1200."),
@@ -147,7 +147,7 @@ MORPH_READY_HELP = (
 MORPH_HOW = (
     ("No measurement", "Nothing is reconstructed: the classifier's opinion is all that is followed."),
     ("Small balls", "Each layer may move only so far, so a face stays: one that looks like a frog."),
-    ("Robust", "Only a classifier that was trained under attack asks for changes that people see, too."),
+    ("Robust", "A classifier that was trained under attack asks for changes that people see, too."),
 )
 MORPH_PREVIEW = "The face that it begins with"
 SEES = "What the classifier sees"
