@@ -29,7 +29,7 @@ from ilo.settings import SettingsError, SolverSettings, preset
 from ilo.solver import every, solve
 from ilo.state import Step
 
-PREVIEW_SECONDS = 0.1
+PREVIEW_SECONDS = 0.14  # each preview costs a tenth of a second where the browser shares the cores
 RESULT_SECONDS = 1.0
 Status = Literal["waiting", "running", "done", "stopped", "failed"]
 
