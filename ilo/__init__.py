@@ -1,11 +1,17 @@
 """ILO Studio: inverse problems with a generative prior, by Intermediate Layer Optimization."""
 
-from ilo.models import Model, load
-from ilo.operators import OPERATORS, Operator, build, register
-from ilo.problem import Problem
-from ilo.settings import LossWeights, RoundSettings, SettingsError, SolverSettings, preset
-from ilo.solver import every, solve
-from ilo.state import Result, Step
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ilo.models import Model, load
+    from ilo.operators import OPERATORS, Operator, build, register
+    from ilo.problem import Problem
+    from ilo.settings import LossWeights, RoundSettings, SettingsError, SolverSettings, preset
+    from ilo.solver import every, solve
+    from ilo.state import Result, Step
 
 __all__ = [
     "OPERATORS",
@@ -25,3 +31,19 @@ __all__ = [
     "register",
     "solve",
 ]
+_HOMES = {
+    "models": ("Model", "load"),
+    "operators": ("OPERATORS", "Operator", "build", "register"),
+    "problem": ("Problem",),
+    "settings": ("LossWeights", "RoundSettings", "SettingsError", "SolverSettings", "preset"),
+    "solver": ("every", "solve"),
+    "state": ("Result", "Step"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    """The public names when they are asked for: torch takes seconds to import, and `--help` needs none of it."""
+    for module, names in _HOMES.items():
+        if name in names:
+            return getattr(importlib.import_module(f"ilo.{module}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -8,9 +8,14 @@ from pathlib import Path
 
 
 def folder() -> Path:
-    """`ILO_CACHE`, or ilo-studio/models in the user's cache folder. It may not exist yet."""
-    if "ILO_CACHE" in os.environ:
-        return Path(os.environ["ILO_CACHE"])
+    """`ILO_CACHE`; else ilo-studio in `HF_HOME`, which a Space keeps; else ilo-studio/models in the user's cache.
+
+    It may not exist yet.
+    """
+    if own := os.environ.get("ILO_CACHE"):
+        return Path(own)
+    if hub := os.environ.get("HF_HOME"):
+        return Path(hub) / "ilo-studio"
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ilo-studio" / "models"
 
 

@@ -20,8 +20,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from ilo import cache, resnet
-from ilo.models import ASSETS
+from ilo import cache, download, registry, resnet
+from ilo.download import DownloadError
 from ilo.operators.base import resize
 from ilo.resnet import ResNet50
 from ilo.settings import SettingsError
@@ -31,7 +31,7 @@ from ilo.unpickle import UnpickleError
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-EMBEDDED = {name: ASSETS / f"{name}.safetensors" for name in ("robust64", "standard64")}
+EMBEDDED = {name: registry.BY_ID[name].path for name in ("robust64", "standard64")}
 PUBLISHED = (".ckpt", ".pt")
 NEAREST = 5  # names that are offered for an unknown one
 
@@ -208,19 +208,16 @@ def load(name: str = "robust64", device: torch.device | str = "cpu") -> Classifi
     """An embedded classifier by its id, or one from a file.
 
     Args:
-        name: an id; a .safetensors file that `save` has written; or a published robust ResNet-50 (`.ckpt`, `.pt`).
+        name: an id of the registry; or the path of a .safetensors file that `save` has written, or of a published
+            robust ResNet-50 (`.ckpt`, `.pt`).
         device: where the weights go.
 
     Raises:
         ClassifierError: no such id or file, a truncated file, or weights that do not fit its own shape and classes.
     """
-    path = EMBEDDED.get(name, Path(name))
-    if name not in EMBEDDED and path.suffix not in (".safetensors", *PUBLISHED):
-        raise ClassifierError(f"There is no classifier {name!r}; known are {', '.join(EMBEDDED)}.")
-    if not path.is_file():
-        raise ClassifierError(f"{path.name}: there is no such classifier file. Known are {', '.join(EMBEDDED)}.")
+    path = _find(name)
     if path.suffix in PUBLISHED:
-        return _published(path).to(device)
+        return _published(path, name if name in registry.BY_ID else path.stem).to(device)
     try:
         with safe_open(path, framework="pt") as file:
             about = json.loads((file.metadata() or {})["about"])
@@ -252,12 +249,32 @@ def load(name: str = "robust64", device: torch.device | str = "cpu") -> Classifi
     return Classifier(network, path.stem, path, classes, about).to(device)
 
 
-def _published(path: Path) -> Classifier:
+def _find(name: str) -> Path:
+    """The file of a classifier, by id or path."""
+    known = registry.ids("classifier")
+    if name in EMBEDDED:
+        path = EMBEDDED[name]
+    elif name in known:
+        entry = registry.BY_ID[name]
+        if not entry.here:
+            raise ClassifierError(f"{name} is not here yet. Fetch it: python -m ilo models fetch {name}")
+        try:
+            return download.checked(entry)
+        except DownloadError as error:
+            raise ClassifierError(str(error)) from None
+    elif (path := Path(name)).suffix not in (".safetensors", *PUBLISHED):
+        raise ClassifierError(f"There is no classifier {name!r}; known are {', '.join(known)}.")
+    if not path.is_file():
+        raise ClassifierError(f"{path.name}: there is no such classifier file. Known are {', '.join(known)}.")
+    return path
+
+
+def _published(path: Path, name: str) -> Classifier:
     try:
         network = resnet.read(path, MEAN, DEVIATION)
     except (UnpickleError, OSError) as error:
         raise ClassifierError(f"{path.name}: {error}.") from None
-    return Classifier(network, path.stem, path, resnet.names(network.net.fc.out_features), {})
+    return Classifier(network, name, path, resnet.names(network.net.fc.out_features), {})
 
 
 def save(network: ResidualNetwork, path: Path, classes: list[tuple[str, str]], about: dict[str, Any]) -> None:

@@ -51,10 +51,13 @@ def _is_mistake(error: Exception) -> bool:
     """Whether the user can put it right; all else is a bug, which keeps its traceback."""
     from ilo.bundle import BundleError
     from ilo.classifier import ClassifierError
+    from ilo.download import DownloadError
     from ilo.pictures import PictureError
     from ilo.stylegan2.checkpoint import CheckpointError
 
-    return isinstance(error, (SettingsError, PictureError, CheckpointError, ClassifierError, BundleError))
+    return isinstance(
+        error, (SettingsError, PictureError, CheckpointError, ClassifierError, BundleError, DownloadError)
+    )
 
 
 def _solve(options: argparse.Namespace) -> int:
@@ -96,8 +99,9 @@ def _solve(options: argparse.Namespace) -> int:
 
 def _replay(options: argparse.Namespace) -> int:
     from ilo.bundle import BundleError, check_out_folder, read_bundle, read_file
-    from ilo.models import EMBEDDED, load
+    from ilo.models import load
     from ilo.recorder import Recorder
+    from ilo.registry import ids
 
     recipe, problem, image = read_bundle(options.run, options.classifier)
     recorded = read_file(options.run, "result.png")
@@ -108,9 +112,9 @@ def _replay(options: argparse.Namespace) -> int:
         if options.out.resolve() == options.run.resolve():
             raise BundleError(f"--out is the run itself; give another folder than {options.out}.")
     with _threads(_recorded_threads(recipe) if options.threads is None else options.threads):
-        if options.model is None and recipe.model not in EMBEDDED:
+        if options.model is None and recipe.model not in ids("generator"):
             raise BundleError(
-                f"The run was made with {recipe.model}, which is not embedded; give its file with --model."
+                f"The run was made with {recipe.model}, which the studio does not know; give its file with --model."
             )
         model = load(options.model or recipe.model, _device(options.device or _recorded_device(recipe)))
         if model.sha256 != recipe.model_sha256:
@@ -273,13 +277,9 @@ def _report(recorder: Recorder) -> str:
 
 
 def _models(options: argparse.Namespace) -> int:
-    from ilo.models import EMBEDDED
-    from ilo.stylegan2.checkpoint import read_safetensors
+    from ilo import cli_models
 
-    for info in EMBEDDED.values():
-        read = read_safetensors(info.path)
-        print(f"{info.id}  {info.title}, licence: {read.about.get('licence', 'not stated')}")
-    return 0
+    return cli_models.COMMANDS[options.action](options)
 
 
 def _tasks(options: argparse.Namespace) -> int:

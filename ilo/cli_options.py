@@ -62,9 +62,22 @@ def parser() -> Parser:
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
     _add_solve(commands)
     _add_replay(commands)
-    commands.add_parser("models", help="list the generators and their licences", allow_abbrev=False)
+    _add_models(commands)
     commands.add_parser("tasks", help="list the tasks, their formulas and settings", allow_abbrev=False)
     return top
+
+
+def _add_models(commands: Any) -> None:
+    models = commands.add_parser("models", help="list, fetch, verify or remove models", allow_abbrev=False)
+    models.set_defaults(action="list")
+    actions = models.add_subparsers(dest="action", metavar="ACTION", parser_class=Parser)
+    actions.add_parser("list", help="every known model, its terms, and whether it is here", allow_abbrev=False)
+    fetch = actions.add_parser("fetch", help="download a model, or go on with its download", allow_abbrev=False)
+    fetch.add_argument("id")
+    verify = actions.add_parser("verify", help="compare the files that are here with their hashes", allow_abbrev=False)
+    verify.add_argument("id", nargs="?", help="default: all that are here")
+    remove = actions.add_parser("remove", help="delete a downloaded model", allow_abbrev=False)
+    remove.add_argument("id")
 
 
 def _add_solve(commands: Any) -> None:

@@ -19,9 +19,8 @@ import numpy as np
 from skimage import data
 from skimage.feature import Cascade
 
-from ilo import cache
+from ilo.registry import BY_ID
 
-YUNET_FILE = "face_detection_yunet_2023mar.onnx"
 LANDMARKS = ("eye_left", "eye_right", "nose", "mouth_left", "mouth_right")
 FFHQ = "ffhq"  # the name of the alignment of FFHQ's pictures
 SCORE = 0.6  # YuNet's, at least
@@ -86,8 +85,8 @@ class Placed:
 
 
 def yunet_path() -> Path | None:
-    """The detector's file: `ILO_YUNET`, or in the cache; None if it is in neither."""
-    path = Path(os.environ.get("ILO_YUNET") or cache.folder() / YUNET_FILE)
+    """The detector's file: `ILO_YUNET`, or the registry's; None if it is in neither."""
+    path = Path(os.environ.get("ILO_YUNET") or BY_ID["yunet"].path)
     return path if path.is_file() else None
 
 

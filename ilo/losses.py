@@ -5,7 +5,6 @@ Every function is per sample: [B, …] → [B].
 
 from __future__ import annotations
 
-import os
 import warnings
 from abc import ABC, abstractmethod
 from pathlib import Path
@@ -13,8 +12,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ilo import classifier
+from ilo import classifier, download, registry
 from ilo.classifier import Classifier
+from ilo.download import DownloadError
 from ilo.guidance import Guidance
 from ilo.operators.base import resize
 from ilo.problem import Problem
@@ -139,11 +139,19 @@ def _unit(features: Tensor) -> Tensor:
 
 
 def lpips_backbone() -> Path | None:
-    """The VGG-16 file in the local cache: under `ILO_CACHE`, or where torchvision keeps its downloads."""
-    places = [Path(torch.hub.get_dir()) / "checkpoints"]
-    if "ILO_CACHE" in os.environ:
-        places.insert(0, Path(os.environ["ILO_CACHE"]))
-    return next((path for place in places for path in sorted(place.glob("vgg16-*.pth"))), None)
+    """The VGG-16 file: the registry's, or where torchvision keeps its downloads; None if it is in neither.
+
+    Raises:
+        ValueError: the registry's is another file than it should be.
+    """
+    entry = registry.BY_ID["lpips-vgg"]
+    if entry.here:
+        try:
+            return download.checked(entry)
+        except DownloadError as error:
+            raise ValueError(str(error)) from None
+    path = Path(torch.hub.get_dir()) / "checkpoints" / entry.file
+    return path if path.is_file() else None
 
 
 def find_perceptual(device: torch.device | str = "cpu") -> Perceptual:

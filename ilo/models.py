@@ -1,4 +1,4 @@
-"""The generators by name: which file, where it lies, what it is."""
+"""Generators ready for use, by their names in the registry or from files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from typing import Any
 
 import torch
 
-from ilo import cache
+from ilo import cache, download, registry
+from ilo.download import DownloadError
 from ilo.stylegan2 import checkpoint, latents, published
 from ilo.stylegan2.checkpoint import Checkpoint, CheckpointError
 from ilo.stylegan2.latents import GaussianW
@@ -19,20 +20,6 @@ from ilo.stylegan2.network import Generator
 
 FORMATS = (".safetensors", ".pkl", ".pt")
 logger = logging.getLogger(__name__)
-
-ASSETS = Path(__file__).parent.parent / "assets"
-
-
-@dataclass(frozen=True)
-class ModelInfo:
-    """One entry of the registry."""
-
-    id: str
-    title: str
-    path: Path
-
-
-EMBEDDED = {"faces64": ModelInfo("faces64", "Faces, 64 px (embedded)", ASSETS / "faces64.safetensors")}
 
 
 @dataclass
@@ -65,23 +52,17 @@ class Model:
 
 
 def load(name: str = "faces64", device: str | torch.device = "cpu") -> Model:
-    """A generator by its id in the registry, or from a safetensors file.
+    """A generator by its id in the registry, or from a file.
 
     Args:
-        name: an id, or the path of a file: an official network pickle (`.pkl`), a rosinality checkpoint (`.pt`), or
+        name: an id; or the path of a file: an official network pickle (`.pkl`), a rosinality checkpoint (`.pt`), or
             `.safetensors` in the format of assets/faces64.safetensors.
         device: where the weights go.
 
     Raises:
         CheckpointError: no such id or file, or the file is not a usable StyleGAN2 generator.
     """
-    info = EMBEDDED.get(name)
-    path = info.path if info else Path(name)
-    if info is None and path.suffix not in FORMATS:
-        raise CheckpointError(
-            f"There is no model {name!r}. Known are {', '.join(EMBEDDED)}, or give the path of a file that ends in "
-            f"{', '.join(FORMATS)}."
-        )
+    path = find(name)
     if path.suffix == ".safetensors":
         kept, read = path, checkpoint.read_safetensors(path)
         generator = checkpoint.build(read, path.name)
@@ -89,13 +70,43 @@ def load(name: str = "faces64", device: str | torch.device = "cpu") -> Model:
         kept, read, generator = _published(path)
     fitted = latents.cached(generator, kept.with_suffix(".latents.safetensors"))
     device = torch.device(device)
-    return Model(info.id if info else path.stem, generator.to(device).freeze(), fitted.to(device), path, read.about)
+    return Model(
+        name if name in registry.BY_ID else path.stem,
+        generator.to(device).freeze(),
+        fitted.to(device),
+        path,
+        read.about,
+    )
+
+
+def find(name: str) -> Path:
+    """The weights' file of a generator, by id or path.
+
+    Raises:
+        CheckpointError: there is no such generator here; the message says how to get it.
+    """
+    known = registry.ids("generator")
+    if name in known:
+        entry = registry.BY_ID[name]
+        if not entry.here:
+            raise CheckpointError(f"{name} is not here yet. Fetch it: python -m ilo models fetch {name}")
+        try:
+            return download.checked(entry)
+        except DownloadError as error:
+            raise CheckpointError(str(error)) from None
+    path = Path(name)
+    if path.suffix not in FORMATS:
+        raise CheckpointError(
+            f"There is no model {name!r}. Known are {', '.join(known)}, or give the path of a file that ends in "
+            f"{', '.join(FORMATS)}."
+        )
+    if not path.is_file():
+        raise CheckpointError(f"{path.name}: there is no such weights file. Check the name, or use faces64.")
+    return path
 
 
 def _published(path: Path) -> tuple[Path, Checkpoint, Generator]:
     """The generator of a published file, and where it is kept as safetensors, so that a later start is fast."""
-    if not path.is_file():
-        raise CheckpointError(f"{path.name}: there is no such weights file. Check the name, or use faces64.")
     kept = cache.folder() / f"{cache.sha256(path)}.safetensors"  # the name says what it was made of
     with suppress(CheckpointError):  # it is not there yet, or was damaged since
         read = checkpoint.read_safetensors(kept)

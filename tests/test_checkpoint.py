@@ -6,7 +6,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from ilo.models import ASSETS, load
+from ilo.models import load
+from ilo.registry import ASSETS
 from ilo.stylegan2.checkpoint import CheckpointError
 
 SMALL = {"z_dim": 8, "w_dim": 8, "img_resolution": 8, "channels": {"4": 4, "8": 4}}

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from skimage.data import astronaut
 
-from ilo import faces
+from ilo import registry
 from ilo.faces import FFHQ, Alignment, Face, align, crop, detect, from_eyes, paste_back, similarity
 
-YUNET = Path(__file__).parents[2] / "shared" / "models" / faces.YUNET_FILE
+YUNET = Path(__file__).parents[2] / "shared" / "models" / registry.YUNET_FILE
 needs_yunet = pytest.mark.skipif(not YUNET.is_file() and "ILO_YUNET" not in os.environ, reason="YuNet is not here")
 EYES = np.array([[203.0, 101.5], [247.0, 103.0]])  # the astronaut's
 TEMPLATE = {

@@ -1,11 +1,12 @@
 """Each term of the objective against its formula; LPIPS with a random backbone."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
-from ilo import LossWeights, Problem, build
+from ilo import LossWeights, Problem, build, cache, registry
 from ilo.losses import ClassifierFeatures, LpipsVgg, Objective, dead_zone, find_perceptual, geodesic
 
 
@@ -16,7 +17,7 @@ def backbone(tmp_path_factory):
 
     torch.manual_seed(1)
     weights = {f"features.{k}": v for k, v in vgg16(weights=None).features.state_dict().items()}
-    path = tmp_path_factory.mktemp("cache") / "vgg16-00000000.pth"
+    path = tmp_path_factory.mktemp("cache") / "vgg16-397923af.pth"
     torch.save(weights, path)
     return path
 
@@ -111,11 +112,19 @@ def test_features_enter_the_objective_and_see_nothing_of_a_hole(guide):
     assert not Objective(scarce, LossWeights(), distance)(x, z)[2].any()
 
 
-def test_backbone_is_found_in_the_local_cache_only(backbone, monkeypatch, tmp_path):
+def test_backbone_is_found_where_torchvision_or_the_studio_keeps_it(backbone, monkeypatch, tmp_path):
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    monkeypatch.delenv("ILO_CACHE", raising=False)
+    monkeypatch.setenv("ILO_CACHE", str(tmp_path / "cache"))
     assert find_perceptual().name == "robust64"
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / backbone.name).symlink_to(backbone)
+    assert find_perceptual().name == "lpips-vgg"
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "empty"))
     monkeypatch.setenv("ILO_CACHE", str(backbone.parent))
+    with pytest.raises(ValueError, match=r"not the file that it should be.*models remove lpips-vgg"):
+        find_perceptual()  # random weights do not have the registered hash
+    entry = replace(registry.BY_ID["lpips-vgg"], sha256=cache.sha256(backbone)[:8])
+    monkeypatch.setitem(registry.BY_ID, "lpips-vgg", entry)
     assert find_perceptual().name == "lpips-vgg"
 
 

@@ -14,7 +14,8 @@ import gradio as gr
 from ilo import classifier
 from ilo.classifier import Classifier, ClassifierError
 from ilo.losses import Perceptual, find_perceptual
-from ilo.models import ASSETS, Model
+from ilo.models import Model
+from ilo.registry import ASSETS
 from ilo.ui import examples, morph, studio, text
 from ilo.ui.handlers import Studio
 from ilo.ui.morphing import Morph
