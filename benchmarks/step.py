@@ -1,14 +1,18 @@
-"""Milliseconds per optimisation step in each round, beside a plainly written baseline, in one run.
+"""Milliseconds per optimisation step in each round.
 
-    python -m benchmarks.step [--repeats 5] [--steps 20] [--dtype float32]
+    python -m benchmarks.step [--repeats 7] [--steps 20] [--dtype float32]  # 64 px, beside a plainly written baseline
+    python -m benchmarks.step --size 256 [--device cuda] [--checkpointed]   # or 512, 1024: shapes of FFHQ's networks
 
-Steps of the two are measured in turns, so that a noisy machine disturbs both alike; medians are reported.
+At 64 px, steps of the two are measured in turns, so that a noisy machine disturbs both alike. The larger networks have
+random weights, which changes neither time nor memory. Medians are reported; the memory is what a run takes beside the
+loaded network, measured and as `ilo.memory` estimates it.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import resource
 import statistics
 import time
 from dataclasses import replace
@@ -17,14 +21,18 @@ from pathlib import Path
 import torch
 
 from benchmarks.plain import PlainGenerator, PlainRound
-from ilo import engine, load, preset
+from ilo import engine, load, memory, preset
 from ilo.losses import Objective
+from ilo.models import Model
 from ilo.operators import build
 from ilo.problem import Problem
 from ilo.search import Round
 from ilo.state import State
+from ilo.stylegan2 import latents
+from ilo.stylegan2.network import Config, Generator
 
 WARM_UP = 3
+CHANNEL_BASE = {256: 16384, 512: 32768, 1024: 32768}  # of the official networks: C = min(512, base / side)
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -33,11 +41,21 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--dtype", default="float32", choices=list(engine.DTYPES))
+    parser.add_argument("--size", type=int, default=64, choices=[64, *CHANNEL_BASE])
+    parser.add_argument("--device", default="cpu", help="for the larger sizes")
+    parser.add_argument("--checkpointed", action="store_true", help="for the larger sizes")
     args = parser.parse_args()
+    if args.size == 64:
+        beside_plain(args)
+    else:
+        large(args)
 
+
+def beside_plain(args: argparse.Namespace) -> None:
+    """The embedded generator."""
     model = load()
     settings = replace(preset("Quick"), dtype=args.dtype)
-    generator = engine.prepare(model.generator, settings.dtype)
+    generator = engine.prepare(model.generator, settings)
     state = State.random(model, seed=0)
     with torch.no_grad():
         truth = State.random(model, seed=1).render(model.generator, model.latents, "diagonal").clamp(-1, 1)
@@ -68,10 +86,77 @@ def main() -> None:
     for row in rows:
         print(f"| {row['round']} | {row['ms']:.1f} | {row['plain_ms']:.1f} | {row['ratio']:.2f} |")
     print(f"| Quick run, mean | {whole['ms']:.1f} | {whole['plain_ms']:.1f} | {quick:.2f} |")
+    save({"rounds": rows, "quick_ratio": quick}, args, model)
+
+
+def large(args: argparse.Namespace) -> None:
+    """A network of FFHQ's shape."""
+    model, device = random_model(args.size, args.device), torch.device(args.device)
+    settings = replace(preset("Quick"), dtype=args.dtype)
+    generator = engine.prepare(model.generator, settings)
+    if args.checkpointed:
+        generator = generator.checkpointed()
+    state = State.random(model, seed=0)
+    with torch.no_grad():
+        truth = torch.rand(1, 3, args.size, args.size, generator=torch.Generator().manual_seed(0)).mul(2).sub(1)
+    problem = Problem.damage(truth.to(device), build("random-inpaint", args.size, fraction=0.1)).to(device)
+    objective = Objective(problem, settings.weights, None)
+    before = peak(device)
+    rows = []
+    for k, plan in enumerate(settings.rounds):
+        if k:
+            state = state.enter(generator, model.latents, k, settings)
+        search = Round(generator, model.latents, objective, state, replace(plan, steps=1000), settings)
+        times = []
+        for i in range(args.steps):
+            start = time.perf_counter()
+            search.step(i)
+            synchronise(device)
+            times.append(1e3 * (time.perf_counter() - start))
+        rows.append({"round": k, "steps": plan.steps, "ms": statistics.median(times[1:])})
+        print(f"{args.size} px, round {k}: {rows[-1]['ms']:,.1f} ms per step", flush=True)
+    mean = sum(row["ms"] * row["steps"] for row in rows) / sum(row["steps"] for row in rows)
+    plain = replace(settings, weights=replace(settings.weights, perceptual=0))
+    found = {
+        "size": args.size,
+        "checkpointed": args.checkpointed,
+        "ms": mean,
+        "memory": peak(device) - before,
+        "memory_estimated": memory.needed(model.generator.config, plain, checkpointed=args.checkpointed),
+    }
+    print(
+        f"| {args.size} px | {mean:,.0f} ms per step of a Quick run | {memory.gigabytes(found['memory'])} "
+        f"(estimated {memory.gigabytes(found['memory_estimated'])}) |"
+    )
+    save({"rounds": rows, **found}, args, model, f"{args.size}{'-checkpointed' if args.checkpointed else ''}")
+
+
+def random_model(size: int, device: str) -> Model:
+    """A generator of the official FFHQ networks' shape with random weights."""
+    torch.manual_seed(0)
+    channels = {side: min(512, CHANNEL_BASE[size] // side) for side in (4 * 2**k for k in range(9)) if side <= size}
+    generator = Generator(Config(512, 512, size, channels, conv_clamp=256)).to(device).freeze()
+    return Model("random", generator, latents.fit(generator, 2000).to(torch.device(device)), Path())
+
+
+def peak(device: torch.device) -> int:
+    """Bytes that have been in use at most."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def synchronise(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def save(found: dict, args: argparse.Namespace, model: Model, size: str = "") -> None:
     RESULTS.mkdir(exist_ok=True)
     about = {"dtype": args.dtype, **engine.description(model.device)}
-    name = f"step-{args.dtype}-{str(about['processor']).lower().replace(' ', '-')}.json"
-    (RESULTS / name).write_text(json.dumps({"rounds": rows, "quick_ratio": quick, **about}, indent=1))
+    processor = str(about["processor"]).lower().replace(" ", "-")
+    name = "-".join(part for part in ("step", size, args.dtype, processor) if part)
+    (RESULTS / f"{name}.json").write_text(json.dumps({**found, **about}, indent=1))
 
 
 def milliseconds(search: Round | PlainRound, steps: int) -> float:

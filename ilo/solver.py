@@ -63,7 +63,7 @@ def solve(
         carries a `Result`, from which alone the picture can be rendered again. Closing the generator stops the run.
 
     Raises:
-        SettingsError: the settings ask for more rounds than the generator has layers.
+        SettingsError: more rounds than the generator has layers, or more memory than there is.
     """
     check_rounds(model, settings)
     due, due_result = due or every(1.0), due_result or every(1.0)
@@ -71,7 +71,7 @@ def solve(
         wanted = settings.weights.perceptual > 0 and isinstance(problem, Problem)
         perceptual = find_perceptual(model.device) if wanted else None
     problem = problem.to(model.device)
-    generator, latents = engine.prepare(model.generator, settings.dtype), model.latents
+    generator, latents = engine.prepare(model.generator, settings, len(problem)), model.latents
     objective = objective_of(problem, settings, perceptual)
     check_batch(problem, settings, start)
     state = start or State.random(model, settings.seed, batch=len(problem))  # z and noise maps; no features yet

@@ -12,6 +12,7 @@ LEVELS = [
     {"ilo.torchfile", "ilo.registry"},
     {"ilo.download"},
     {"ilo.settings", "ilo.projection", "ilo.stylegan2", "ilo.metrics", "ilo.masks", "ilo.video"},
+    {"ilo.memory"},
     {"ilo.operators", "ilo.models", "ilo.engine"},
     {"ilo.problem", "ilo.classical", "ilo.resnet"},
     {"ilo.classifier"},
