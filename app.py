@@ -11,11 +11,14 @@ import sys
 def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     # A Space has to listen on all addresses; at home nobody else should see the page unless asked.
     host = "0.0.0.0" if os.environ.get("SPACE_ID") else "127.0.0.1"
+    model = os.environ.get("ILO_MODEL") or "faces64"
     parser = argparse.ArgumentParser(description="Serve ILO Studio in the browser.")
     parser.add_argument("--host", default=host, help="address to listen on (default: %(default)s)")
     parser.add_argument("--port", type=int, default=7860, help="port to listen on (default: %(default)s)")
     parser.add_argument("--share", action="store_true", help="also give a public link through Gradio's servers")
-    parser.add_argument("--model", default="faces64", help="id of a model or path of its .safetensors file")
+    parser.add_argument(
+        "--model", default=model, help="a model of `python -m ilo models`, fetched if need be, or the path of a file"
+    )
     return parser.parse_args(argv)
 
 
@@ -27,18 +30,21 @@ def main(argv: list[str] | None = None) -> int:
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
     import ilo
+    from ilo import cli_models, registry
+    from ilo.download import DownloadError
     from ilo.stylegan2.checkpoint import CheckpointError
     from ilo.ui import page
+    from ilo.ui.owner import Owner
 
     try:
-        model = ilo.load(options.model)
-        page.build(model).launch(
-            server_name=options.host,
-            server_port=options.port,
-            share=options.share,
-            **page.launch_options(),
+        if options.model in registry.ids("generator"):
+            cli_models.bring(registry.BY_ID[options.model])
+        owner = Owner.of(options)
+        print(f"To choose models on the page, open {owner.address}", flush=True)
+        page.build(ilo.load(options.model), owner).launch(
+            server_name=options.host, server_port=options.port, share=options.share, **page.launch_options()
         )
-    except (CheckpointError, OSError) as error:
+    except (CheckpointError, DownloadError, OSError) as error:
         print(error, file=sys.stderr)
         return 2
     return 0

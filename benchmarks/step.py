@@ -23,16 +23,16 @@ import torch
 from benchmarks.plain import PlainGenerator, PlainRound
 from ilo import engine, load, memory, preset
 from ilo.losses import Objective
-from ilo.models import Model
+from ilo.models import Model, usual_config
 from ilo.operators import build
 from ilo.problem import Problem
 from ilo.search import Round
 from ilo.state import State
 from ilo.stylegan2 import latents
-from ilo.stylegan2.network import Config, Generator
+from ilo.stylegan2.network import Generator
 
 WARM_UP = 3
-CHANNEL_BASE = {256: 16384, 512: 32768, 1024: 32768}  # of the official networks: C = min(512, base / side)
+LARGE = (256, 512, 1024)
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -41,7 +41,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--dtype", default="float32", choices=list(engine.DTYPES))
-    parser.add_argument("--size", type=int, default=64, choices=[64, *CHANNEL_BASE])
+    parser.add_argument("--size", type=int, default=64, choices=[64, *LARGE])
     parser.add_argument("--device", default="cpu", help="for the larger sizes")
     parser.add_argument("--checkpointed", action="store_true", help="for the larger sizes")
     args = parser.parse_args()
@@ -134,8 +134,7 @@ def large(args: argparse.Namespace) -> None:
 def random_model(size: int, device: str) -> Model:
     """A generator of the official FFHQ networks' shape with random weights."""
     torch.manual_seed(0)
-    channels = {side: min(512, CHANNEL_BASE[size] // side) for side in (4 * 2**k for k in range(9)) if side <= size}
-    generator = Generator(Config(512, 512, size, channels, conv_clamp=256)).to(device).freeze()
+    generator = Generator(usual_config(size)).to(device).freeze()
     return Model("random", generator, latents.fit(generator, 2000).to(torch.device(device)), Path())
 
 

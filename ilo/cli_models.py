@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 from tqdm import tqdm
 
@@ -28,12 +29,16 @@ def show(options: argparse.Namespace) -> int:
 
 def fetch(options: argparse.Namespace) -> int:
     entry = _entry(options.id)
+    print(f"{entry.id} is here: {bring(entry)}")
+    return 0
+
+
+def bring(entry: Entry) -> Path:
+    """A model's file, downloaded under a progress bar if it is not here. Raises `DownloadError`."""
     if not entry.here:
         print(f"{entry.title}. {entry.terms}.")
     with tqdm(unit="B", unit_scale=True, unit_divisor=1000, desc=entry.id, disable=entry.here, leave=False) as bar:
-        path = download.fetch(entry, _onto(bar), bar.write)
-    print(f"{entry.id} is here: {path}")
-    return 0
+        return download.fetch(entry, _onto(bar), bar.write)
 
 
 def verify(options: argparse.Namespace) -> int:

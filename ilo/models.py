@@ -16,7 +16,7 @@ from ilo.download import DownloadError
 from ilo.stylegan2 import checkpoint, latents, published
 from ilo.stylegan2.checkpoint import Checkpoint, CheckpointError
 from ilo.stylegan2.latents import GaussianW
-from ilo.stylegan2.network import Generator
+from ilo.stylegan2.network import Config, Generator
 
 FORMATS = (".safetensors", ".pkl", ".pt")
 logger = logging.getLogger(__name__)
@@ -103,6 +103,13 @@ def find(name: str) -> Path:
     if not path.is_file():
         raise CheckpointError(f"{path.name}: there is no such weights file. Check the name, or use faces64.")
     return path
+
+
+def usual_config(resolution: int) -> Config:
+    """The shape that StyleGAN2's networks of a resolution usually have, to estimate with."""
+    base = 16384 if resolution <= 256 else 32768
+    sides = [4 * 2**k for k in range(resolution.bit_length() - 2)]
+    return Config(512, 512, resolution, {side: min(512, base // side) for side in sides}, conv_clamp=256)
 
 
 def _published(path: Path) -> tuple[Path, Checkpoint, Generator]:

@@ -14,7 +14,7 @@ from ilo.ui import layout, painter, plots, text, views
 from ilo.ui.controls import RADII, radius_position
 from ilo.ui.examples import Example
 from ilo.ui.layout import PRIVATE, heading, helps, pills
-from ilo.ui.morphing import NOBODY, Morph, radius_of
+from ilo.ui.morphing import NOBODY, Morph, class_names, radius_of
 
 FIRST_CLASS = "goldfish"
 OTHER_FACE = "(seed) => (Number(seed) || 0) + 1"
@@ -59,6 +59,9 @@ def build(
     gr.on(seen, preview, wiring.inputs, shared.shown, trigger_mode="always_last", concurrency_limit=2, **PRIVATE)
     gr.on([page.load], preview, wiring.inputs, shared.shown, **PRIVATE)
 
+    chosen = [named["class"], named["second"]]
+    named["guide"].change(morph.classes, [named["guide"], *chosen], chosen, **PRIVATE)
+
     wiring.connect(page, (shared.run, morph.run), (sweep[0], morph.sweep))
 
 
@@ -78,7 +81,7 @@ def _start(model: Model, example: Example) -> dict[str, Any]:
 
 def _aim(guides: dict[str, Classifier]) -> dict[str, Any]:
     heading("Class")
-    names = sorted(next(iter(guides.values())).names)
+    names = class_names(next(iter(guides.values())))
     first = FIRST_CLASS if FIRST_CLASS in names else names[0]
     with gr.Row():
         wanted = gr.Dropdown(names, value=first, label="It shall look like", filterable=True, elem_id="class")

@@ -38,6 +38,11 @@ def radius_of(settings: SolverSettings, k: int) -> float:
     return plan.radius_features if k else plan.radius_latents
 
 
+def class_names(guide: Classifier) -> list[str]:
+    """What a classifier knows, for a list to choose from."""
+    return sorted(set(guide.names))
+
+
 class Morph(Bench):
     """The Morph tab of one page, for all its visitors.
 
@@ -68,6 +73,16 @@ class Morph(Bench):
             return source, canvas, "photo", *self.preview(values, session)
         except Exception as error:
             return *(gr.skip(),) * 6, plots.notice(sentence(error))
+
+    def classes(self, name: str, wanted: str | None, second: str | None) -> tuple[Any, ...]:
+        """Another classifier was chosen; what it also knows stays chosen. → class, second class."""
+        if name not in self.guides:
+            return gr.skip(), gr.skip()
+        names = class_names(self.guides[name])
+        return (
+            gr.Dropdown(names, value=wanted if wanted in names else names[0]),
+            gr.Dropdown([NOBODY, *names], value=second if second in names else NOBODY),
+        )
 
     def photo(self, values: dict[str, Any]) -> torch.Tensor | None:
         """The photograph as cropped, [1, 3, R, R]; None for a drawn face."""

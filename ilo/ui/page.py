@@ -11,14 +11,16 @@ from typing import Any
 
 import gradio as gr
 
-from ilo import classifier
+from ilo import classifier, registry
 from ilo.classifier import Classifier, ClassifierError
 from ilo.losses import Perceptual, find_perceptual
 from ilo.models import Model
 from ilo.registry import ASSETS
 from ilo.ui import examples, morph, studio, text
+from ilo.ui import owner as owner_tab
 from ilo.ui.handlers import Studio
 from ilo.ui.morphing import Morph
+from ilo.ui.owner import Owner
 from ilo.ui.runs import Runs
 
 log = logging.getLogger(__name__)
@@ -53,8 +55,8 @@ def theme() -> gr.themes.Base:
     )
 
 
-def build(model: Model) -> gr.Blocks:
-    """The page for one model."""
+def build(model: Model, owner: Owner | None = None) -> gr.Blocks:
+    """The page for one model; with an owner, who may choose models, there is a tab for that."""
     perceptual = _perceptual(model)
     guides = _guides(model)
     pictures = examples.load()
@@ -77,6 +79,8 @@ def build(model: Model) -> gr.Blocks:
                         return Morph(model, guides, pictures[0], runs, Path(cache))
 
                     morph.build(page, model, guides, pictures[0], make_morph)
+            if owner is not None:
+                owner_tab.build(page, model, owner)
     return page.queue(default_concurrency_limit=8, max_size=64, api_open=False)
 
 
@@ -90,9 +94,9 @@ def _perceptual(model: Model) -> Perceptual | None:
 
 
 def _guides(model: Model) -> dict[str, Classifier]:
-    """The embedded classifiers that are here. Without one there is no Morph tab; the log says why."""
+    """The classifiers that are here. Without one there is no Morph tab; the log says why."""
     found = {}
-    for name in classifier.EMBEDDED:
+    for name in (entry.id for entry in registry.ENTRIES if entry.kind == "classifier" and entry.here):
         try:
             found[name] = classifier.load(name, model.device)
         except ClassifierError as error:

@@ -136,6 +136,7 @@ STARTS = {
 GUIDES = {
     "robust64": ("Robust", "Trained under attack: to please it, a picture must really change."),
     "standard64": ("Standard", "Trained as usual: it is pleased by less; over pixels, by what nobody else sees."),
+    "robust-resnet50": ("1,000 classes", "A robust ResNet-50 that knows all of ImageNet's classes; slower."),
 }
 MORPH_METHODS = {
     "ilo": ("ILO", "Code, then layers, in their balls. Quick 150 steps, Paper 1200."),
@@ -167,3 +168,21 @@ def morph_finished(stopped: bool, wanted: str, probability: float) -> tuple[str,
     """Headline and sentence after a morph."""
     headline = "Stopped" if stopped else "Done"
     return headline, f"To the classifier, {wanted} is now {100 * probability:.0f} % likely."
+
+
+# The Models tab.
+
+NOT_OWNER = "Only the owner of this page may do that: open it at the address that was printed when it was started."
+WHICH_DOWNLOAD = "Choose one of the models that can be fetched."
+WHICH_MODEL = "Give the name of a generator, or the path of its file on this machine (.pkl, .pt or .safetensors)."
+RESTARTING = "It can be used. The page starts again with it, and is back in some seconds."
+USE_HELP = "The page starts again, for everybody: runs that are going on are lost. Nothing in the file is executed."
+
+
+def fetched(name: str, kind: str) -> str:
+    """What to do with a model that has come."""
+    if kind == "generator":
+        return f"{name} is here; write its name below “Use”."
+    if kind == "detector":
+        return f"{name} is here, and finds the faces from now on."
+    return f"{name} is here, and is used when the page is started again."

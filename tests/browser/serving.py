@@ -77,7 +77,7 @@ def launch(playwright: Playwright) -> Browser:
     return playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-dev-shm-usage"])
 
 
-def open_page(browser: Browser, url: str, outside: list[str], **context: Any) -> Page:
+def open_page(browser: Browser, url: str, outside: list[str], query: str = "", **context: Any) -> Page:
     """A fresh tab with the page in it; addresses of requests to any other host are put into `outside`."""
     page = browser.new_context(**{"viewport": {"width": 1280, "height": 800}, **context}).new_page()
 
@@ -90,6 +90,6 @@ def open_page(browser: Browser, url: str, outside: list[str], **context: Any) ->
             route.abort()
 
     page.route("**/*", check)
-    page.goto(url)
+    page.goto(url + query)
     page.wait_for_selector("#stage img")
     return page

@@ -1,0 +1,41 @@
+"""The Models tab in a real Chromium: a model of one's own, from a file in a published format."""
+
+from playwright.sync_api import expect
+
+from tests import published
+from tests.browser.serving import open_page, served
+from tests.browser.test_studio import browser  # noqa: F401 (fixture)
+
+TABS = "#tabs button[role=tab]"
+
+
+def test_the_owner_chooses_a_model_from_a_file(browser, tmp_path):  # noqa: F811
+    path = tmp_path / "network.pkl"
+    published.official(path, published.generator(32, channels=16))
+    outside = []
+    with served(ILO_OWNER_KEY="k3y", ILO_CACHE=str(tmp_path / "cache"), ILO_OFFLINE="1") as server:
+        visitor = open_page(browser, server.url, outside)
+        page = open_page(browser, server.url, outside, "?owner=k3y")
+        page.click(f"{TABS}:has-text('Models')")
+        page.wait_for_selector("table.models")
+        assert "Models" not in visitor.inner_text("#tabs .tab-wrapper")
+
+        page.click("#models-fetch")
+        expect(page.locator("#models-notice")).to_contain_text("ILO_OFFLINE forbids downloads. By hand: save https")
+
+        field = page.locator("#models-wanted :is(input, textarea)")
+        field.fill("nothing.pkl")
+        page.click("#models-use")
+        expect(page.locator("#models-notice")).to_contain_text("there is no such weights file")
+
+        field.fill(str(path))
+        page.click("#models-use")
+        expect(page.locator("#models-notice")).to_contain_text("The page starts again")
+        expect(page.locator("#header .facts")).to_contain_text("network · 32×32 px", timeout=60_000)
+        page.click(f"{TABS}:has-text('Models')")
+        expect(page.locator("#models-table")).to_contain_text("This page uses network")
+        page.click(f"{TABS}:has-text('Studio')")
+        page.wait_for_selector("#stage img")
+        page.click("#run")
+        page.wait_for_selector("#stage .compare", timeout=60_000)
+    assert outside == []
