@@ -98,7 +98,7 @@ def _face(image: Image.Image, number: int, model: Model) -> tuple[Image.Image, P
 def _mask(text: str, model: Model, size: tuple[int, int], crop: Crop) -> tuple[torch.Tensor, list[str]]:
     """A preset mask by its name, else a file; one as large as the photo was painted on it, so it is cropped too."""
     if text in PRESET_MASKS:
-        return preset_mask(text, model.resolution, model.alignment), []
+        return preset_mask(text, model.resolution, model.landmarks), []
     mask = read_mask(Path(text))
     height, width = mask.shape[-2:]
     if (width, height) != size or (width == height and crop == WHOLE):

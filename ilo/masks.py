@@ -11,13 +11,22 @@ from torch.nn import functional as F
 
 from ilo.settings import SettingsError, check_choice, check_whole
 
-# Where an aligned face has its landmarks: (x, y) as fractions of the crop, image-left first.
+# Where an aligned face of the embedded generator has its landmarks: (x, y) as fractions of the crop, image-left first.
 ALIGNMENT: dict[str, tuple[float, float]] = {
     "eye_left": (0.294, 0.286),
     "eye_right": (0.678, 0.287),
     "nose": (0.470, 0.506),
     "mouth_left": (0.319, 0.671),
     "mouth_right": (0.644, 0.673),
+}
+
+# The same for faces cut as FFHQ's: the medians of YuNet's landmarks in 100 photographs.
+FFHQ_ALIGNMENT: dict[str, tuple[float, float]] = {
+    "eye_left": (0.375, 0.475),
+    "eye_right": (0.625, 0.475),
+    "nose": (0.5, 0.609),
+    "mouth_left": (0.395, 0.721),
+    "mouth_right": (0.605, 0.721),
 }
 
 Point = tuple[float, float]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -13,6 +14,7 @@ import torch
 
 from ilo import cache, download, registry
 from ilo.download import DownloadError
+from ilo.masks import FFHQ_ALIGNMENT
 from ilo.stylegan2 import checkpoint, latents, published
 from ilo.stylegan2.checkpoint import Checkpoint, CheckpointError
 from ilo.stylegan2.latents import GaussianW
@@ -44,6 +46,17 @@ class Model:
     def alignment(self) -> dict[str, list[float]]:
         """Where eyes, nose and mouth corners lie, as fractions of the crop (image-left first); may be empty."""
         return self.about.get("alignment", {})
+
+    @property
+    def landmarks(self) -> Mapping[str, Sequence[float]]:
+        """`alignment`, or where FFHQ's alignment puts them, as it is that of the published networks."""
+        return self.alignment or FFHQ_ALIGNMENT
+
+    @property
+    def preset(self) -> str:
+        """The preset that is suggested for this model on its device."""
+        entry = registry.BY_ID.get(self.id)
+        return "Quick" if entry is None else entry.presets[self.device.type != "cpu"]
 
     @cached_property
     def sha256(self) -> str:

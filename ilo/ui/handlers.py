@@ -114,7 +114,7 @@ class Studio(Bench):
         """What the controls show for a link. Raises `SettingsError` where they cannot show all that it asks for."""
         side, settings = self.model.resolution, dict(shared.operator)
         if shared.task == "inpaint":
-            settings["mask"] = preset_mask(painter.FIRST_MASK, side, self.model.alignment)
+            settings["mask"] = preset_mask(painter.FIRST_MASK, side, self.model.landmarks)
         build(shared.task, side, **settings)  # refuses what no operator takes
         values = shared_values(shared, self.model.generator.config.num_layers)
         known = shared.task in text.TASKS and shared.model == self.model.id and shared.settings.method in text.METHODS

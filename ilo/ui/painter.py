@@ -54,7 +54,7 @@ def unpack(text: Any, grid: int) -> Tensor:
 
 def first_value(model: Model, name: str, crop: tuple[float, float, float] = (0.5, 0.5, 1.0)) -> dict[str, Any]:
     """A crop of the picture `name`, and the eyes to be filled in, so that Run works at once."""
-    mask = preset_mask(FIRST_MASK, model.resolution, model.alignment)
+    mask = preset_mask(FIRST_MASK, model.resolution, model.landmarks)
     return {
         "picture": name,
         "crop": dict(zip(("x", "y", "zoom"), crop, strict=True)),
@@ -104,7 +104,7 @@ def build(model: Model, image: Image.Image, name: str, elem_id: str = "painter",
     """The component; its `change` event follows every change."""
     grid = grid_of(model)
     presets = "".join(
-        f'<button type="button" data-preset="{pack(preset_mask(key, model.resolution, model.alignment), grid)}">'
+        f'<button type="button" data-preset="{pack(preset_mask(key, model.resolution, model.landmarks), grid)}">'
         f"{key.capitalize()}</button>"
         for key in PRESET_MASKS
     )
