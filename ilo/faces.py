@@ -33,7 +33,7 @@ REFINED_SIZE, REFINED_WIDTHS = 256, (1.2, 1.4, 1.65)  # pixels, and how much wid
 FEATHER = 0.12  # of the crop's side: how wide the edge of what is put back is blended
 # Where the eyes lie in a box of scikit-image's cascade, as fractions of its side.
 BOX_EYES = ((0.31, 0.38), (0.69, 0.38))
-# Of a face that looks past the camera: the nose's place between the eyes, and the eyes' distance over that to the mouth.
+# Of a face that faces the camera: the nose's place between the eyes, and their distance at least, in that to the mouth.
 SIDE_NOSE, SIDE_EYES = (0.15, 0.85), 0.6
 
 
@@ -89,7 +89,9 @@ class Alignment:
 class Placed:
     """A crop, and where it comes from."""
 
-    photo: Callable[[], np.ndarray]  # gives uint8 [H, W, 3], so that it need not be kept as pixels until it is asked for
+    photo: Callable[
+        [], np.ndarray
+    ]  # gives uint8 [H, W, 3], so that it need not be kept as pixels until it is asked for
     before: np.ndarray  # uint8 [R, R, 3], as it was cut out
     alignment: Alignment
 
@@ -291,9 +293,7 @@ def _refined(photo: np.ndarray, face: Face, net: cv2.FaceDetectorYN) -> Face:
     return face
 
 
-def _view(
-    photo: np.ndarray, face: Face, net: cv2.FaceDetectorYN, width: float, mirrored: bool
-) -> np.ndarray | None:
+def _view(photo: np.ndarray, face: Face, net: cv2.FaceDetectorYN, width: float, mirrored: bool) -> np.ndarray | None:
     """A face's landmarks as seen in an upright square of `width` times FFHQ's; None if it is not seen there."""
     square = _ffhq(face)
     grown = square.matrix[:, :2] * width
@@ -315,7 +315,9 @@ def _view(
 def _cascade(photo: np.ndarray) -> list[Face]:
     height, width = photo.shape[:2]
     scale = min(1.0, 480 / max(height, width))
-    small = cv2.resize(photo, (max(1, round(width * scale)), max(1, round(height * scale))), interpolation=cv2.INTER_AREA)
+    small = cv2.resize(
+        photo, (max(1, round(width * scale)), max(1, round(height * scale))), interpolation=cv2.INTER_AREA
+    )
     boxes = _frontal().detect_multi_scale(
         img=small, scale_factor=1.2, step_ratio=1, min_size=(40, 40), max_size=(small.shape[0],) * 2
     )
