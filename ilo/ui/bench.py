@@ -108,10 +108,13 @@ class Bench(ABC):
         """Remember a session's picture until its tab is closed."""
         self._chosen[session] = source
 
-    def complaint(self, values: dict[str, Any], error: Exception) -> gr.HTML:
-        """The photograph's component with what was wrong with a choice; what was typed stays to be mended."""
-        photo = photographs.shown(values["source"], self.model)
-        return gr.HTML(photo={**photo, "problem": sentence(error)}) if photo else gr.skip()
+    def complaint(self, values: dict[str, Any], error: Exception) -> tuple[Any, Any]:
+        """What is wrong with a choice of a photograph. → photograph, notice."""
+        photo = photographs.shown(values["source"], self.model) if isinstance(error, SettingsError) else None
+        if photo is None:
+            return gr.skip(), plots.notice(sentence(error))
+        # Beside the eyes' places; what was typed stays there, to be mended.
+        return gr.HTML(photo={**photo, "problem": sentence(error)}), gr.skip()
 
     def stop(self, session: str) -> None:
         """Stop this session's run; its best picture so far stays."""

@@ -62,7 +62,8 @@ class Studio(Bench):
         try:
             return self._choose(values, session, photographs.choose(values["source"], data, self.model))
         except Exception as error:
-            return gr.skip(), gr.skip(), self.complaint(values, error), *(gr.skip(),) * 4
+            photo, notice = self.complaint(values, error)
+            return gr.skip(), gr.skip(), photo, *(gr.skip(),) * 3, notice
 
     def _choose(
         self,

@@ -11,7 +11,7 @@ import gradio as gr
 from ilo.ui import text
 from ilo.ui.bench import Bench
 
-# Slides the divider of the comparison, and changes between the views of a result; the arrow keys would else have to wait
+# Slides the divider of the comparison, and changes between the views of a result; arrow keys would else have to wait
 # for the server.
 COMPARE_SCRIPT = """
 element.addEventListener('input', (event) => {

@@ -64,7 +64,8 @@ class Morph(Bench):
         try:
             return self._choose(values, session, photographs.choose(values["source"], data, self.model))
         except Exception as error:
-            return gr.skip(), gr.skip(), self.complaint(values, error), *(gr.skip(),) * 5
+            photo, notice = self.complaint(values, error)
+            return gr.skip(), gr.skip(), photo, *(gr.skip(),) * 4, notice
 
     def _choose(self, values: dict[str, Any], session: str, source: Source) -> tuple[Any, ...]:
         self.keep(session, source)

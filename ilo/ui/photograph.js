@@ -64,7 +64,7 @@ function load() {
 
 function open(wanted) {
   $('.photo-editor').hidden = !wanted;
-  $('[data-do=eyes]').setAttribute('aria-expanded', wanted);
+  $('[data-photo=eyes]').setAttribute('aria-expanded', wanted);
 }
 
 const ask = (choice) => trigger('click', {choice});
@@ -131,8 +131,8 @@ element.addEventListener('click', (event) => {
   const button = event.target.closest('button');
   if (!button) return;
   if (button.dataset.choice) ask(button.dataset.choice);
-  if (button.dataset.do === 'back') ask('back');
-  if (button.dataset.do === 'eyes') {
+  if (button.dataset.photo === 'back') ask('back');
+  if (button.dataset.photo === 'eyes') {
     open($('.photo-editor').hidden);
     if (!$('.photo-editor').hidden) $('.photo-editor').scrollIntoView({block: 'nearest', behavior: 'smooth'});
   }

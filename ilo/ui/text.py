@@ -129,10 +129,10 @@ def finished(stopped: bool, done: int, total: int, seconds: float) -> tuple[str,
 
 # Photographs.
 
-PHOTO_NO_FACE = "No face was found, so the middle is used. Move it with Crop, or place the eyes by hand."
-PHOTO_WHOLE = "The middle of the photograph is used, as it is; Crop moves it."
+PHOTO_NO_FACE = "No face was found. Move the picture with Crop, or place the eyes by hand."
+PHOTO_WHOLE = "The photograph is used as it is; Crop moves it."
 PHOTO_EYES = "The face is cut out by the eyes that were placed by hand."
-PHOTO_WHOLE_TILE = "The whole photograph's middle, neither turned nor scaled"
+PHOTO_WHOLE_TILE = "The photograph as it is, not turned to any face"
 PHOTO_COMPARED = ("photograph", "with the result")
 CROP_VIEW, PHOTO_VIEW = "Crop", "Back in the photograph"
 PHOTO_SAVED = "photo.png in the download is the whole photograph, in full size, with the result in it."
