@@ -18,7 +18,7 @@ SMALL_SIDE = 1024  # pixels of the smaller copy's longer side
 CORNERS = np.array([(0, 0), (1, 0), (1, 1), (0, 1)])  # of a crop, in its fractions
 LEAST_SIDE = 24  # pixels of a picture's shorter side; in smaller ones no faces are looked for
 LEAST_EYES = 2.0  # pixels between the eyes
-GET_YUNET = "python -m ilo models fetch yunet"
+GET_YUNET = "python -m ilo models fetch yunet gets a better detector."
 
 
 @dataclass
@@ -77,7 +77,7 @@ def remarks(face: Face, square: Alignment, model: Model, pointed: bool = False) 
     """What the user should know of a face that was cut out; `pointed`: whose eyes somebody has pointed out."""
     notes = []
     if face.landmarks is None and not pointed:
-        notes.append(f"The eyes were guessed from the face's box; {GET_YUNET} gets a better detector.")
+        notes.append(f"The eyes were guessed; {GET_YUNET}")
     if face.from_the_side:
         notes.append("The face is seen from the side, which the generator hardly knows.")
     if square.side < model.resolution:

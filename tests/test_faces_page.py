@@ -148,9 +148,9 @@ def test_without_yunet_the_eyes_are_guessed_and_it_is_said(studio, values, group
 
 
 @pytest.fixture
-def faceless(studio, values, photo):
+def faceless(studio, values, photo, no_yunet):
     chosen = taken(values, studio.upload(values, "s", str(photo)))
-    assert chosen["photo"]["note"] == text.PHOTO_NO_FACE
+    assert chosen["photo"]["note"] == f"{text.PHOTO_NO_FACE} {portraits.GET_YUNET}"
     assert chosen["photo"]["tiles"] == []
     return chosen
 

@@ -24,7 +24,7 @@ HERE = Path(__file__).parent
 DETAIL_SIDE = 512  # pixels of a face as the painter shows it
 SHOWN_SIDE = 640  # pixels of the photograph on which eyes are placed
 TILE_SIDE = 96
-MOST_TILES = 14  # the whole picture and the largest faces
+MOST_FACES = 13  # that are offered, the largest ones
 Places = tuple[Placed | None, Placed | None]  # in a photograph, and in its smaller copy
 
 
@@ -93,7 +93,7 @@ def read(path: str | None, model: Model, smallest: int, damaged: bool) -> Source
     photo = Photograph.read(Path(path).read_bytes(), image)
     if photo.found and not damaged:
         return _of_face(photo, photo.found[0], np.asarray(image), model, "face:0")
-    return _whole(photo, text.photo_damaged(len(photo.found)) if photo.found else text.PHOTO_NO_FACE)
+    return _whole(photo, text.photo_damaged(len(photo.found)) if photo.found else _no_face())
 
 
 def choose(source: Source | None, data: Any, model: Model) -> Source:
@@ -107,7 +107,7 @@ def choose(source: Source | None, data: Any, model: Model) -> Source:
         raise PictureError(text.GONE)
     photo, choice = source.photo, data.get("choice")
     if choice == "whole":
-        return _whole(photo, text.PHOTO_WHOLE if photo.found else text.PHOTO_NO_FACE)
+        return _whole(photo, text.PHOTO_WHOLE if photo.found else _no_face())
     if choice == "eyes":
         left, right = _points(data.get("eyes"))
         return _of_face(photo, portraits.pointed(left, right, photo.size), photo.pixels(), model, "eyes")
@@ -160,9 +160,18 @@ def _of_face(photo: Photograph, face: Face, pixels: np.ndarray, model: Model, ch
     side = round(min(max(square.side, model.resolution), max(DETAIL_SIDE, model.resolution)))
     detail = Image.fromarray(faces.crop(pixels, square, side))
     by_hand = chosen == "eyes"
-    words = text.PHOTO_EYES if by_hand else text.photo_face(int(chosen.removeprefix("face:")), len(photo.found))
+    words = text.PHOTO_EYES if by_hand else _which(photo, chosen)
     note = " ".join([words, *portraits.remarks(face, square, model, by_hand)])
     return Source(secrets.token_hex(8), detail, photo, chosen, note, face, cut, square)
+
+
+def _no_face() -> str:
+    return text.PHOTO_NO_FACE if faces.yunet_path() else f"{text.PHOTO_NO_FACE} {portraits.GET_YUNET}"
+
+
+def _which(photo: Photograph, chosen: str) -> str:
+    count = len(photo.found)
+    return text.photo_face(int(chosen.removeprefix("face:")), count, min(count, MOST_FACES))
 
 
 def _tiles(photo: Photograph, model: Model) -> list[dict[str, str]]:
@@ -173,7 +182,7 @@ def _tiles(photo: Photograph, model: Model) -> list[dict[str, str]]:
     scale = np.array([[photo.small.width / width], [photo.small.height / height]])
     pixels = np.asarray(photo.small)
     tiles = []
-    for i, face in enumerate(photo.found[: MOST_TILES - 1]):
+    for i, face in enumerate(photo.found[:MOST_FACES]):
         square = faces.align(face, portraits.template(model))
         cut = faces.crop(pixels, Alignment(square.matrix * scale), TILE_SIDE)
         label = text.photo_tile(i, len(photo.found))

@@ -138,12 +138,13 @@ CROP_VIEW, PHOTO_VIEW = "Crop", "Back in the photograph"
 PHOTO_SAVED = "photo.png in the download is the whole photograph, in full size, with the result in it."
 
 
-def photo_face(number: int, count: int) -> str:
+def photo_face(number: int, count: int, offered: int) -> str:
     """Which of the photograph's faces is used; 0 is the largest one."""
     if count == 1:
-        return "1 face was found; it is cut out and set upright."
+        return "1 face was found."
     if number == 0:
-        return f"{count} faces were found; this is the largest."
+        all_ = "" if offered == count else f" The {offered} largest are offered."
+        return f"{count} faces were found; this is the largest.{all_}"
     return f"Face {number + 1} of {count}, counted from the largest."
 
 
