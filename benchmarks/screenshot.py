@@ -8,12 +8,49 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from PIL import Image
 from playwright.sync_api import Browser, expect, sync_playwright
+from skimage.data import astronaut
 
 from tests.browser.serving import launch, open_page, served
 
 DOCS = Path(__file__).parents[1] / "docs"
 SIZES = ((1280, 800), (1920, 1080), (360, 740))
+
+
+GROUP = (900, 600)  # width and height of a photograph with two faces
+
+
+def group(path: Path) -> Path:
+    """The astronaut twice, once small, as a photograph file."""
+    whole, large = Image.new("RGB", GROUP, (150, 170, 190)), Image.fromarray(astronaut())
+    whole.paste(large, (0, 88))
+    whole.paste(large.crop((110, 20, 330, 240)).resize((150, 150), Image.Resampling.LANCZOS), (640, 180))
+    whole.save(path, quality=90)
+    return path
+
+
+def take_photograph(browser: Browser, url: str, out: Path, size: tuple[int, int], scheme: str, photo: Path) -> None:
+    """Pictures of the page with a photograph: its faces, the eyes' places, and the result back in it."""
+    page = open_page(browser, url, [], viewport={"width": size[0], "height": size[1]}, color_scheme=scheme)
+    narrow = size[0] < 1100
+
+    def shoot(state: str) -> None:
+        page.wait_for_timeout(500)  # colours fade in
+        page.screenshot(path=out / f"{scheme}-{size[0]}x{size[1]}-{state}.png", full_page=narrow)
+
+    with page.expect_file_chooser() as chooser:
+        page.click("#upload")
+    chooser.value.set_files(photo)
+    page.wait_for_selector("#photograph .photo-note:has-text('found')")
+    shoot("faces")
+    page.click("#photograph [data-photo=eyes]")
+    shoot("eyes")
+    page.click("#photograph [data-photo=eyes]")
+    page.click("#run")
+    page.click(".view-buttons [data-view='1']", timeout=120_000)
+    shoot("photograph")
+    page.context.close()
 
 
 def take(browser: Browser, url: str, out: Path, size: tuple[int, int], scheme: str, running: bool = False) -> None:
@@ -47,6 +84,7 @@ def main() -> None:
             options.all.mkdir(parents=True, exist_ok=True)
             for size in SIZES:
                 for scheme in ("light", "dark"):
+                    take_photograph(browser, server.url, options.all, size, scheme, group(options.all / "group.jpg"))
                     for running in (True, False):
                         name = f"{scheme}-{size[0]}x{size[1]}-{'running' if running else 'done'}.png"
                         take(browser, server.url, options.all / name, size, scheme, running)

@@ -46,6 +46,7 @@ FILES = (
     "trace.csv",
     "trajectory.mp4",
 )
+QUICKLY = 1  # zlib's level for a photograph, which may have many pixels: four times as fast, 7 % larger
 PHOTO = "photo.png"  # the photograph with the result in it, where a face was taken out of one
 LARGEST_FILE = 256 * 2**20  # bytes; a bundle's own files are far smaller
 
@@ -141,7 +142,7 @@ def contents(recorder: Recorder, model: Model) -> dict[str, bytes]:
     files["trace.csv"] = _csv(recorder.trace)
     files["trajectory.mp4"] = encode(recorder.frames)
     if recorder.placed is not None:
-        files[PHOTO] = png(recorder.placed.with_result(to_uint8(result.image)[0]))
+        files[PHOTO] = _png(Image.fromarray(recorder.placed.with_result(to_uint8(result.image)[0])), QUICKLY)
     return files
 
 
@@ -335,9 +336,9 @@ def _csv(trace: np.ndarray) -> bytes:
     return file.getvalue().encode()
 
 
-def _png(image: Image.Image) -> bytes:
+def _png(image: Image.Image, level: int = -1) -> bytes:
     file = io.BytesIO()
-    image.save(file, "PNG")
+    image.save(file, "PNG", compress_level=level)
     return file.getvalue()
 
 

@@ -16,6 +16,7 @@ from ilo.masks import PRESET_MASKS, preset_mask
 from ilo.models import Model
 from ilo.operators import default_tasks
 from ilo.pictures import SMALLEST_SIDE, WHOLE, Crop, read_mask, read_picture, to_tensor
+from ilo.portraits import counted, cut, remarks
 from ilo.problem import Problem
 from ilo.settings import SettingsError
 from ilo.tasks import build_problem, crop_mask
@@ -69,10 +70,6 @@ def guidance(
     return made, to_tensor(image, model.resolution, crop), placed, notes
 
 
-def _count(found: list[faces.Face]) -> str:
-    return "1 face was" if len(found) == 1 else f"{len(found)} faces were"
-
-
 def _face(image: Image.Image, number: int, model: Model) -> tuple[Image.Image, Placed, list[str]]:
     """The face of a photograph as the generator knows faces; 1 is the largest one.
 
@@ -84,15 +81,11 @@ def _face(image: Image.Image, number: int, model: Model) -> tuple[Image.Image, P
     if not found:
         raise SettingsError("No face was found; leave --face away, and cut the face out with --crop.")
     if number > len(found):
-        raise SettingsError(f"--face is {number}, but {_count(found)} found; 1 is the largest one.")
-    alignment = faces.align(found[number - 1], model.alignment or faces.FFHQ)
-    cut = faces.crop(photo, alignment, model.resolution)
-    notes = [f"{_count(found)} found; this is number {number}, counted from the largest."] * (len(found) > 1)
-    if found[0].landmarks is None:
-        notes.append("YuNet's file is not here, so the eyes were guessed from the face's box.")
-    if alignment.side < model.resolution:
-        notes.append(f"The face is {alignment.side:.0f} px wide and has been enlarged to {model.resolution} px.")
-    return Image.fromarray(cut), Placed(photo, cut, alignment), notes
+        raise SettingsError(f"--face is {number}, but {counted(found)} found; 1 is the largest one.")
+    pixels, square = cut(photo, found[number - 1], model)
+    notes = [f"{counted(found)} found; this is number {number}, counted from the largest."] * (len(found) > 1)
+    notes += remarks(found[number - 1], square, model)
+    return Image.fromarray(pixels), Placed(lambda: photo, pixels, square), notes
 
 
 def _mask(text: str, model: Model, size: tuple[int, int], crop: Crop) -> tuple[torch.Tensor, list[str]]:

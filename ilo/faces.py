@@ -8,7 +8,7 @@ eyes, the nose and the mouth's corners, image-left first, in pixels of the photo
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -32,6 +32,8 @@ REFINED_SIZE, REFINED_WIDTHS = 256, (1.2, 1.4, 1.65)  # pixels, and how much wid
 FEATHER = 0.12  # of the crop's side: how wide the edge of what is put back is blended
 # Where the eyes lie in a box of scikit-image's cascade, as fractions of its side.
 BOX_EYES = ((0.31, 0.38), (0.69, 0.38))
+# Of a face that faces the camera: the nose's place between the eyes, and their distance at least, in that to the mouth.
+SIDE_NOSE, SIDE_EYES = (0.15, 0.85), 0.6
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,17 @@ class Face:
     box: tuple[float, float, float, float]  # left, top, width, height
     score: float  # 0 … 1
     landmarks: np.ndarray | None  # float64 [5, 2], x and y in the order of LANDMARKS; None if only the box is known
+
+    @property
+    def from_the_side(self) -> bool:
+        """Whether it is seen in profile, as far as its landmarks tell."""
+        if self.landmarks is None:
+            return False
+        left, across = self.landmarks[0], self.landmarks[1] - self.landmarks[0]
+        length = max(1e-9, float(across @ across))
+        nose = float((self.landmarks[2] - left) @ across) / length
+        down = self.landmarks[3:].mean(0) - self.landmarks[:2].mean(0)
+        return not SIDE_NOSE[0] <= nose <= SIDE_NOSE[1] or length < SIDE_EYES**2 * float(down @ down)
 
     @property
     def eyes(self) -> np.ndarray:
@@ -75,13 +88,15 @@ class Alignment:
 class Placed:
     """A crop, and where it comes from."""
 
-    photo: np.ndarray  # uint8 [H, W, 3]
+    photo: Callable[
+        [], np.ndarray
+    ]  # gives uint8 [H, W, 3], so that it need not be kept as pixels until it is asked for
     before: np.ndarray  # uint8 [R, R, 3], as it was cut out
     alignment: Alignment
 
     def with_result(self, after: np.ndarray) -> np.ndarray:
         """The photograph with a result uint8 [R, R, 3] in its place."""
-        return paste_back(self.photo, self.before, after, self.alignment)
+        return paste_back(self.photo(), self.before, after, self.alignment)
 
 
 def yunet_path() -> Path | None:
@@ -113,6 +128,12 @@ def align(face: Face, template: Mapping[str, Any] | str) -> Alignment:
     names = LANDMARKS if face.landmarks is not None else LANDMARKS[:2]
     points = face.landmarks if face.landmarks is not None else face.eyes
     return similarity(np.array([template[name] for name in names]), points)
+
+
+def eye_places(template: Mapping[str, Any] | str) -> np.ndarray:
+    """Where a template puts eyes of which nothing else is known, as fractions of the crop [2, 2]."""
+    face = from_eyes((0.0, 0.0), (1.0, 0.0))
+    return align(face, template).to_crop(face.eyes)
 
 
 def from_eyes(left: tuple[float, float], right: tuple[float, float]) -> Face:
@@ -193,12 +214,25 @@ def paste_back(photo: np.ndarray, before: np.ndarray, after: np.ndarray, alignme
     fade = np.clip(edge, 0, 1)
     fade = (fade * fade * (3 - 2 * fade)).astype(np.float32)
     change *= (fade[:, None] * fade)[:, :, None]
-    height, width = photo.shape[:2]
+    # Of the photograph only what lies around the square.
+    corners = alignment.to_photo(np.array([(0, 0), (1, 0), (0, 1), (1, 1)]))
+    margin = 2 * alignment.side / size + 1
+    limits = np.array(photo.shape[1::-1])
+    low = np.clip(np.floor(corners.min(0) - margin), 0, limits).astype(int)
+    high = np.clip(np.ceil(corners.max(0) + margin), 0, limits).astype(int)
+    result = photo.copy()
+    if (high <= low).any():
+        return result
+    matrix = pixel_matrix(alignment, size)
+    matrix[:, 2] -= low
+    width, height = (int(n) for n in high - low)
     large = cv2.warpAffine(
-        change, cv2.invertAffineTransform(pixel_matrix(alignment, size)), (width, height),
+        change, cv2.invertAffineTransform(matrix), (width, height),
         flags=cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_CONSTANT,
     )  # fmt: skip
-    return np.clip(np.rint(photo + large), 0, 255).astype(np.uint8)
+    part = result[low[1] : high[1], low[0] : high[0]]
+    part[...] = np.clip(np.rint(part + large), 0, 255)
+    return result
 
 
 def pixel_matrix(alignment: Alignment, size: int) -> np.ndarray:
@@ -212,6 +246,7 @@ def pixel_matrix(alignment: Alignment, size: int) -> np.ndarray:
 def _yunet(photo: np.ndarray, path: Path) -> list[Face]:
     """At several sizes, because a face must be neither tiny nor fill the picture; the surest of the same face stays."""
     height, width = photo.shape[:2]
+    net = _net(path)
     found: list[Face] = []
     for side in SIDES:
         scale = min(side / max(height, width), 4.0)
@@ -221,28 +256,35 @@ def _yunet(photo: np.ndarray, path: Path) -> list[Face]:
         frame = side // 8
         small = cv2.copyMakeBorder(small, frame, frame, frame, frame, cv2.BORDER_CONSTANT, value=GREY)
         ratio = np.array([width / size[0], height / size[1]])
-        for row in _rows(small, path):
+        for row in _rows(small, net):
             box = (*((row[:2] - frame) * ratio), *(row[2:4] * ratio))
             found.append(Face(box, float(row[14]), (row[4:14].reshape(5, 2) - frame + 0.5) * ratio))
         if side >= max(height, width) * 2:
             break
-    return [_refined(photo, face, path) for face in _distinct(found)]
+    return [_refined(photo, face, net) for face in _distinct(found)]
 
 
-def _rows(pixels: np.ndarray, path: Path) -> np.ndarray:
+def _net(path: Path) -> cv2.FaceDetectorYN:
+    """YuNet's network, which only one thread may use."""
+    # Otherwise OpenCV 5 writes a warning for each network that is read.
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
+    return cv2.FaceDetectorYN.create(str(path), "", (SIDES[0], SIDES[0]), score_threshold=SCORE)
+
+
+def _rows(pixels: np.ndarray, net: cv2.FaceDetectorYN) -> np.ndarray:
     """YuNet's faces [n, 15] of a picture uint8 [H, W, 3]: box, five points, score; on the image's left first."""
-    net = cv2.FaceDetectorYN.create(str(path), "", pixels.shape[1::-1], score_threshold=SCORE)
+    net.setInputSize(pixels.shape[1::-1])
     rows = net.detect(np.ascontiguousarray(pixels[:, :, ::-1]))[1]
     return np.zeros((0, 15)) if rows is None else rows.astype(float)
 
 
-def _refined(photo: np.ndarray, face: Face, path: Path) -> Face:
+def _refined(photo: np.ndarray, face: Face, net: cv2.FaceDetectorYN) -> Face:
     """The same face with the landmarks that it has when it stands upright and has always the same size.
 
     So they hardly depend on how it lies in the photograph: the mean over several widths of view, and mirrored ones.
     """
     for _ in range(REFINEMENTS):
-        views = [_view(photo, face, path, width, mirrored) for width in REFINED_WIDTHS for mirrored in (False, True)]
+        views = [_view(photo, face, net, width, mirrored) for width in REFINED_WIDTHS for mirrored in (False, True)]
         seen = [points for points in views if points is not None]
         if not seen:
             break
@@ -250,13 +292,13 @@ def _refined(photo: np.ndarray, face: Face, path: Path) -> Face:
     return face
 
 
-def _view(photo: np.ndarray, face: Face, path: Path, width: float, mirrored: bool) -> np.ndarray | None:
+def _view(photo: np.ndarray, face: Face, net: cv2.FaceDetectorYN, width: float, mirrored: bool) -> np.ndarray | None:
     """A face's landmarks as seen in an upright square of `width` times FFHQ's; None if it is not seen there."""
     square = _ffhq(face)
     grown = square.matrix[:, :2] * width
     square = Alignment(np.column_stack([grown, square.to_photo(np.array([[0.5, 0.5]]))[0] - grown.sum(1) / 2]))
     pixels = crop(photo, square, REFINED_SIZE, GREY)
-    rows = _rows(pixels[:, ::-1] if mirrored else pixels, path)
+    rows = _rows(pixels[:, ::-1] if mirrored else pixels, net)
     if not len(rows):
         return None
     centres = rows[:, :2] + rows[:, 2:4] / 2
@@ -272,7 +314,9 @@ def _view(photo: np.ndarray, face: Face, path: Path, width: float, mirrored: boo
 def _cascade(photo: np.ndarray) -> list[Face]:
     height, width = photo.shape[:2]
     scale = min(1.0, 480 / max(height, width))
-    small = cv2.resize(photo, (round(width * scale), round(height * scale)), interpolation=cv2.INTER_AREA)
+    small = cv2.resize(
+        photo, (max(1, round(width * scale)), max(1, round(height * scale))), interpolation=cv2.INTER_AREA
+    )
     boxes = _frontal().detect_multi_scale(
         img=small, scale_factor=1.2, step_ratio=1, min_size=(40, 40), max_size=(small.shape[0],) * 2
     )

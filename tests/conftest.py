@@ -4,12 +4,14 @@ import copy
 import socket
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from skimage.data import astronaut
 
-from ilo import classifier
+from ilo import classifier, faces, registry
 from ilo.models import Model, load
 from ilo.stylegan2.latents import GaussianW
 
@@ -84,6 +86,37 @@ def classifier_file(tmp_path_factory):
 @pytest.fixture(scope="session")
 def guide(classifier_file):
     return classifier.load(str(classifier_file))
+
+
+@pytest.fixture
+def yunet(monkeypatch):
+    """Faces are found by YuNet, whose file lies beside the checkout."""
+    path = ROOT.parent / "shared" / "models" / registry.YUNET_FILE
+    if path.is_file():
+        monkeypatch.setenv("ILO_YUNET", str(path))
+    elif faces.yunet_path() is None:
+        pytest.skip("YuNet is not here")
+
+
+@pytest.fixture
+def no_yunet(monkeypatch, tmp_path):
+    """Faces are found by their boxes."""
+    monkeypatch.delenv("ILO_YUNET", raising=False)
+    monkeypatch.setenv("ILO_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture(scope="session")
+def group(tmp_path_factory):
+    """A photograph file of 900 × 600 pixels with two faces, the smaller one on the right; it lies on its side."""
+    large = astronaut()
+    small = cv2.resize(large[20:240, 330:110:-1], (150, 150), interpolation=cv2.INTER_AREA)
+    both = np.full((600, 900, 3), (150, 170, 190), np.uint8)
+    both[88:, :512], both[180:330, 640:790] = large, small
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90° clockwise
+    path = tmp_path_factory.mktemp("group") / "group.jpg"
+    Image.fromarray(np.rot90(both)).save(path, exif=exif, quality=95)
+    return path
 
 
 @pytest.fixture

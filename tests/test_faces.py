@@ -1,18 +1,12 @@
 """Faces: found, aligned, cut out and put back."""
 
-import os
-from pathlib import Path
-
 import cv2
 import numpy as np
 import pytest
 from skimage.data import astronaut
 
-from ilo import registry
 from ilo.faces import FFHQ, Alignment, Face, align, crop, detect, from_eyes, paste_back, similarity
 
-YUNET = Path(__file__).parents[2] / "shared" / "models" / registry.YUNET_FILE
-needs_yunet = pytest.mark.skipif(not YUNET.is_file() and "ILO_YUNET" not in os.environ, reason="YuNet is not here")
 EYES = np.array([[203.0, 101.5], [247.0, 103.0]])  # the astronaut's
 TEMPLATE = {
     "eye_left": (0.294, 0.286),
@@ -21,18 +15,6 @@ TEMPLATE = {
     "mouth_left": (0.319, 0.671),
     "mouth_right": (0.644, 0.673),
 }
-
-
-@pytest.fixture
-def yunet(monkeypatch):
-    if YUNET.is_file():
-        monkeypatch.setenv("ILO_YUNET", str(YUNET))
-
-
-@pytest.fixture
-def no_yunet(monkeypatch, tmp_path):
-    monkeypatch.delenv("ILO_YUNET", raising=False)
-    monkeypatch.setenv("ILO_CACHE", str(tmp_path))
 
 
 def turned(angle, side, x, y):
@@ -125,7 +107,6 @@ def test_what_is_put_back_fades_towards_the_edge():
     assert np.abs(np.diff(row)).max() <= 10
 
 
-@needs_yunet
 @pytest.mark.usefixtures("yunet")
 @pytest.mark.parametrize("angle", [-25, 0, 25])
 @pytest.mark.parametrize("scale", [0.4, 1.0, 2.0])
@@ -141,7 +122,6 @@ def test_yunet_finds_the_astronaut(angle, scale):
     assert np.hypot(*(face.eyes - wanted).T).max() < max(3, 5 * scale)
 
 
-@needs_yunet
 @pytest.mark.usefixtures("yunet")
 def test_several_faces_the_largest_one_first_and_none():
     photo = astronaut()
@@ -164,3 +144,16 @@ def test_without_yunet_a_box_and_guessed_eyes():
     square = align(face, TEMPLATE)
     assert 85 < square.side < 180
     assert align(face, FFHQ).side > square.side
+
+
+@pytest.mark.parametrize(
+    ("points", "profile"),
+    [
+        ([(80, 100), (120, 100), (100, 120), (85, 140), (115, 140)], False),
+        ([(80, 100), (120, 100), (118, 120), (85, 140), (115, 140)], True),  # the nose under one eye
+        ([(95, 100), (115, 100), (105, 120), (97, 140), (113, 140)], True),  # the eyes close together
+    ],
+)
+def test_faces_seen_from_the_side(points, profile):
+    assert Face((0, 0, 1, 1), 1, np.array(points, float)).from_the_side == profile
+    assert not from_eyes((0, 0), (1, 0)).from_the_side

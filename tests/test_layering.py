@@ -20,7 +20,7 @@ LEVELS = [
     {"ilo.losses"},
     {"ilo.state"},
     {"ilo.pictures", "ilo.faces"},
-    {"ilo.tasks"},
+    {"ilo.tasks", "ilo.portraits"},
     {"ilo.search"},
     {"ilo.solver"},
     {"ilo.morph"},

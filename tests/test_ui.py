@@ -195,7 +195,7 @@ def test_examples_are_there_without_a_download(studio):
 def test_uploads(studio, model, values, tmp_path):
     path = tmp_path / "big.png"
     Image.new("RGB", (3000, 1500), "red").save(path)
-    source, _, stage, *_, notice = studio.upload(values, "up", str(path))
+    source, _, _, stage, *_, notice = studio.upload(values, "up", str(path))
     assert source.image.size == (1024, 512)
     assert "data:image" in stage
     assert notice == ""

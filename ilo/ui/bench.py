@@ -17,7 +17,8 @@ from ilo.models import Model
 from ilo.pictures import PictureError
 from ilo.settings import SettingsError
 from ilo.solver import every
-from ilo.ui import plots, text, views
+from ilo.ui import photographs, plots, text, views
+from ilo.ui.photographs import Source
 from ilo.ui.runs import Order, Run, Runs
 
 PANEL_SECONDS = 0.5
@@ -47,6 +48,7 @@ class Bench(ABC):
 
     def __init__(self, model: Model, runs: Runs, cache: Path):
         self.model, self.runs, self.cache = model, runs, cache
+        self._chosen: dict[str, Source] = {}  # session → its picture
         self._here: set[str] = set()  # sessions that have run something and not left
         self._finished: dict[str, Run] = {}  # session → its last run, until its download is made
 
@@ -102,6 +104,18 @@ class Bench(ABC):
             run.stop()  # the tab was closed, or the run has ended anyway
             self.runs.forget(run)
 
+    def keep(self, session: str, source: Source) -> None:
+        """Remember a session's picture until its tab is closed."""
+        self._chosen[session] = source
+
+    def complaint(self, values: dict[str, Any], error: Exception) -> tuple[Any, Any]:
+        """What is wrong with a choice of a photograph. → photograph, notice."""
+        photo = photographs.shown(values["source"], self.model) if isinstance(error, SettingsError) else None
+        if photo is None:
+            return gr.skip(), plots.notice(sentence(error))
+        # Beside the eyes' places; what was typed stays there, to be mended.
+        return gr.HTML(photo={**photo, "problem": sentence(error)}), gr.skip()
+
     def stop(self, session: str) -> None:
         """Stop this session's run; its best picture so far stays."""
         self.runs.stop(session)
@@ -110,6 +124,9 @@ class Bench(ABC):
         """The tab was closed."""
         self.runs.stop(session)
         self._here.discard(session)
+        source = self._chosen.pop(session, None)
+        if source is not None:
+            source.forget()  # Gradio would keep a closed tab's state for an hour
         self._finished.pop(session, None)
 
     def save(self, session: str) -> tuple[Any, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 from collections.abc import Mapping
@@ -9,6 +10,7 @@ from typing import Any
 
 import gradio as gr
 
+from ilo import memory
 from ilo.models import Model
 from ilo.operators import default_tasks
 from ilo.recipe import Shared
@@ -169,9 +171,9 @@ def elements(model: Model, layer: int) -> dict[str, int]:
 
 
 def advanced_controls(model: Model) -> dict[str, gr.components.Component]:
-    """Rounds with their radii, loss weights, and the rest; filled with the first preset."""
+    """Rounds with their radii, loss weights, and the rest; filled with the suggested preset."""
     layers = model.generator.config.num_layers
-    start = fields_of(preset(task=next(iter(text.TASKS))), layers)
+    start = fields_of(preset(model.preset, task=next(iter(text.TASKS))), layers)
     found: dict[str, gr.components.Component] = {}
     found["rounds"] = gr.Slider(
         1, layers, start["rounds"], step=1, label="Rounds", info="The latent code, then a layer each.", buttons=[]
@@ -206,7 +208,15 @@ def advanced_controls(model: Model) -> dict[str, gr.components.Component]:
         found["dtype"] = gr.Dropdown(
             ["float32", "bfloat16"], value=start["dtype"], label="Numbers", info="Network's.", min_width=110
         )
+    gr.HTML(functools.partial(room, model), elem_id="room", apply_default_css=False)  # asked for anew at every visit
     return found
+
+
+def room(model: Model) -> str:
+    """The memory of a run with the suggested preset, beside what is free now."""
+    needed, free = memory.needed(model.generator.config, preset(model.preset)), memory.available(model.device)
+    words = text.room(memory.gigabytes(needed), memory.gigabytes(free), needed <= free)
+    return f'<p class="fine">{words}</p>'
 
 
 def _subheading(words: str) -> None:

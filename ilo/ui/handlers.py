@@ -2,38 +2,26 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from PIL import Image
 
 from ilo.masks import fit_mask, preset_mask
 from ilo.models import Model
 from ilo.operators import build
-from ilo.pictures import PictureError, read_mask, read_picture
+from ilo.pictures import PictureError, read_mask
 from ilo.problem import Problem
 from ilo.recipe import Shared
 from ilo.settings import SettingsError
 from ilo.tasks import build_problem
-from ilo.ui import painter, plots, text, views
+from ilo.ui import painter, photographs, plots, text, views
 from ilo.ui.bench import Bench, sentence
 from ilo.ui.controls import operator_settings, shared_values, solver_settings
 from ilo.ui.examples import Example
+from ilo.ui.photographs import Source
 from ilo.ui.runs import Order, Run, Runs
-
-LARGEST_KEPT = 1024  # pixels per side of an upload that a session remembers
-
-
-@dataclass(frozen=True)
-class Source:
-    """The picture that a session has chosen."""
-
-    name: str  # no two uploads have the same
-    image: Image.Image
 
 
 class Studio(Bench):
@@ -52,22 +40,30 @@ class Studio(Bench):
     # Choosing the picture.
 
     def pick(self, values: dict[str, Any], session: str, index: Any) -> tuple[Any, ...]:
-        """An example was clicked. → source, painter, stage, strip, progress, notice."""
+        """An example was clicked. → source, painter, photograph, stage, strip, progress, notice."""
         if not isinstance(index, int) or not 0 <= index < len(self.examples):
-            return *(gr.skip(),) * 5, plots.notice(text.GONE)
+            return *(gr.skip(),) * 6, plots.notice(text.GONE)
         example = self.examples[index]
         return self._choose(values, session, Source(example.name, example.image), example.crop)
 
     def upload(self, values: dict[str, Any], session: str, path: str | None) -> tuple[Any, ...]:
-        """A picture was uploaded. → source, painter, stage, strip, progress, notice."""
+        """A picture was uploaded. → as `pick`."""
         try:
-            if path is None:
-                raise PictureError(text.GONE)
-            image = read_picture(path, smallest=2)  # what is to be enlarged may be tiny
-            image.thumbnail((LARGEST_KEPT, LARGEST_KEPT), Image.Resampling.BICUBIC)
-            return self._choose(values, session, Source(secrets.token_hex(8), image))
+            # What is to be enlarged may be tiny.
+            source = photographs.read(path, self.model, smallest=2, damaged=values["truth"] == "given")
+            return self._choose(values, session, source)
         except Exception as error:
-            return *(gr.skip(),) * 5, plots.notice(sentence(error))
+            return *(gr.skip(),) * 6, plots.notice(sentence(error))
+
+    def rechoose(self, values: dict[str, Any], session: str, data: Any) -> tuple[Any, ...]:
+        """Something else was chosen of the photograph, or the examples instead. → as `pick`."""
+        if isinstance(data, dict) and data.get("choice") == "back":
+            return self.pick(values, session, 0)
+        try:
+            return self._choose(values, session, photographs.choose(values["source"], data, self.model))
+        except Exception as error:
+            photo, notice = self.complaint(values, error)
+            return gr.skip(), gr.skip(), photo, *(gr.skip(),) * 3, notice
 
     def _choose(
         self,
@@ -76,9 +72,11 @@ class Studio(Bench):
         source: Source,
         crop: tuple[float, float, float] = (0.5, 0.5, 1.0),
     ) -> tuple[Any, ...]:
+        self.keep(session, source)
         drawn = painter.first_value(self.model, source.name, crop)
         seen = self.preview({**values, "source": source, "painter": drawn}, session)
-        return source, gr.HTML(value=drawn, picture=painter.shown(source.image, source.name, self.model)), *seen
+        canvas = gr.HTML(value=drawn, picture=painter.shown(source.image, source.name, self.model))
+        return source, canvas, gr.HTML(photo=photographs.shown(source, self.model)), *seen
 
     def upload_mask(self, path: str | None, value: Any) -> tuple[Any, ...]:
         """A mask was uploaded. → painter, notice."""
@@ -137,18 +135,20 @@ class Studio(Bench):
         if source.name != name:
             raise PictureError(text.GONE)
         damaged_here = values["truth"] != "given"
+        image, part = source.picture(crop)
         problem, given, notes = build_problem(
             self.model,
-            source.image,
+            image,
             task,
             operator_settings(task, values),
             mask=mask if task == "inpaint" else None,
-            crop=crop,
+            crop=part,
             damaged_here=damaged_here,
         )
         if task == "inpaint" and painter.grid_of(self.model) != self.model.resolution:
             notes = [note for note in notes if not note.startswith("The mask was")]
-        return Order(problem, solver_settings(values), given, damaged_here), notes
+        placed, shown = source.placed(crop, self.model.resolution)
+        return Order(problem, solver_settings(values), given, damaged_here, placed=placed, shown=shown), notes
 
     def preview(self, values: dict[str, Any], session: str) -> tuple[Any, ...]:
         """Show what the solver will get to see. → stage, strip, progress, notice."""

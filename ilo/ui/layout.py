@@ -11,13 +11,24 @@ import gradio as gr
 from ilo.ui import text
 from ilo.ui.bench import Bench
 
-# Slides the divider of the comparison; without it the reader's arrow keys would wait for the server.
+# Slides the divider of the comparison, and changes between the views of a result; arrow keys would else have to wait
+# for the server.
 COMPARE_SCRIPT = """
 element.addEventListener('input', (event) => {
   if (event.target.matches('.compare-cut'))
     event.target.closest('.compare').style.setProperty('--cut', event.target.value + '%');
 });
+element.addEventListener('click', (event) => {
+  const button = event.target.closest('[data-view]');
+  if (!button) return;
+  const views = button.closest('.views');
+  views.querySelectorAll('.view').forEach((view, i) => { view.hidden = i !== Number(button.dataset.view); });
+  views.querySelectorAll('[data-view]').forEach((other) => other.setAttribute('aria-pressed', other === button));
+});
 """
+# Says on the picture that faces are looked for, which may take a second.
+LOOK_SCRIPT = "() => { document.querySelector('#BOX').parentElement.dataset.looking = '1'; }"
+LOOKED_SCRIPT = "() => { delete document.querySelector('#BOX').parentElement.dataset.looking; }"
 # Style sheets show the controls and explanations of what is chosen.
 CHOICE_SCRIPT = "(value) => { document.querySelector('#TAB').dataset.NAME = value; }"
 # On a narrow screen the picture lies below the settings.
@@ -82,11 +93,13 @@ def heading(words: str) -> None:
     gr.HTML(f"<h2>{words}</h2>", apply_default_css=False, elem_classes="heading")
 
 
-def pills(label: str, choices: list[tuple[str, str]], elem_id: str, elem_classes: str = "") -> gr.Radio:
-    """A choice whose first entry is chosen; it is hidden where there is nothing to choose."""
+def pills(
+    label: str, choices: list[tuple[str, str]], elem_id: str, elem_classes: str = "", chosen: str | None = None
+) -> gr.Radio:
+    """A choice, at first of the first entry or of `chosen`; it is hidden where there is nothing to choose."""
     return gr.Radio(
         choices,
-        value=choices[0][1],
+        value=choices[0][1] if chosen is None else chosen,
         label=label,
         show_label=False,
         container=False,
@@ -132,6 +145,28 @@ class Wiring:
             return handler(request.session_hash or "")
 
         return call
+
+    def photographs(
+        self,
+        upload: gr.UploadButton,
+        box: gr.HTML,
+        take: Callable[[dict[str, Any], str, str | None], Any],
+        choose: Callable[[dict[str, Any], str, Any], Any],
+        outputs: list[Any],
+    ) -> None:
+        """Wire an upload, and the component `box` that shows what is in it, to what they do."""
+
+        def taken(request: gr.Request, path: str | None, *values: Any) -> Any:
+            return take(self.values(values), request.session_hash or "", path)
+
+        def chosen(request: gr.Request, event: gr.EventData, *values: Any) -> Any:
+            return choose(self.values(values), request.session_hash or "", event._data)
+
+        look, looked = (script.replace("BOX", str(box.elem_id)) for script in (LOOK_SCRIPT, LOOKED_SCRIPT))
+        upload.upload(None, None, None, js=look, **PRIVATE)
+        seen = upload.upload(taken, [upload, *self.inputs], outputs, concurrency_limit=2, **PRIVATE)
+        seen.then(None, None, None, js=looked, **PRIVATE)
+        box.click(chosen, self.inputs, outputs, concurrency_limit=2, **PRIVATE)
 
     def connect(self, page: gr.Blocks, *starts: tuple[gr.Button, Start]) -> None:
         """Wire buttons to what they run, and Stop, the download and a closed tab to the bench."""

@@ -10,7 +10,7 @@ import gradio as gr
 from ilo.classifier import Classifier
 from ilo.models import Model
 from ilo.morph import morph_preset
-from ilo.ui import layout, painter, plots, text, views
+from ilo.ui import layout, painter, photographs, plots, text, views
 from ilo.ui.controls import RADII, radius_position
 from ilo.ui.examples import Example
 from ilo.ui.layout import PRIVATE, heading, helps, pills
@@ -41,14 +41,12 @@ def build(
         shared = layout.columns("morph-", plots.stage(None, text.MORPH_PREVIEW, ""), panel, more)
 
     morph = make(shared.download.GRADIO_CACHE)
-    upload, other = named.pop("upload"), named.pop("other")
+    upload, other, photo = named.pop("upload"), named.pop("other"), named.pop("photo")
     wiring = layout.Wiring(morph, named, shared)
     canvas, start, seed = named["painter"], named["start"], named["seed"]
 
-    def take(request: gr.Request, path: str | None, *values: Any) -> Any:
-        return morph.upload(wiring.values(values), request.session_hash or "", path)
-
-    upload.upload(take, [upload, *wiring.inputs], [source, canvas, start, *shared.shown], **PRIVATE)
+    chosen = [source, canvas, photo, start, *shared.shown]
+    wiring.photographs(upload, photo, morph.upload, morph.rechoose, chosen)
     for name in ("start", "guide", "method", "second"):
         script = layout.CHOICE_SCRIPT.replace("TAB", "morph").replace("NAME", name)
         named[name].change(None, named[name], None, js=script, **PRIVATE)
@@ -75,8 +73,9 @@ def _start(model: Model, example: Example) -> dict[str, Any]:
         seed = gr.Number(0, precision=0, label="Seed", min_width=90)
         other = gr.Button("Another face", size="sm", elem_id="another", min_width=104, scale=0)
     with gr.Column(elem_classes="start-photo"):
+        photo = photographs.build("morph-photograph")
         canvas = painter.build(model, example.image, example.name, "morph-painter", paint=False)
-    return {"upload": upload, "start": start, "seed": seed, "other": other, "painter": canvas}
+    return {"upload": upload, "start": start, "seed": seed, "other": other, "photo": photo, "painter": canvas}
 
 
 def _aim(guides: dict[str, Classifier]) -> dict[str, Any]:
@@ -111,7 +110,9 @@ def _method(model: Model) -> dict[str, Any]:
     with gr.Row(elem_classes="method-row"):
         choices = [(label, name) for name, (label, _) in text.MORPH_METHODS.items()]
         found["method"] = pills("Method", choices, "morph-method")
-        found["preset"] = pills("Preset", [(name, name) for name in text.PRESETS], "morph-preset", "preset")
+        found["preset"] = pills(
+            "Preset", [(name, name) for name in text.PRESETS], "morph-preset", "preset", model.preset
+        )
     helps({f"by-{name}": help_ for name, (_, help_) in text.MORPH_METHODS.items()})
     return found
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import secrets
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,20 +11,19 @@ from typing import Any
 import gradio as gr
 import numpy as np
 import torch
-from PIL import Image
 
 from ilo.classifier import Classifier
 from ilo.guidance import Guidance
 from ilo.models import Model
 from ilo.morph import TRUNCATION, morph_preset
-from ilo.pictures import PictureError, from_uint8, read_picture, to_tensor
+from ilo.pictures import SMALLEST_SIDE, PictureError, from_uint8, to_tensor
 from ilo.settings import SettingsError, SolverSettings
 from ilo.state import State, to_uint8
-from ilo.ui import painter, plots, text, views
+from ilo.ui import painter, photographs, plots, text, views
 from ilo.ui.bench import Bench, sentence
 from ilo.ui.controls import RADII, number, radius_position, whole
 from ilo.ui.examples import Example
-from ilo.ui.handlers import LARGEST_KEPT, Source
+from ilo.ui.photographs import Places, Source
 from ilo.ui.runs import Order, Run, Runs
 
 NOBODY = "—"  # no second class
@@ -60,19 +58,11 @@ class Morph(Bench):
     # The start.
 
     def upload(self, values: dict[str, Any], session: str, path: str | None) -> tuple[Any, ...]:
-        """A picture was uploaded. → source, painter, start, stage, strips, progress, notice."""
+        """A picture was uploaded. → source, painter, photograph, start, stage, strips, progress, notice."""
         try:
-            if path is None:
-                raise PictureError(text.GONE)
-            image = read_picture(path)
-            image.thumbnail((LARGEST_KEPT, LARGEST_KEPT), Image.Resampling.BICUBIC)
-            source = Source(secrets.token_hex(8), image)
-            drawn = painter.first_value(self.model, source.name)
-            values = {**values, "source": source, "painter": drawn, "start": "photo"}
-            canvas = gr.HTML(value=drawn, picture=painter.shown(image, source.name, self.model, paint=False))
-            return source, canvas, "photo", *self.preview(values, session)
+            return self._choose(values, session, photographs.read(path, self.model, SMALLEST_SIDE, damaged=False))
         except Exception as error:
-            return *(gr.skip(),) * 6, plots.notice(sentence(error))
+            return *(gr.skip(),) * 7, plots.notice(sentence(error))
 
     def classes(self, name: str, wanted: str | None, second: str | None) -> tuple[Any, ...]:
         """Another classifier was chosen; what it also knows stays chosen. → class, second class."""
@@ -84,19 +74,36 @@ class Morph(Bench):
             gr.Dropdown([NOBODY, *names], value=second if second in names else NOBODY),
         )
 
-    def photo(self, values: dict[str, Any]) -> torch.Tensor | None:
-        """The photograph as cropped, [1, 3, R, R]; None for a drawn face."""
+    def rechoose(self, values: dict[str, Any], session: str, data: Any) -> tuple[Any, ...]:
+        """Something else was chosen of the photograph. → as `upload`."""
+        try:
+            return self._choose(values, session, photographs.choose(values["source"], data, self.model))
+        except Exception as error:
+            photo, notice = self.complaint(values, error)
+            return gr.skip(), gr.skip(), photo, *(gr.skip(),) * 4, notice
+
+    def _choose(self, values: dict[str, Any], session: str, source: Source) -> tuple[Any, ...]:
+        self.keep(session, source)
+        drawn = painter.first_value(self.model, source.name)
+        values = {**values, "source": source, "painter": drawn, "start": "photo"}
+        canvas = gr.HTML(value=drawn, picture=painter.shown(source.image, source.name, self.model, paint=False))
+        photo = gr.HTML(photo=photographs.shown(source, self.model))
+        return source, canvas, photo, "photo", *self.preview(values, session)
+
+    def photo(self, values: dict[str, Any]) -> tuple[torch.Tensor | None, Places]:
+        """The photograph as cropped, [1, 3, R, R], None for a drawn face; and where it lies in an uploaded one."""
         if values["start"] != "photo":
-            return None
+            return None, (None, None)
         source = values["source"] or self.first
         name, crop, _ = painter.read_value(values["painter"], painter.grid_of(self.model))
         if source.name != name:
             raise PictureError(text.GONE)
-        return to_tensor(source.image, self.model.resolution, crop)
+        image, part = source.picture(crop)
+        return to_tensor(image, self.model.resolution, part), source.placed(crop, self.model.resolution)
 
     def first_picture(self, values: dict[str, Any]) -> np.ndarray:
         """What a run begins with, uint8 [R, R, 3]."""
-        photo = self.photo(values)
+        photo, _ = self.photo(values)
         if photo is not None:
             return to_uint8(photo)[0]
         settings = morph_preset(layers=self.model.generator.config.num_layers, seed=whole("The seed", values["seed"]))
@@ -148,7 +155,9 @@ class Morph(Bench):
         settings = self.settings(values)
         if values.get("sweep"):
             settings = replace(settings, radius_scales=tuple(text.SWEEP_SCALES))
-        return Order(Guidance(guide, classes), settings, self.photo(values), damaged_here=False), []
+        photo, (placed, shown) = self.photo(values)
+        guidance = Guidance(guide, classes)
+        return Order(guidance, settings, photo, damaged_here=False, placed=placed, shown=shown), []
 
     def sweep(self, values: dict[str, Any], session: str) -> Iterator[tuple[Any, ...]]:
         """The same run with five radii. → as `run`."""
@@ -211,7 +220,8 @@ class MorphProgress(views.Progress):
         if self._sweeping:
             return plots.stage(_mosaic(to_uint8(recorder.result.image)), text.MOSAIC, text.MOSAIC)
         start = recorder.film[1 if self._run.order.input_image is not None and len(recorder.film) > 1 else 0][1]
-        return plots.compare(start, to_uint8(recorder.result.image)[0], "start", self._guidance.title)
+        after = to_uint8(recorder.result.image)[0]
+        return self._in_photograph(plots.compare(start, after, "start", self._guidance.title))
 
     def final_panel(self) -> str:
         run, recorder = self._run, self._run.recorder
@@ -222,7 +232,7 @@ class MorphProgress(views.Progress):
             return views.panel("Stopped" if stopped else "Done", text.SWEEP_DONE, self._compared())
         (probability,) = self._probabilities()
         headline, words = text.morph_finished(stopped, self._guidance.title, probability)
-        return views.panel(headline, words, self._seen(), *self._drawings())
+        return views.panel(headline, words, self._seen(), *self._drawings(), *self._saved())
 
     def _sentence(self) -> str:
         return super()._sentence() if self._step.round else text.MORPH_CODE_HELP

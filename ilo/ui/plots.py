@@ -27,12 +27,17 @@ def data_uri(pixels: np.ndarray) -> str:
     file = io.BytesIO()
     if max(image.size) <= LOSSLESS_UP_TO:
         image.save(file, "PNG", compress_level=1)
-        kind = "png"
     else:
         image.thumbnail((LARGEST_PREVIEW, LARGEST_PREVIEW), Image.Resampling.BICUBIC)
-        image.save(file, "JPEG", quality=88)
-        kind = "jpeg"
-    return f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode()}"
+        return jpeg(image)
+    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
+
+
+def jpeg(image: Image.Image) -> str:
+    """A photograph as the source of an <img>."""
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=88)
+    return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
 def picture(pixels: np.ndarray, alt: str) -> str:
@@ -45,19 +50,31 @@ def stage(pixels: np.ndarray | None, badge: str, alt: str) -> str:
     return f'<figure class="stage">{inside}<figcaption>{html.escape(badge)}</figcaption></figure>'
 
 
-def compare(before: np.ndarray, after: np.ndarray, left: str, right: str) -> str:
-    """Two pictures of equal size, with a divider that the mouse, a finger or the arrow keys move."""
+def compare(before: np.ndarray, after: np.ndarray, left: str, right: str, cut: int = 50) -> str:
+    """Two pictures of equal size, with a divider (at `cut` percent) that the mouse, a finger or the arrow keys move."""
     return (
-        '<figure class="stage compare" style="--cut: 50%">'
+        f'<figure class="stage compare" style="--cut: {cut}%">'
         f"{picture(after, right)}"
         f'<div class="compare-before">{picture(before, left)}</div>'
         '<div class="compare-line" aria-hidden="true"></div>'
         f'<figcaption class="compare-left">{html.escape(left)}</figcaption>'
         f'<figcaption class="compare-right">{html.escape(right)}</figcaption>'
-        f'<input type="range" class="compare-cut" min="0" max="100" step="1" value="50" '
+        f'<input type="range" class="compare-cut" min="0" max="100" step="1" value="{cut}" '
         f'aria-label="Show more of the {html.escape(left)} or of the {html.escape(right)}">'
         "</figure>"
     )
+
+
+def switched(views: Sequence[tuple[str, str]]) -> str:
+    """Several figures in one place: (label, figure); the first one is seen until another label is pressed."""
+    buttons = "".join(
+        f'<button type="button" data-view="{i}" aria-pressed="{"false" if i else "true"}">{html.escape(label)}</button>'
+        for i, (label, _) in enumerate(views)
+    )
+    figures = "".join(
+        f'<div class="view"{" hidden" if i else ""}>{figure}</div>' for i, (_, figure) in enumerate(views)
+    )
+    return f'<div class="views">{figures}<div class="view-buttons" role="group">{buttons}</div></div>'
 
 
 def strip(pictures: Iterable[tuple[str, np.ndarray, str]], kind: str = "") -> str:

@@ -17,6 +17,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from ilo.faces import Placed
 from ilo.guidance import Guidance
 from ilo.losses import Perceptual
 from ilo.models import Model
@@ -45,6 +46,8 @@ class Order:
     input_image: Tensor | None
     damaged_here: bool
     measurement_seed: int = 0
+    placed: Placed | None = None  # where the picture lies in a photograph
+    shown: Placed | None = None  # the same in a smaller copy, to be looked at
 
 
 class Run:
@@ -195,7 +198,7 @@ class Runs:
             input_image=order.input_image,
             perceptual=perceptual,
         )
-        run.recorder = Recorder(recipe, order.problem, order.input_image)
+        run.recorder = Recorder(recipe, order.problem, order.input_image, order.placed)
         clock, results = every(PREVIEW_SECONDS), every(RESULT_SECONDS)
 
         # After Stop the very next step is due, with its result: the wait is one step, and nothing is lost.

@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 
 from ilo.models import Model
-from ilo.ui import controls, examples, layout, painter, plots, text, views
+from ilo.ui import controls, examples, layout, painter, photographs, plots, text, views
 from ilo.ui.examples import Example
 from ilo.ui.handlers import Studio
 from ilo.ui.layout import PRIVATE, heading, helps, pills
@@ -29,7 +29,7 @@ def build(
 
     studio = make(shared.download.GRADIO_CACHE)
     upload, upload_mask = named.pop("upload"), named.pop("upload_mask")
-    strip_of_examples = named.pop("examples")
+    strip_of_examples, photo = named.pop("examples"), named.pop("photo")
     wiring = layout.Wiring(studio, named, shared)
     names, inputs, canvas = wiring.names, wiring.inputs, named["painter"]
 
@@ -37,11 +37,9 @@ def build(
         clicked = event._data.get("index") if isinstance(event._data, dict) else None
         return studio.pick(wiring.values(values), request.session_hash or "", clicked)
 
-    def take(request: gr.Request, path: str | None, *values: Any) -> Any:
-        return studio.upload(wiring.values(values), request.session_hash or "", path)
-
-    strip_of_examples.click(pick, inputs, [source, canvas, *shared.shown], **PRIVATE)
-    upload.upload(take, [upload, *inputs], [source, canvas, *shared.shown], **PRIVATE)
+    chosen = [source, canvas, photo, *shared.shown]
+    strip_of_examples.click(pick, inputs, chosen, **PRIVATE)
+    wiring.photographs(upload, photo, studio.upload, studio.rechoose, chosen)
     upload_mask.upload(studio.upload_mask, [upload_mask, canvas], [canvas, shared.notice], **PRIVATE)
     for name, key in (("task", "task"), ("deblur.kind", "blur"), ("method", "method"), ("truth", "truth")):
         script = layout.CHOICE_SCRIPT.replace("TAB", "studio").replace("NAME", key)
@@ -81,10 +79,18 @@ def _picture(model: Model, pictures: list[Example]) -> dict[str, Any]:
             "Upload mask", size="sm", elem_id="upload-mask", elem_classes="for-inpaint", min_width=64, scale=0
         )
     strip = examples.build(pictures)
+    photo = photographs.build("photograph")
     canvas = painter.build(model, pictures[0].image, pictures[0].name)
     truth = pills("Who damages the picture", [(label, key) for key, (label, _) in text.TRUTH.items()], "truth")
     helps({f"truth-{key}": help_ for key, (_, help_) in text.TRUTH.items()})
-    return {"examples": strip, "upload": upload, "upload_mask": upload_mask, "painter": canvas, "truth": truth}
+    return {
+        "examples": strip,
+        "upload": upload,
+        "upload_mask": upload_mask,
+        "photo": photo,
+        "painter": canvas,
+        "truth": truth,
+    }
 
 
 def _task(model: Model) -> dict[str, Any]:
@@ -98,7 +104,7 @@ def _method(model: Model) -> dict[str, Any]:
     heading("Method")
     with gr.Row(elem_classes="method-row"):
         method = pills("Method", [(label, name) for name, (label, _) in text.METHODS.items()], "method")
-        preset = pills("Preset", [(name, name) for name in text.PRESETS], "preset", "preset")
+        preset = pills("Preset", [(name, name) for name in text.PRESETS], "preset", "preset", model.preset)
     helps({f"by-{name}": help_ for name, (_, help_) in text.METHODS.items()})
     with gr.Accordion("Layers, radii and weights", open=False, elem_id="advanced", elem_classes="advanced"):
         found = controls.advanced_controls(model)

@@ -127,6 +127,42 @@ def finished(stopped: bool, done: int, total: int, seconds: float) -> tuple[str,
     return "Done", f"{total} steps in {seconds:.1f} s. Slide over the picture to compare."
 
 
+# Photographs.
+
+PHOTO_NO_FACE = "No face was found. Move the picture with Crop, or place the eyes by hand."
+PHOTO_WHOLE = "The photograph is used as it is; Crop moves it."
+PHOTO_EYES = "The face is cut out by the eyes that were placed by hand."
+PHOTO_WHOLE_TILE = "The photograph as it is, not turned to any face"
+PHOTO_COMPARED = ("photograph", "with the result")
+CROP_VIEW, PHOTO_VIEW = "Crop", "Back in the photograph"
+PHOTO_SAVED = "photo.png in the download is the whole photograph, in full size, with the result in it."
+
+
+def photo_face(number: int, count: int, offered: int) -> str:
+    """Which of the photograph's faces is used; 0 is the largest one."""
+    if count == 1:
+        return "1 face was found."
+    if number == 0:
+        all_ = "" if offered == count else f" The {offered} largest are offered."
+        return f"{count} faces were found; this is the largest.{all_}"
+    return f"Face {number + 1} of {count}, counted from the largest."
+
+
+def photo_damaged(count: int) -> str:
+    faces = "the face" if count == 1 else "a face"
+    return f"The picture is used as it is, because it is already damaged. Pick {faces} above to have it cut out."
+
+
+def photo_tile(number: int, count: int) -> str:
+    return "The face, set upright" if count == 1 else f"Face {number + 1} of {count}, set upright"
+
+
+def room(needed: str, free: str, fits: bool) -> str:
+    """What a run takes of the memory, and whether it fits."""
+    words = f"A run takes about {needed} of memory; {free} are free."
+    return words if fits else f"{words} So it takes a slower way that needs less, or says that it cannot."
+
+
 # The Morph tab.
 
 STARTS = {

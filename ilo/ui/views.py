@@ -12,7 +12,9 @@ import numpy as np
 import torch
 
 from ilo import metrics
+from ilo.faces import Placed
 from ilo.models import Model
+from ilo.portraits import CORNERS
 from ilo.problem import Problem
 from ilo.recorder import TRACE_HEADER, Recorder
 from ilo.settings import SolverSettings
@@ -119,7 +121,18 @@ class Progress:
         assert recorder is not None
         assert recorder.result is not None
         found = to_uint8(recorder.result.image)[0]
-        return plots.compare(measured(self._problem), found, "measured", "reconstruction")
+        return self._in_photograph(plots.compare(measured(self._problem), found, "measured", "reconstruction"))
+
+    def _in_photograph(self, crop: str) -> str:
+        """The comparison `crop`, and beside it that of the photograph which the picture was cut out of."""
+        shown, recorder = self._run.order.shown, self._run.recorder
+        if shown is None:
+            return crop
+        assert recorder is not None
+        assert recorder.result is not None
+        after = shown.with_result(to_uint8(recorder.result.image)[0])
+        photo = plots.compare(shown.photo(), after, *text.PHOTO_COMPARED, cut=_beside(shown))
+        return plots.switched([(text.CROP_VIEW, crop), (text.PHOTO_VIEW, photo)])
 
     def stage(self) -> str:
         return plots.stage(self._step.preview, self.headline(), "The reconstruction so far")
@@ -147,7 +160,14 @@ class Progress:
         note = f'<p class="fine">{html.escape(text.PERCEPTUAL_USED[recorder.recipe.perceptual])}</p>'
         query = html.escape(recorder.recipe.to_query())
         link = f'<p class="fine"><a href="?{query}" target="_blank" rel="noopener">{html.escape(text.LINK)}</a></p>'
-        return panel(headline, sentence, _scores(self._problem, recorder.result), *self._drawings(), note, link)
+        return panel(
+            headline, sentence, _scores(self._problem, recorder.result), *self._drawings(), note, *self._saved(), link
+        )
+
+    def _saved(self) -> list[str]:
+        """What the download has of a photograph."""
+        placed = self._run.order.placed is not None
+        return [f'<p class="fine">{html.escape(text.PHOTO_SAVED)}</p>'] * placed
 
     @property
     def _settings(self) -> SolverSettings:
@@ -182,6 +202,13 @@ class Progress:
         assert recorder is not None
         chart = curve(recorder, "mse", UNIT, self._step.total, self._boundaries(), "Measured error")
         return section("Measured error", chart), self._balls()
+
+
+def _beside(placed: Placed) -> int:
+    """Where a divider leaves the whole crop on its right, in percent of the square that shows the whole photograph."""
+    height, width = placed.photo().shape[:2]
+    edge = placed.alignment.to_photo(CORNERS)[:, 0].min() + (max(width, height) - width) / 2
+    return round(min(max(100 * edge / max(width, height), 0), 50))
 
 
 def curve(recorder: Recorder, term: str, unit: float, total: int, boundaries: list[int], name: str) -> str:
