@@ -160,6 +160,7 @@ def test_a_missing_classifier_leaves_the_rest_working(model, monkeypatch, tmp_pa
     from ilo.ui import page
 
     monkeypatch.setattr("ilo.classifier.EMBEDDED", {"robust64": tmp_path / "robust64.safetensors"})
+    monkeypatch.setattr("ilo.registry.ids", lambda kind: ())
     built = page.build(model)
     ids = {getattr(block, "elem_id", None) for block in built.blocks.values()}
     assert "studio" in ids

@@ -96,7 +96,8 @@ def _perceptual(model: Model) -> Perceptual | None:
 def _guides(model: Model) -> dict[str, Classifier]:
     """The classifiers that are here. Without one there is no Morph tab; the log says why."""
     found = {}
-    for name in (entry.id for entry in registry.ENTRIES if entry.kind == "classifier" and entry.here):
+    fetched = [name for name in registry.ids("classifier") if registry.BY_ID[name].here]
+    for name in dict.fromkeys((*classifier.EMBEDDED, *fetched)):
         try:
             found[name] = classifier.load(name, model.device)
         except ClassifierError as error:
