@@ -41,8 +41,9 @@ def scratches() -> Image.Image:
     image = Image.new("L", (MASK_SIDE, MASK_SIDE), 0)
     draw = ImageDraw.Draw(image)
     for _ in range(9):
-        x = rng.uniform(0, MASK_SIDE, 2)
-        points = [(float(a), float(b)) for a, b in zip(np.linspace(*x, 6), np.linspace(0, MASK_SIDE, 6), strict=True)]
+        begin, end = rng.uniform(0, MASK_SIDE, 2).tolist()
+        line = zip(np.linspace(begin, end, 6), np.linspace(0, MASK_SIDE, 6), strict=True)
+        points = [(float(a), float(b)) for a, b in line]
         points = [(a + float(rng.normal(0, 9)), b) for a, b in points]
         draw.line(points, fill=255, width=int(rng.integers(5, 10)), joint="curve")
     return image

@@ -35,8 +35,8 @@ def read_tars(
         with tarfile.open(path) as tar:
             for member in tqdm(tar, desc=path.name, mininterval=5):
                 if member.isfile():
-                    with Image.open(io.BytesIO(tar.extractfile(member).read())) as image:  # type: ignore[union-attr]
-                        image = image.convert("RGB")
+                    with Image.open(io.BytesIO(tar.extractfile(member).read())) as opened:  # type: ignore[union-attr]
+                        image = opened.convert("RGB")
                         if image.size != (size, size):
                             image = image.resize((size, size), Image.Resampling.BICUBIC)
                         found.append((member.name, np.asarray(image)))

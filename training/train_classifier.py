@@ -313,8 +313,8 @@ def export(
     network = training.average
     scale = calibration(network, *test_set)
     with torch.no_grad():
-        network.head.weight *= scale
-        network.head.bias *= scale
+        network.head.weight.mul_(scale)
+        network.head.bias.mul_(scale)
         for parameter in network.state_dict().values():
             if parameter.is_floating_point():
                 parameter.copy_(parameter.half().float())

@@ -1,0 +1,178 @@
+"""Train a face generator of the studio: a StyleGAN2 (Karras et al. 2020), from tar files to a weights file.
+
+    python -m training.train_generator --data DATA --work WORK                         # until it is told to end
+    python -m training.train_generator --data DATA --work WORK --images 600000         # with an end from the beginning
+    python -m training.train_generator --data DATA --work WORK --anneal-images 60000   # from here on to an end
+    python -m training.train_generator --data DATA --work WORK --export FILE
+
+DATA holds utkface128-train-*.tar; everything that is written goes to WORK: the decoded pictures, a checkpoint every few
+minutes and at the end (the same command goes on from it, as if it had never stopped), log.csv and grids of the same
+faces drawn by the averaged generator. SIGTERM saves and ends. With --export FILE that generator is written in the
+format that `ilo.load` reads.
+
+The recipe is in training/adversarial.py. `--start` continues from the networks of a state file (keys `g.…`, `ema.…`,
+`d.…`); `--channels` sets the shape, six numbers make a generator of 128 px.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import math
+import signal
+import time
+from dataclasses import fields
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from training.adversarial import Plan, Training, batches
+from training.pictures import read_tars
+
+CHECKPOINT_SECONDS = 180.0
+AVERAGE_OVER = 100_000  # latents, for the average w
+ALIGNMENT = {
+    "eye_left": [0.294, 0.286],
+    "eye_right": [0.678, 0.287],
+    "nose": [0.47, 0.506],
+    "mouth_left": [0.319, 0.671],
+    "mouth_right": [0.644, 0.673],
+}
+LOG = ("images", "images_per_second", "loss_g", "loss_d", "real", "fake", "sign", "r1", "p", "rate", "seconds")
+
+
+def run(training: Training, pictures: Tensor, work: Path, grid_every: int, log_every: int) -> None:
+    """Train on uint8 pictures [N, R, R, 3] until the schedule or the process is told to end; then save."""
+    told: list[int] = []
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda number, frame: told.append(number))
+    log = work / "log.csv"
+    # What the log has of steps after the checkpoint is made again.
+    rows = log.read_text().splitlines()[1:] if log.exists() else []
+    kept = [row for row in rows if int(row.split(",")[0]) <= training.images]
+    log.write_text("\n".join([",".join(LOG), *kept]) + "\n")
+    if training.step == 0:
+        draw_grid(training, work)
+    saved = began = time.monotonic()
+    began_at, seen = training.images, []
+    for indices in batches(len(pictures), training.plan, training.step):
+        if told or training.ended:
+            break
+        started = time.monotonic()
+        seen.append(training.update(pictures[indices]))
+        training.seconds += time.monotonic() - started
+        if training.step % log_every == 0:
+            values = {name: f"{_mean([s[name] for s in seen]):.3f}" for name in seen[0]}
+            values["images"] = f"{training.images}"
+            values["images_per_second"] = f"{(training.images - began_at) / (time.monotonic() - began):.1f}"
+            values |= {"rate": f"{training.rate():.2g}", "seconds": f"{training.seconds:.0f}"}
+            with log.open("a", newline="") as file:
+                csv.writer(file).writerow(values[name] for name in LOG)
+            print(*(f"{name} {values[name]}" for name in LOG), flush=True)
+            began, began_at, seen = time.monotonic(), training.images, []
+        if training.images % grid_every < training.plan.batch:
+            draw_grid(training, work)
+        if time.monotonic() - saved > CHECKPOINT_SECONDS:
+            training.save()
+            saved = time.monotonic()
+    training.save()
+    draw_grid(training, work)
+
+
+def _mean(values: list[float]) -> float:
+    """Of those that are numbers: not every step has every value."""
+    numbers = [value for value in values if not math.isnan(value)]
+    return sum(numbers) / len(numbers) if numbers else math.nan
+
+
+def draw_grid(training: Training, work: Path) -> None:
+    training.grid().save(work / f"grid-{training.images // 1000:06d}.png")
+
+
+@torch.no_grad()
+def export(training: Training, path: Path, hardware: str) -> None:
+    """Write the averaged generator in float16, with what a reader needs to know of it."""
+    plan, sizes, mapping = training.plan, training.plan.sizes, training.average.mapping
+    config = {
+        "z_dim": plan.latent,
+        "w_dim": plan.latent,
+        "c_dim": 0,
+        "img_resolution": plan.side,
+        "img_channels": 3,
+        "mapping_layers": plan.mapping_layers,
+        "mapping_lr_multiplier": plan.config.mapping_lr_multiplier,
+        "channels": {str(size): count for size, count in sizes.items()},
+        "channel_base": sizes[plan.side] * plan.side,
+        "channel_max": max(sizes.values()),
+        "resample_filter": [1, 3, 3, 1],
+        "architecture": "skip",
+        "activation": "lrelu",
+    }
+    about = {
+        "data": "UTKFace aligned and cropped, 22,907 faces",
+        "kimg": round(training.images / 1000, 1),
+        "hardware": hardware,
+        "loss": f"non-saturating logistic, R1 gamma {plan.r1:g}",
+        "augmentation": f"mirroring; adaptive, target {plan.ada_target:g}, p = {training.adaption.p:.2f} at the end",
+    }
+    metadata = {
+        "format": "stylegan2-official-names",
+        "training": json.dumps(about),
+        "licence": "research and non-commercial use (terms of the training data)",
+        "config": json.dumps(config),
+        "alignment": json.dumps(ALIGNMENT),
+    }
+    z = torch.randn(AVERAGE_OVER, plan.latent, generator=torch.Generator().manual_seed(0)).to(training.device)
+    tensors = training.average.state_dict() | {"mapping.w_avg": mapping(z).mean(0)}
+    for name, tensor in tensors.items():
+        kept = tensor if name.endswith("resample_filter") else tensor.half()
+        tensors[name] = kept.cpu().contiguous()
+    partial = path.with_name(path.name + ".partial")
+    save_file(tensors, partial, metadata)
+    partial.replace(path)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--start", type=Path, help="state file whose networks are trained further")
+    parser.add_argument("--channels", type=int, nargs="+", default=Plan.channels, help="at 4, 8, … px")
+    for field in fields(Plan):
+        if field.name != "channels":
+            flag = f"--{field.name.replace('_', '-')}"
+            parser.add_argument(flag, type=type(field.default), default=field.default, help=f"{field.default}")
+    parser.add_argument("--images", type=int, help="end there, the last fifth with a falling rate")
+    parser.add_argument("--anneal-images", type=int, help="let the rate fall to 0 over so many more, then end")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--bf16", action="store_true", help="convolve in bfloat16, where the hardware can")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--grid-every", type=int, default=10_000, help="images between two grids")
+    parser.add_argument("--log-every", type=int, default=100, help="steps between two lines of the log")
+    parser.add_argument("--export", type=Path, help="write the averaged generator of the last checkpoint and end")
+    parser.add_argument("--hardware", default="2 CPU cores", help="what --export says of it")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+
+    options = {field.name: getattr(args, field.name) for field in fields(Plan)}
+    plan = Plan(**options | {"channels": tuple(args.channels)})
+    args.work.mkdir(parents=True, exist_ok=True)
+    training = Training(plan, args.work / "checkpoint.pt", args.start, args.device, args.bf16)
+    if args.export:
+        export(training, args.export, args.hardware)
+        return
+    tars = sorted(args.data.glob("utkface128-train-*.tar"))
+    pictures, _ = read_tars(tars, plan.side, args.work / f"faces{plan.side}.npz", lambda name: 0)
+    if args.images:
+        training.anneal = (args.images - (args.images - training.began) // 5, args.images)
+    elif args.anneal_images and training.anneal is None:
+        training.save(args.work / "before-anneal.pt")  # from which the constant rate can go on
+        training.anneal = (training.images, training.images + args.anneal_images)
+    run(training, torch.from_numpy(pictures), args.work, args.grid_every, args.log_every)
+
+
+if __name__ == "__main__":
+    main()
