@@ -217,6 +217,7 @@ def test_a_square_within_a_square():
 @pytest.mark.usefixtures("yunet")
 def test_a_photograph_in_a_morph(model, guide, runs, group, tmp_path, monkeypatch):
     monkeypatch.setattr("ilo.morph.STEPS", {"Quick": (3, 2, 2, 2)})
+    monkeypatch.setattr("ilo.settings.PRESETS", {"Quick": (2, 1, 1, 1), "Paper": (1, 1, 1, 1)})
     tab = Morph(model, {"robust64": guide}, examples.load()[0], runs, tmp_path)
     base = morph_preset(layers=5)
     radii = {f"{k}.radius": radius_position(radius_of(base, k)) for k in range(4)}

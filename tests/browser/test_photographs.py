@@ -49,6 +49,7 @@ def test_pick_a_face_run_stop_and_see_it_back_in_the_photograph(page, group, tmp
     expect(page.locator(NOTE)).to_contain_text("2 faces were found")
     assert page.locator(TILES).count() == 3
     expect(page.locator("#examples")).to_be_hidden()
+    expect(page.locator("[data-looking]")).to_have_count(0)
     assert fits(page)
     before = source(page)
     page.click(f"{TILES} >> nth=1")
