@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import expect
 
-from ilo import faces
+from ilo import registry
 from tests.browser.serving import served
 from tests.browser.test_studio import (  # noqa: F401 (fixtures)
     browser,
@@ -23,7 +23,7 @@ from tests.browser.test_studio import (  # noqa: F401 (fixtures)
     upload,
 )
 
-YUNET = Path(__file__).parents[3] / "shared" / "models" / faces.YUNET_FILE
+YUNET = Path(__file__).parents[3] / "shared" / "models" / registry.YUNET_FILE
 NOTE, TILES = "#photograph .photo-note", "#photograph .photo-tiles button"
 
 
