@@ -30,6 +30,7 @@ from ilo.pictures import PictureError, from_uint8, mask_picture, read_mask, read
 from ilo.problem import Problem
 from ilo.recipe import Recipe, RecipeError, picture_sha256, tensor_sha256
 from ilo.recorder import TRACE_HEADER, Recorder
+from ilo.registry import ids
 from ilo.settings import MORPH, SettingsError
 from ilo.state import Result, State, to_uint8
 from ilo.stylegan2.network import Features
@@ -227,9 +228,9 @@ def _read_morph(path: Path, recipe: Recipe, guide: str | None) -> tuple[Guidance
     try:
         sha256 = values.pop("classifier_sha256")
         recorded = values.pop("classifier")
-        if guide is None and recorded not in classifier.EMBEDDED:
+        if guide is None and recorded not in ids("classifier"):
             raise BundleError(
-                f"The run was guided by {recorded}, which is not embedded; give its file with --classifier."
+                f"The run was guided by {recorded}, which the studio does not know; give its file with --classifier."
             )
         loaded = classifier.load(guide or recorded)
         guidance = Guidance(loaded, **values)

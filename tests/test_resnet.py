@@ -1,6 +1,7 @@
 """The published robust ResNet-50: its checkpoints, its pictures, its names."""
 
 import os
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,7 +9,10 @@ from torchvision.models import resnet50
 
 from ilo import classifier
 from ilo.classifier import MEAN, ClassifierError
+from ilo.guidance import Guidance
+from ilo.morph import morph, morph_preset
 from ilo.resnet import ResNet50
+from ilo.ui import page, text
 
 
 class Schedule:
@@ -58,6 +62,21 @@ def test_a_thousand_names(published):
     assert guide.names[guide.index("bullfrog")] == "bullfrog"
     assert guide.index("goldfish") == 1
     assert guide.index("crane bird") == 134
+
+
+def test_in_the_cache_it_is_one_of_the_pages_classifiers_and_guides_a_morph(published, model, monkeypatch, tmp_path):
+    monkeypatch.setenv("ILO_CACHE", str(tmp_path))
+    assert list(page._guides(model)) == ["robust64", "standard64"]
+    (tmp_path / "resnet50_l2_eps3.ckpt").symlink_to(published[1])
+    guides = page._guides(model)
+    assert list(guides) == list(text.GUIDES) == ["robust64", "standard64", "robust-resnet50"]
+    assert (tmp_path / "resnet50_l2_eps3.ckpt.sha256").is_file()  # another file would be refused from now on
+    guide = guides["robust-resnet50"]
+    assert guide.name == "robust-resnet50"
+    settings = morph_preset(layers=model.generator.config.num_layers)
+    short = replace(settings, rounds=tuple(replace(plan, steps=1) for plan in settings.rounds[:2]))
+    first, *_, last = morph(model, Guidance(guide, {"toilet tissue": 1.0}), short)
+    assert last.losses["classifier"][0] <= first.losses["classifier"][0]
 
 
 @pytest.mark.parametrize("options", [{"entry": "state_dict"}, {"_use_new_zipfile_serialization": False}])
