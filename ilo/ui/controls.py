@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import math
 from collections.abc import Mapping
@@ -208,7 +207,6 @@ def advanced_controls(model: Model) -> dict[str, gr.components.Component]:
         found["dtype"] = gr.Dropdown(
             ["float32", "bfloat16"], value=start["dtype"], label="Numbers", info="Network's.", min_width=110
         )
-    gr.HTML(functools.partial(room, model), elem_id="room", apply_default_css=False)  # asked for anew at every visit
     return found
 
 

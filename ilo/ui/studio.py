@@ -29,7 +29,7 @@ def build(
 
     studio = make(shared.download.GRADIO_CACHE)
     upload, upload_mask = named.pop("upload"), named.pop("upload_mask")
-    strip_of_examples, photo = named.pop("examples"), named.pop("photo")
+    strip_of_examples, photo, room = named.pop("examples"), named.pop("photo"), named.pop("room")
     wiring = layout.Wiring(studio, named, shared)
     names, inputs, canvas = wiring.names, wiring.inputs, named["painter"]
 
@@ -68,6 +68,7 @@ def build(
 
     opened = page.load(follow, None, [*(named[name] for name in linked), shared.panel], **PRIVATE)
     opened.then(preview, inputs, shared.shown, **PRIVATE)
+    page.load(lambda: controls.room(model), None, room, **PRIVATE)
     wiring.connect(page, (shared.run, studio.run))
 
 
@@ -108,4 +109,5 @@ def _method(model: Model) -> dict[str, Any]:
     helps({f"by-{name}": help_ for name, (_, help_) in text.METHODS.items()})
     with gr.Accordion("Layers, radii and weights", open=False, elem_id="advanced", elem_classes="advanced"):
         found = controls.advanced_controls(model)
-    return {"method": method, "preset": preset, **found}
+        room = gr.HTML(controls.room(model), elem_id="room", apply_default_css=False)
+    return {"method": method, "preset": preset, "room": room, **found}
