@@ -14,7 +14,8 @@ from ilo.stylegan2.network import Config
 CGROUP = Path("/sys/fs/cgroup")  # a container's own limit
 BYTES = {"float32": 4, "bfloat16": 2}
 # Passing copies of the largest layer's activations while a gradient goes back through it.
-PASSING = 5
+PASSING = 4
+SCRATCH = 150e6  # bytes that the libraries take for themselves
 # Copies of a searched variable: value, start, gradient, both of Adam's averages, the best, and what a projection needs.
 COPIES = 9
 PERCEPTUAL = 300e6  # of VGG-16 at 256 px and batch 1, forwards and backwards; the embedded network needs a tenth
@@ -35,7 +36,7 @@ def needed(config: Config, settings: SolverSettings, batch: int = 1, checkpointe
     most = max(_round(config, layer, BYTES[settings.dtype], checkpointed) for layer in layers)
     perceptual = PERCEPTUAL * (min(config.img_resolution, 256) / 256) ** 2 if settings.weights.perceptual else 0
     copy = 0 if settings.dtype == "float32" else (4 + 2 * BYTES[settings.dtype]) * _parameters(config)
-    return round(copy + batch * (most + perceptual))
+    return round(SCRATCH + copy + batch * (most + perceptual))
 
 
 def _parameters(config: Config) -> int:

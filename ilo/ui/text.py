@@ -32,8 +32,7 @@ PRESETS = ("Quick", "Paper")  # 150 steps, 1200 steps
 PERCEPTUAL = {  # name of the distance → what the page says of it before a run; None: there is none
     "lpips-vgg": "Perceptual term: LPIPS with VGG-16.",
     "robust64": (
-        "Perceptual term: features of the robust classifier. "
-        "For LPIPS, put vgg16-397923af.pth into torch's checkpoint folder."
+        "Perceptual term: features of the robust classifier. LPIPS comes with `python -m ilo models fetch lpips-vgg`."
     ),
     None: "Perceptual term: off, because no weights for it are on this machine; pixels alone are compared.",
 }
