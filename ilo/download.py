@@ -136,8 +136,9 @@ def _check(entry: Entry, path: Path, cure: str, stated: str = "") -> str:
         raise DownloadError(
             f"{entry.file} is not the file that it should be: its sha256 is {found[:16]}…, not {wanted[:16]}…. {cure}."
         )
-    with suppress(OSError):  # a cache that cannot be written
-        _pin(entry).write_text(f"{found}  {entry.file}\n")
+    if not isinstance(entry.source, Embedded):
+        with suppress(OSError):  # a cache that cannot be written
+            _pin(entry).write_text(f"{found}  {entry.file}\n")
     return found
 
 

@@ -86,12 +86,15 @@ def _ffhq(size: int) -> Entry:
 ENTRIES = (
     Entry(
         "faces64", "generator", "Faces, 64 px", "faces64.safetensors", Embedded(), _TRAINED, 64, alignment="file",
-        presets=("Quick", "Quick"),
+        presets=("Quick", "Quick"), sha256="c655a4baca512e8bdb27fa2802be9e31838cd75a2dd86a0109175dd10f44771e",
     ),
-    Entry("robust64", "classifier", "Robust classifier, 100 classes", "robust64.safetensors", Embedded(), _TRAINED, 64),
+    Entry(
+        "robust64", "classifier", "Robust classifier, 100 classes", "robust64.safetensors", Embedded(), _TRAINED, 64,
+        sha256="20514faf0c17ead0e26828ad4511921b4ec389628b83fa875aa89b40b60fe587",
+    ),
     Entry(
         "standard64", "classifier", "Standard classifier, 100 classes", "standard64.safetensors", Embedded(), _TRAINED,
-        64,
+        64, sha256="c9170de5e6738709c9c37628a00556e998382eba3432d7a88dcd83798cf748f7",
     ),
     _ffhq(256),
     _ffhq(512),

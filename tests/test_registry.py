@@ -8,7 +8,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from ilo import cache, classifier, models, registry
+from ilo import cache, classifier, download, models, registry
 from ilo.classifier import ClassifierError
 from ilo.cli import main
 from ilo.registry import Entry, Hub, Url
@@ -48,6 +48,14 @@ def test_the_registry_is_sound():
     hubs = [e.source for e in registry.ENTRIES if isinstance(e.source, Hub)]
     assert all(len(s.revision) == 40 or s.file == registry.YUNET_FILE for s in hubs)
     assert registry.BY_ID["yunet"].size == 232_589
+
+
+def test_the_embedded_files_are_the_registered_ones(tmp_path, monkeypatch):
+    monkeypatch.setenv("ILO_CACHE", str(tmp_path))
+    for entry in registry.ENTRIES:
+        if isinstance(entry.source, registry.Embedded):
+            assert download.verify(entry) == entry.sha256
+    assert not any(tmp_path.iterdir())
 
 
 def test_the_detector_of_the_tests_is_the_registered_one(root):
