@@ -255,11 +255,8 @@ def _find(name: str) -> Path:
     if name in EMBEDDED:
         path = EMBEDDED[name]
     elif name in known:
-        entry = registry.BY_ID[name]
-        if not entry.here:
-            raise ClassifierError(f"{name} is not here yet. Fetch it: python -m ilo models fetch {name}")
         try:
-            return download.checked(entry)
+            return download.checked(registry.BY_ID[name])
         except DownloadError as error:
             raise ClassifierError(str(error)) from None
     elif (path := Path(name)).suffix not in (".safetensors", *PUBLISHED):

@@ -67,8 +67,10 @@ def checked(entry: Entry) -> Path:
     """The file of a model that is here; one put there by hand is checked once.
 
     Raises:
-        DownloadError: it is not the file that it should be.
+        DownloadError: it is not here, or not the file that it should be.
     """
+    if not entry.here:
+        raise DownloadError(f"{entry.id} is not here yet. Fetch it: python -m ilo models fetch {entry.id}")
     if not isinstance(entry.source, Embedded) and not _pin(entry).is_file():
         _check(entry, entry.path, f"Remove it: python -m ilo models remove {entry.id}")
     return entry.path

@@ -100,11 +100,8 @@ def find(name: str) -> Path:
     """
     known = registry.ids("generator")
     if name in known:
-        entry = registry.BY_ID[name]
-        if not entry.here:
-            raise CheckpointError(f"{name} is not here yet. Fetch it: python -m ilo models fetch {name}")
         try:
-            return download.checked(entry)
+            return download.checked(registry.BY_ID[name])
         except DownloadError as error:
             raise CheckpointError(str(error)) from None
     path = Path(name)
