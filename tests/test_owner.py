@@ -85,7 +85,7 @@ def test_nobody_else_sees_or_does_anything(models_tab, entry, tmp_path, key):
 def test_the_owner_sees_every_model_with_its_terms(models_tab, entry):
     tab, table = models_tab.open(ME)
     assert tab.visible is True
-    for wanted in ("faces64", "Part of the studio", "thing", "free", "Not here", "MB", "memory are free"):
+    for wanted in ("faces64", "Part of the studio", "thing", "free", "Not here", "GB", "memory are free"):
         assert wanted in table
     assert "&lt;script&gt;" in owner_tab._row(replace(entry, title="<script>"), 10**9)
 
