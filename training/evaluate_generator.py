@@ -3,7 +3,7 @@
     python -m training.evaluate_generator MODEL [MODEL …] --data DATA --work WORK [--faces 50] --out results.json
 
 MODEL is a weights file or an id of `ilo.load`; DATA holds the tar files of the faces; WORK keeps the decoded pictures,
-the training faces' features and, per model, a picture of samples beside their nearest training faces. Everything is
+the training faces' features and, per model, pictures of samples and of some beside their nearest training faces. All is
 seeded, and every model is measured at 64 px on the same faces: a larger one's pictures are made smaller by the bicubic
 operator, and it is that which is inverted.
 
@@ -44,6 +44,7 @@ TASKS: dict[str, tuple[str, dict[str, Any]]] = {
     "super-resolution, ×8": ("super-resolve", {"factor": 8}),
 }
 NEIGHBOURS = 3  # k of precision and recall
+GRID = (4, 12)
 SHOWN, SHOWN_NEIGHBOURS = 16, 5
 
 AGES = ((0, 9), (10, 19), (20, 39), (40, 59), (60, 200))
@@ -130,6 +131,13 @@ def precision_recall(real: Tensor, fake: Tensor, k: int = NEIGHBOURS) -> tuple[f
     return within(fake, real), within(real, fake)
 
 
+def grid(pictures: np.ndarray) -> Image.Image:
+    """uint8 [48, 64, 64, 3] in rows."""
+    rows, columns = GRID
+    tiles = pictures.reshape(rows, columns, SIDE, SIDE, 3).transpose(0, 2, 1, 3, 4)
+    return Image.fromarray(tiles.reshape(rows * SIDE, columns * SIDE, 3))
+
+
 def neighbours(samples: np.ndarray, sampled: Tensor, training: np.ndarray, trained: Tensor) -> Image.Image:
     """One row per sample: itself, then the training faces whose features are nearest."""
     nearest = torch.cdist(sampled[:SHOWN], trained).topk(SHOWN_NEIGHBOURS, largest=False)[1].numpy()
@@ -179,8 +187,8 @@ class Faces:
 
 def measure(
     model: Model, faces: Faces, count: int, group_count: int, samples: int, batch: int
-) -> tuple[dict[str, Any], Image.Image]:
-    """All figures of a model, and the picture of samples beside their neighbours."""
+) -> tuple[dict[str, Any], dict[str, Image.Image]]:
+    """All figures of a model, and its pictures by name: samples, and some beside their neighbours."""
     found: dict[str, Any] = {"file": model.path.name, "sha256": model.sha256, "training": model.about.get("training")}
     times = [time.monotonic()]
     csgm = preset("Quick", "csgm")
@@ -202,7 +210,8 @@ def measure(
     times.append(time.monotonic())
     parts = ("inversion", "reconstruction", "samples")
     found["seconds"] = {part: round(b - a) for part, a, b in zip(parts, times, times[1:], strict=False)}
-    return found, neighbours(pictures, sampled, faces.training, faces.trained)
+    beside = neighbours(pictures, sampled, faces.training, faces.trained)
+    return found, {"samples": grid(pictures[: GRID[0] * GRID[1]]), "neighbours": beside}
 
 
 def main() -> None:
@@ -223,8 +232,9 @@ def main() -> None:
     faces = Faces.read(args.data, args.work)
     for name in args.models:
         model = load(name)
-        found, picture = measure(model, faces, args.faces, args.group_faces, args.samples, args.batch)
-        picture.save(args.work / f"neighbours-{model.path.stem}.png")
+        found, drawn = measure(model, faces, args.faces, args.group_faces, args.samples, args.batch)
+        for kind, picture in drawn.items():
+            picture.save(args.work / f"{kind}-{model.path.stem}.png")
         results = json.loads(args.out.read_text()) if args.out.exists() else {}
         args.out.write_text(json.dumps(results | {name: found}, indent=1, ensure_ascii=False))
         print(row(name, found), flush=True)
