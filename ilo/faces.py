@@ -88,9 +88,7 @@ class Alignment:
 class Placed:
     """A crop, and where it comes from."""
 
-    photo: Callable[
-        [], np.ndarray
-    ]  # gives uint8 [H, W, 3], so that it need not be kept as pixels until it is asked for
+    photo: Callable[[], np.ndarray]  # gives uint8 [H, W, 3], which need not be kept until it is asked for
     before: np.ndarray  # uint8 [R, R, 3], as it was cut out
     alignment: Alignment
 
