@@ -1,7 +1,11 @@
 """Fixtures shared by all tests, and the rule that no test opens a connection to another host."""
 
 import copy
+import functools
 import socket
+import threading
+import time
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import cv2
@@ -127,3 +131,28 @@ def photo(tmp_path):
     path = tmp_path / "photo.png"
     Image.fromarray(pixels.astype(np.uint8)).save(path)
     return path
+
+
+class _Unhurried(SimpleHTTPRequestHandler):
+    """Sends files in pieces, so that there is something to see of a download."""
+
+    def log_message(self, *args):
+        pass
+
+    def copyfile(self, source, output):
+        while part := source.read(100_000):
+            output.write(part)
+            time.sleep(0.03)
+
+
+@pytest.fixture
+def served(tmp_path, monkeypatch):
+    """A folder, and the address at which its files are served; the studio's cache is empty and elsewhere."""
+    monkeypatch.setenv("ILO_CACHE", str(tmp_path / "cache"))
+    folder = tmp_path / "www"
+    folder.mkdir()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(_Unhurried, directory=str(folder)))
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    yield folder, f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()

@@ -1,11 +1,8 @@
 """The Models tab: only the owner's, and what its buttons do."""
 
-import functools
 import hashlib
-import threading
 from argparse import Namespace
 from dataclasses import replace
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
 
 import pytest
@@ -20,38 +17,15 @@ from tests import published
 CONTENT = b"0123456789" * 100_000
 
 
-class Slow(SimpleHTTPRequestHandler):
-    def log_message(self, *args):
-        pass
-
-    def copyfile(self, source, output):
-        while part := source.read(100_000):
-            output.write(part)
-            threading.Event().wait(0.05)
-
-
 @pytest.fixture
-def entry(tmp_path, monkeypatch):
+def entry(served, monkeypatch):
     """A registered model that a server on this machine has."""
-    monkeypatch.setenv("ILO_CACHE", str(tmp_path / "cache"))
-    (tmp_path / "www").mkdir()
-    (tmp_path / "www" / "thing.pkl").write_bytes(CONTENT)
-    server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Slow, directory=str(tmp_path / "www")))
-    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-    made = Entry(
-        "thing",
-        "generator",
-        "A thing",
-        "thing.pkl",
-        Url(f"http://127.0.0.1:{server.server_port}/thing.pkl"),
-        "free",
-        64,
-    )
+    folder, address = served
+    (folder / "thing.pkl").write_bytes(CONTENT)
+    made = Entry("thing", "generator", "A thing", "thing.pkl", Url(f"{address}/thing.pkl"), "free", 64)
     monkeypatch.setattr(registry, "ENTRIES", (registry.BY_ID["faces64"], made))
     monkeypatch.setattr(registry, "BY_ID", {e.id: e for e in registry.ENTRIES})
-    yield made
-    server.shutdown()
-    server.server_close()
+    return made
 
 
 @pytest.fixture

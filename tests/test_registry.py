@@ -1,10 +1,7 @@
 """The registry, and the commands that fetch, list, verify and remove what is in it."""
 
-import functools
 import hashlib
-import threading
 from dataclasses import replace
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
@@ -15,24 +12,6 @@ from ilo.registry import Entry, Hub, Url
 from ilo.stylegan2.checkpoint import CheckpointError
 
 CONTENT = b"0123456789" * 310_000
-
-
-class Quiet(SimpleHTTPRequestHandler):
-    def log_message(self, *args):
-        pass
-
-
-@pytest.fixture
-def served(tmp_path, monkeypatch):
-    """The address of a file."""
-    monkeypatch.setenv("ILO_CACHE", str(tmp_path / "cache"))
-    (tmp_path / "www").mkdir()
-    (tmp_path / "www" / "thing.bin").write_bytes(CONTENT)
-    server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(tmp_path / "www")))
-    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}/thing.bin"
-    server.shutdown()
-    server.server_close()
 
 
 def test_the_registry_is_sound():
@@ -64,7 +43,9 @@ def test_the_detector_of_the_tests_is_the_registered_one(root):
 
 
 def test_the_command_line(served, monkeypatch, capsys):
-    entry = Entry("thing", "generator", "A thing", "thing.bin", Url(served), "free for all", 64)
+    folder, address = served
+    (folder / "thing.bin").write_bytes(CONTENT)
+    entry = Entry("thing", "generator", "A thing", "thing.bin", Url(f"{address}/thing.bin"), "free for all", 64)
     monkeypatch.setattr(registry, "ENTRIES", (entry,))
     monkeypatch.setattr(registry, "BY_ID", {"thing": entry})
     assert main(["models"]) == 0
@@ -82,7 +63,7 @@ def test_the_command_line(served, monkeypatch, capsys):
     assert "not the file" in capsys.readouterr().err
     assert main(["models", "remove", "thing"]) == 0
     assert "thing.bin removed" in capsys.readouterr().out
-    entry = replace(entry, source=Url(served.replace("thing", "other")))
+    entry = replace(entry, source=Url(f"{address}/other.bin"))
     monkeypatch.setattr(registry, "BY_ID", {"thing": entry})
     assert main(["models", "fetch", "thing"]) == 2
     lines = capsys.readouterr().err.strip().splitlines()
