@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from PIL import Image
 from safetensors import safe_open
 
-from ilo import models
+from ilo import classifier, models
 from training import augment, train_generator
 from training.adversarial import Plan, Training, batches, gradient_penalty
 from training.augment import Adaption
@@ -65,26 +65,41 @@ def test_the_shape_follows_the_channels():
     assert Plan(channels=(8, 8, 8, 4, 4, 4)).config.img_resolution == 128
 
 
-def test_a_resumed_training_equals_an_uninterrupted_one(training, pictures, tmp_path):
+@pytest.mark.parametrize("features", [0.0, 1.0])
+def test_a_resumed_training_equals_an_uninterrupted_one(features, pictures, tmp_path):
+    plan = replace(TINY, features=features)
+    training = Training(plan, tmp_path / "checkpoint.pt")
     whole = steps(training, pictures, 7)
-    first = Training(TINY, tmp_path / "other.pt")
+    first = Training(plan, tmp_path / "other.pt")
     parts = steps(first, pictures, 5)  # between two changes of p, in the middle of an epoch
     first.save()
-    second = Training(TINY, tmp_path / "other.pt")
+    second = Training(plan, tmp_path / "other.pt")
     parts += steps(second, pictures, 2)
     assert [{k: v for k, v in step.items() if v == v} for step in whole] == [  # not the penalties that are NaN
         {k: v for k, v in step.items() if v == v} for step in parts
     ]
     assert second.adaption == training.adaption
     assert second.adaption.p > 0
-    for name in ("generator", "average", "discriminator"):
-        ours, theirs = getattr(second, name).state_dict(), getattr(training, name).state_dict()
+    assert ("judge" in training.networks) == bool(features)
+    for name, network in training.networks.items():
+        ours, theirs = second.networks[name].state_dict(), network.state_dict()
         assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
     assert not (tmp_path / "other.partial").exists()
 
 
-def test_each_network_gets_the_gradient_of_its_own_loss(tmp_path, pictures):
-    training = Training(replace(TINY, path=0.0), tmp_path / "checkpoint.pt")
+def test_a_judge_of_features_can_join_later(training, pictures, tmp_path):
+    steps(training, pictures, 2)
+    training.save()
+    joined = Training(replace(TINY, features=1.0), training.path)
+    assert joined.step == 2
+    before = copy.deepcopy(joined.judge.state_dict())
+    steps(joined, pictures, 1)
+    assert all(not torch.equal(before[key], value) for key, value in joined.judge.state_dict().items())
+
+
+@pytest.mark.parametrize("features", [0.0, 0.5])
+def test_each_network_gets_the_gradient_of_its_own_loss(features, tmp_path, pictures):
+    training = Training(replace(TINY, path=0.0, features=features), tmp_path / "checkpoint.pt")
     training.step, training.adaption.p = 1, 0.3  # a step without the penalty
     before = copy.deepcopy(training)
     training.update(pictures[:4])
@@ -95,13 +110,22 @@ def test_each_network_gets_the_gradient_of_its_own_loss(tmp_path, pictures):
     real = augment.augment(torch.where(mirrored, real.flip(3), real), 0.3, rng)
     images = before.draw(before.latents(4, rng), rng)
     fake = augment.augment(images, 0.3, rng)
-    d, g = before.discriminator, before.generator
-    loss_d = F.softplus(d(fake.detach())).mean() + F.softplus(-d(real)).mean()
-    loss_g = F.softplus(-d(fake)).mean()
-    for loss, network, updated in ((loss_d, d, training.discriminator), (loss_g, g, training.generator)):
-        wanted = torch.autograd.grad(loss, list(network.parameters()))
-        for gradient, parameter in zip(wanted, updated.parameters(), strict=True):
-            torch.testing.assert_close(parameter.grad, gradient, rtol=1e-3, atol=1e-6)
+    critics = {"discriminator": (before.discriminator, 1.0)}
+    if features:
+        eye = classifier.load("standard64")
+        critics["judge"] = (lambda x: before.judge(*eye.features(x)[-3:]), features)
+    for name, (d, weight) in critics.items():
+        loss = weight * (F.softplus(d(fake.detach())).mean() + F.softplus(-d(real)).mean())
+        compare(loss, before.networks[name], training.networks[name])
+    loss = sum(weight * F.softplus(-d(fake)).mean() for d, weight in critics.values())
+    compare(loss, before.generator, training.generator)
+
+
+def compare(loss, network, updated):
+    """The gradient of a loss in one network, and the one that its updated copy was given."""
+    wanted = torch.autograd.grad(loss, list(network.parameters()), retain_graph=True)
+    for gradient, parameter in zip(wanted, updated.parameters(), strict=True):
+        torch.testing.assert_close(parameter.grad, gradient, rtol=1e-3, atol=1e-6)
 
 
 def test_the_penalty_is_the_gradients_square_norm():

@@ -1,8 +1,9 @@
 """A StyleGAN2 generator against its discriminator: one training, step by step, that can stop and go on anywhere.
 
 Non-saturating logistic loss with lazy R1 (Mescheder et al. 2018; Karras et al. 2020), adaptive augmentation, style
-mixing, an average of the generator's weights. Both networks step at the same time from one forward pass of each: the
-logits of the generated pictures serve both losses.
+mixing, an average of the generator's weights. All networks step at the same time from one forward pass of each: the
+logits of the generated pictures serve both losses. A second discriminator that sees a frozen classifier's features is
+an option.
 """
 
 from __future__ import annotations
@@ -10,10 +11,10 @@ from __future__ import annotations
 import copy
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -22,16 +23,21 @@ from PIL import Image
 from safetensors import safe_open
 from torch import Tensor, nn
 
+from ilo import classifier
+from ilo.classifier import Classifier
 from ilo.state import to_uint8
 from ilo.stylegan2.network import Config, Generator
 from training.augment import Adaption, augment
-from training.discriminator import Discriminator
+from training.discriminator import Discriminator, FeatureDiscriminator
 
 BETAS = (0.0, 0.99)  # of Adam
 EMA_RAMP = 0.05  # the average's half-life is at most this share of the pictures shown
 PATH_DECAY = 0.01  # of the mean path length
 GRID = 8  # faces per side of a grid
 NETWORKS = ("generator", "average", "discriminator")
+EYE = "standard64"  # the classifier whose features are judged; the other one measures (training/evaluate_generator.py)
+CRITICS = ("discriminator", "judge")
+DEPTHS = 3  # of its features, from the last one on
 PROGRESS = ("images", "began", "step", "seconds", "anneal", "path_mean")
 N = TypeVar("N", bound=nn.Module)
 
@@ -54,6 +60,7 @@ class Plan:
     path_every: int = 4  # steps
     mixing: float = 0.9  # probability that a picture has two latents
     ema: float = 10_000.0  # images: half-life of the average
+    features: float = 0.0  # weight of what is said of a classifier's features; 1 as much as the pictures' own
     ada_target: float = 0.6  # mean sign of D(real); above 1: no augmentation
     ada_images: float = 100_000.0  # in which p could go from 0 to 1
 
@@ -85,11 +92,11 @@ def batches(count: int, plan: Plan, first: int) -> Iterator[Tensor]:
         step += 1
 
 
-def gradient_penalty(discriminator: nn.Module, images: Tensor) -> Tensor:
-    """R1 (Mescheder et al. 2018): mean over [B, 3, R, R] of ‖∇D‖², with a gradient to the weights."""
-    images = images.detach().requires_grad_(True)
-    (gradient,) = torch.autograd.grad(discriminator(images).sum(), images, create_graph=True)
-    return gradient.square().sum((1, 2, 3)).mean()
+def gradient_penalty(discriminator: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
+    """R1 (Mescheder et al. 2018): mean over inputs [B, C, R, R] of ‖∇D‖², with a gradient to the weights."""
+    leaves = [x.detach().requires_grad_(True) for x in inputs]
+    gradients = torch.autograd.grad(discriminator(*leaves).sum(), leaves, create_graph=True)
+    return torch.stack([g.square().sum((1, 2, 3)).mean() for g in gradients]).sum()
 
 
 class Training:
@@ -109,19 +116,37 @@ class Training:
         self.generator = self._placed(Generator(plan.config)).train()
         self.discriminator = self._placed(Discriminator(plan.sizes)).train()
         self.average = copy.deepcopy(self.generator).requires_grad_(False)
+        self.eye: Classifier | None = None
+        self.judge: FeatureDiscriminator | None = None
+        if plan.features:
+            self.eye = self._placed(classifier.load(EYE))
+            self.judge = self._placed(FeatureDiscriminator(self._depths(self.eye)))
         self.adaption = Adaption(plan.ada_target, plan.ada_images)
         self.path_mean = torch.zeros([], device=self.device)
         self.images = self.began = 0  # shown in all, and shown when this training began
         self.step, self.seconds = 0, 0.0
         self.anneal: tuple[int, int] | None = None  # images between which the rate falls to 0
-        self.optimisers = [
-            torch.optim.Adam(network.parameters(), lr=plan.lr, betas=BETAS, eps=1e-8, fused=True)
-            for network in (self.generator, self.discriminator)
-        ]
+        self.optimisers = {
+            name: torch.optim.Adam(network.parameters(), lr=plan.lr, betas=BETAS, eps=1e-8, fused=True)
+            for name, network in self.networks.items()
+            if name != "average"
+        }
         if path.exists():
             self._load()
         elif start is not None:
             self._begin(start)
+
+    @property
+    def networks(self) -> dict[str, nn.Module]:
+        """All of them by their names in a checkpoint."""
+        found = {name: getattr(self, name) for name in NETWORKS}
+        return found if self.judge is None else found | {"judge": self.judge}
+
+    @torch.no_grad()
+    def _depths(self, eye: Classifier) -> list[tuple[int, int]]:
+        """Channels and side of the features that are judged."""
+        blank = torch.zeros(1, 3, self.plan.side, self.plan.side, device=self.device)
+        return [(x.shape[1], x.shape[2]) for x in eye.features(blank)[-DEPTHS:]]
 
     def _placed(self, network: N) -> N:
         network.to(self.device)
@@ -139,10 +164,12 @@ class Training:
 
     def _load(self) -> None:
         state = torch.load(self.path, weights_only=True, map_location=self.device)
-        for name in NETWORKS:
-            getattr(self, name).load_state_dict(state[name])
-        for optimiser, stored in zip(self.optimisers, state["optimisers"], strict=True):
-            optimiser.load_state_dict(stored)
+        for name, network in self.networks.items():
+            if name in state:  # a judge may be new
+                network.load_state_dict(state[name])
+        for name, stored in state["optimisers"].items():
+            if name in self.optimisers:
+                self.optimisers[name].load_state_dict(stored)
         for name in PROGRESS:
             setattr(self, name, state[name])
         # Target and pace are the plan's.
@@ -151,9 +178,10 @@ class Training:
     def save(self, path: Path | None = None) -> None:
         """Write everything that going on needs; a reader never sees half of it."""
         path = path or self.path
-        state = {name: getattr(self, name).state_dict() for name in NETWORKS}
+        state: dict[str, Any] = {name: network.state_dict() for name, network in self.networks.items()}
         state |= {name: getattr(self, name) for name in PROGRESS}
-        state |= {"optimisers": [o.state_dict() for o in self.optimisers], "adaption": asdict(self.adaption)}
+        state["optimisers"] = {name: optimiser.state_dict() for name, optimiser in self.optimisers.items()}
+        state["adaption"] = asdict(self.adaption)
         partial = path.with_suffix(".partial")
         torch.save(state, partial)
         partial.replace(path)
@@ -201,15 +229,15 @@ class Training:
         real = augment(torch.where(mirrored, real.flip(3), real), p, rng)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
             images = self.draw(self.latents(len(real), rng), rng)
-            fake_logits = self.discriminator(augment(images, p, rng)).float()
-            real_logits = self.discriminator(real).float()
-        loss_g = F.softplus(-fake_logits).mean()
-        loss_d = F.softplus(fake_logits).mean() + F.softplus(-real_logits).mean()
-        # The generator's loss leaves no gradient in the discriminator, and the other way round.
+            fake_logits = self.logits(augment(images, p, rng)).float()
+            real_logits = self.logits(real).float()
+        loss_g = self._weighted(F.softplus(-fake_logits))
+        loss_d = self._weighted(F.softplus(fake_logits) + F.softplus(-real_logits))
+        # The generator's loss leaves no gradient in the discriminators, and the other way round.
         (to_images,) = torch.autograd.grad(loss_g, images, retain_graph=True)
-        weights = list(self.discriminator.parameters())
+        weights = [w for name, network in self.networks.items() if name in CRITICS for w in network.parameters()]
         gradients = torch.autograd.grad(loss_d, weights)
-        for optimiser in self.optimisers:
+        for optimiser in self.optimisers.values():
             optimiser.zero_grad()
         for weight, gradient in zip(weights, gradients, strict=True):
             weight.grad = gradient
@@ -218,9 +246,13 @@ class Training:
         if self.step % plan.r1_every == 0:
             penalty = gradient_penalty(self.discriminator, real[: plan.r1_batch])
             (penalty * (0.5 * plan.r1 * plan.r1_every)).backward()
+            if self.judge is not None:
+                seen = gradient_penalty(self.judge, *self._features(real[: plan.r1_batch]))
+                (seen * (0.5 * plan.r1 * plan.r1_every)).backward()
         if plan.path and self.step % plan.path_every == 0:
             (self._path_penalty(rng) * (plan.path * plan.path_every)).backward()
-        values = [loss_g, loss_d, real_logits.mean(), fake_logits.mean(), real_logits.sign().mean(), penalty]
+        real_own, fake_own = real_logits[:, 0], fake_logits[:, 0]  # of the pictures themselves
+        values = [loss_g, loss_d, real_own.mean(), fake_own.mean(), real_own.sign().mean(), penalty]
         numbers = torch.stack([value.detach() for value in values]).tolist()  # one wait for the device
         found = dict(zip(("loss_g", "loss_d", "real", "fake", "sign", "r1"), numbers, strict=True))
         if not math.isfinite(found["loss_g"] + found["loss_d"]):
@@ -228,6 +260,20 @@ class Training:
         self._step()
         self.adaption.observe(found["sign"], len(real))
         return found | {"p": self.adaption.p}
+
+    def logits(self, images: Tensor) -> Tensor:
+        """[B, 1] of the pictures [B, 3, R, R] themselves, then those of their features, if these are judged."""
+        own = self.discriminator(images)
+        return own if self.judge is None else torch.cat([own, self.judge(*self._features(images))], 1)
+
+    def _features(self, images: Tensor) -> list[Tensor]:
+        assert self.eye is not None
+        return self.eye.features(images)[-DEPTHS:]
+
+    def _weighted(self, losses: Tensor) -> Tensor:
+        """Mean over the pictures of losses [B, logits]; those of features count `plan.features` together."""
+        own, *of_features = losses.mean(0)
+        return own + self.plan.features * torch.stack(of_features).mean() if of_features else own
 
     def _path_penalty(self, rng: torch.Generator) -> Tensor:
         """Path-length regularisation (Karras et al. 2020, eq. 4) on half a batch."""
@@ -240,7 +286,7 @@ class Training:
         return (lengths - self.path_mean).square().mean()
 
     def _step(self) -> None:
-        for optimiser in self.optimisers:
+        for optimiser in self.optimisers.values():
             optimiser.param_groups[0]["lr"] = self.rate()
             optimiser.step()
         self.step += 1

@@ -2,6 +2,9 @@
 
 Parameter names: `rgb`; per resolution r from the pictures' down to 8 px `a{r}` (3×3), `b{r}` (3×3, halves the side) and
 `s{r}` (1×1 shortcut, halves the side); then `conv`, `fc`, `out`.
+
+Beside it, if wanted, `FeatureDiscriminator`: small ones that look at what a frozen classifier sees (Sauer et al. 2021,
+"Projected GANs Converge Faster"; Kumari et al. 2022, "Ensembling Off-the-shelf Models for GAN Training").
 """
 
 from __future__ import annotations
@@ -85,13 +88,52 @@ class Discriminator(nn.Module):
         x = self.rgb(images.contiguous(memory_format=torch.channels_last))
         for r in self.sizes:
             x = self._block(x, r)
-        x = self.conv(torch.cat([x, _deviation(x)], 1))
-        x = F.leaky_relu(self.fc(x.flatten(1)), ops.SLOPE) * ops.GAIN
-        return self.out(x)
+        return _end(self, x)
 
     def _block(self, x: Tensor, r: int) -> Tensor:
         half = math.sqrt(0.5)  # keeps the sum's variance
         return getattr(self, f"b{r}")(getattr(self, f"a{r}")(x), half) + getattr(self, f"s{r}")(x, half)
+
+
+class Head(nn.Module):
+    """Features [B, C, r, r] → logits [B, 1]: mixed by a 1×1 convolution, halved to 4 px, and judged as a whole."""
+
+    def __init__(self, inputs: int, side: int, width: int = 96):
+        super().__init__()
+        self.mix = Conv(inputs, width, 1)
+        self.halves = nn.ModuleList(Conv(width, width, down=True) for _ in range(int(math.log2(side // 4))))
+        self.conv = Conv(width + 1, width)
+        self.fc = Dense(width * 16, width)
+        self.out = Dense(width, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.mix(x)
+        for half in self.halves:
+            x = half(x)
+        return _end(self, x)
+
+
+class FeatureDiscriminator(nn.Module):
+    """A head for each depth of a frozen classifier's features.
+
+    Args:
+        shapes: channels and side of the features at each depth; sides are powers of two from 4 px on.
+    """
+
+    def __init__(self, shapes: list[tuple[int, int]]):
+        super().__init__()
+        self.heads = nn.ModuleList(Head(channels, side) for channels, side in shapes)
+
+    def forward(self, *features: Tensor) -> Tensor:
+        """Logits [B, heads] of features [B, C, r, r] at each depth."""
+        return torch.cat([head(x) for head, x in zip(self.heads, features, strict=True)], 1)
+
+
+def _end(network: Discriminator | Head, x: Tensor) -> Tensor:
+    """Logits [B, 1] of what a discriminator has made of the pictures, [B, C, 4, 4]."""
+    x = network.conv(torch.cat([x, _deviation(x)], 1))
+    x = F.leaky_relu(network.fc(x.flatten(1)), ops.SLOPE) * ops.GAIN
+    return network.out(x)
 
 
 def _deviation(x: Tensor) -> Tensor:
