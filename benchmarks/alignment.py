@@ -61,7 +61,7 @@ def main() -> None:
     args = parser.parse_args()
     if faces.yunet_path() is None:
         parser.error("YuNet's file is not here; give its path as ILO_YUNET")
-    pictures = to_uint8(photographs.read(0, args.faces, 128))
+    pictures = to_uint8(photographs.read(photographs.names()[: args.faces], 128))
     made = {}
     for name, template in (("faces64", load().alignment), ("ffhq", faces.FFHQ)):
         rng = np.random.default_rng(0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import tarfile
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from torch import Tensor
 from ilo.pictures import read_picture, to_tensor
 
 DEFAULT = Path(__file__).parents[2] / "shared" / "data" / "utkface128-val.tar"
+TUNED_ON = slice(50, 58)  # in the order of their names: benchmarks/tune.py
 
 
 def path() -> Path:
@@ -19,9 +21,27 @@ def path() -> Path:
     return Path(os.environ.get("ILO_VALIDATION", DEFAULT))
 
 
-def read(first: int, last: int, resolution: int) -> Tensor:
-    """Pictures number first … last − 1 in the order of their names: [B, 3, R, R] in [−1, 1]."""
+def for_tuning(count: int, resolution: int) -> Tensor:
+    """Up to eight pictures, which are never measured on: [B, 3, R, R] in [−1, 1]."""
+    return read(names()[TUNED_ON][:count], resolution)
+
+
+def for_measuring(count: int, resolution: int) -> Tensor:
+    """Pictures [B, 3, R, R] in [−1, 1] in a seeded order: by name they would be sorted by age."""
+    found = names()
+    del found[TUNED_ON]
+    random.Random(0).shuffle(found)
+    return read(found[:count], resolution)
+
+
+def names() -> list[str]:
+    """All of them, sorted."""
     with tarfile.open(path()) as tar:
-        members = sorted((m for m in tar.getmembers() if m.isfile()), key=lambda m: m.name)[first:last]
-        pictures = [read_picture(tar.extractfile(m).read()) for m in members]  # type: ignore[union-attr]
+        return sorted(member.name for member in tar.getmembers() if member.isfile())
+
+
+def read(names: list[str], resolution: int) -> Tensor:
+    """[B, 3, R, R] in [−1, 1]."""
+    with tarfile.open(path()) as tar:
+        pictures = [read_picture(tar.extractfile(name).read()) for name in names]  # type: ignore[union-attr]
     return torch.cat([to_tensor(picture, resolution) for picture in pictures])

@@ -133,7 +133,7 @@ def main() -> None:
         print(table(results))
         return
     model = load()
-    truth = faces.read(0, args.pictures, model.resolution)
+    truth = faces.for_measuring(args.pictures, model.resolution)
     if args.grid:
         grid(model, truth, args.rows, args.dtype).save(args.grid)
         return

@@ -24,7 +24,6 @@ from benchmarks.step import RESULTS
 from ilo import Problem, SolverSettings, load, preset, solve
 from ilo.models import Model
 
-FIRST = 50  # the pictures before are measured on
 DEFAULT_ROWS = [list(rows.ROWS)[i] for i in (0, 4, 6, 8)]
 FACTORS = (0.4, 0.6, 1.6, 2.5)
 
@@ -83,7 +82,7 @@ def main() -> None:
     args = parser.parse_args()
 
     model = load()
-    pictures = faces.read(FIRST, FIRST + args.pictures, model.resolution)
+    pictures = faces.for_tuning(args.pictures, model.resolution)
     rng = random.Random(args.seed)
     best, least = preset("Quick", args.method), math.inf
     RESULTS.mkdir(exist_ok=True)

@@ -23,7 +23,7 @@ def photographs():
         if os.environ.get("CI"):
             pytest.fail(f"{faces.path().name} is not beside the checkout")
         pytest.skip("the validation photographs are not part of the project")
-    return faces.read(50, 54, 64)
+    return faces.for_tuning(4, 64)
 
 
 def test_the_plain_network_matches_the_golden_images(model, data):
@@ -56,6 +56,13 @@ def test_sorting_and_newton_project_alike():
 @pytest.mark.parametrize("method", quality.METHODS[:4])
 def test_all_methods_get_the_same_number_of_steps(method):
     assert quality.settings_of(method, "float32", "identity").total_steps == 150
+
+
+def test_no_method_is_measured_where_it_was_tuned(photographs):
+    tuned, measured = faces.for_tuning(8, 64), faces.for_measuring(400, 64)
+    assert len(tuned) + len(measured) == len(faces.names())
+    assert not any(torch.equal(a, b) for a in tuned for b in measured)
+    assert torch.equal(faces.for_measuring(3, 64), measured[:3])
 
 
 def test_all_rows_can_be_measured():
