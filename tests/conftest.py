@@ -17,6 +17,7 @@ from skimage.data import astronaut
 
 from ilo import classifier, faces, registry
 from ilo.models import Model, load
+from ilo.stylegan2 import checkpoint, latents
 from ilo.stylegan2.latents import GaussianW
 
 ROOT = Path(__file__).parent.parent
@@ -56,6 +57,14 @@ def root():
 @pytest.fixture(scope="session")
 def model():
     return load("faces64")
+
+
+@pytest.fixture(scope="session")
+def golden_model(data):
+    """The network that the numbers of tests/data/faces64-golden.safetensors are of: an earlier faces64."""
+    path = data / "faces64-golden-weights.safetensors"
+    generator = checkpoint.build(checkpoint.read_safetensors(path), path.name).freeze()
+    return Model("golden", generator, latents.fit(generator, 1000), path)
 
 
 @pytest.fixture(scope="session")

@@ -26,9 +26,9 @@ def photographs():
     return faces.for_tuning(4, 64)
 
 
-def test_the_plain_network_matches_the_golden_images(model, data):
+def test_the_plain_network_matches_the_golden_images(golden_model, data):
     golden = load_file(data / "faces64-golden.safetensors")
-    image = PlainGenerator(model)(golden["ws_plus"], model.generator.noise_const())
+    image = PlainGenerator(golden_model)(golden["ws_plus"], golden_model.generator.noise_const())
     torch.testing.assert_close(image, golden["image_ws_plus_const"], rtol=0, atol=1e-4)
 
 

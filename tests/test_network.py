@@ -13,6 +13,11 @@ def golden(data):
     return load_file(data / "faces64-golden.safetensors")
 
 
+@pytest.fixture(scope="module")
+def generator(golden_model):
+    return golden_model.generator
+
+
 def close(a, b):
     torch.testing.assert_close(a, b, rtol=0, atol=1e-4)
 
