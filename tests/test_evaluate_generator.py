@@ -62,7 +62,7 @@ def test_a_larger_picture_is_measured_as_a_small_one(name, settings):
 
 
 def test_an_inversion_comes_nearer(model):
-    truth = from_uint8(evaluation.sample(model, 2))
+    truth = from_uint8(evaluation.sample(model.generator, 2))
     settings = preset("Quick", "csgm")
     settings = replace(settings, rounds=(replace(settings.rounds[0], steps=15),))
     found = evaluation.errors(model, truth, None, settings, batch=2)

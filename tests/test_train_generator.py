@@ -15,7 +15,7 @@ from PIL import Image
 from safetensors import safe_open
 
 from ilo import classifier, models
-from training import augment, train_generator
+from training import augment, evaluate_generator, train_generator
 from training.adversarial import Plan, Training, batches, gradient_penalty
 from training.augment import Adaption
 from training.discriminator import Discriminator
@@ -168,13 +168,32 @@ def test_told_to_end_it_saves(training, pictures, tmp_path, monkeypatch):
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     monkeypatch.setattr(training, "update", update)
     try:
-        train_generator.run(training, pictures, tmp_path, grid_every=8, log_every=1)
+        train_generator.run(training, pictures, tmp_path, log_every=1, reports=[(8, train_generator.draw_grid)])
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
     assert Training(TINY, training.path).step == 1
     assert len((tmp_path / "log.csv").read_text().splitlines()) == 2
     assert Image.open(tmp_path / "grid-000000.png").size == (8 * 16, 8 * 16)
+
+
+def test_the_distance_is_the_one_of_the_evaluation(tmp_path, monkeypatch):
+    trained = torch.randn(50, 384)
+    monkeypatch.setattr(train_generator, "training_faces", lambda data, work, network: (None, trained))
+    monkeypatch.setattr(train_generator, "SAMPLES", 60)
+    training = Training(replace(TINY, channels=(8,) * 5), tmp_path / "checkpoint.pt")
+    measure = train_generator.Distance(tmp_path, tmp_path, "cpu")
+    measure(training, tmp_path)
+    training.images = 40
+    measure(training, tmp_path)
+    pictures = evaluate_generator.sample(training.average, 60)
+    wanted = evaluate_generator.frechet_distance(
+        trained, evaluate_generator.features(classifier.load("robust64"), pictures)
+    )
+    header, first, second = (tmp_path / "metrics.csv").read_text().splitlines()
+    assert header == "images,frechet"
+    assert first == f"0,{wanted:.4f}"
+    assert second == f"40,{wanted:.4f}"
 
 
 def test_without_probability_nothing_is_changed():

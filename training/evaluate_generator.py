@@ -35,6 +35,7 @@ from ilo.models import Model
 from ilo.operators import Operator
 from ilo.pictures import from_uint8
 from ilo.state import to_uint8
+from ilo.stylegan2.network import Generator
 from training.pictures import read_tars
 
 SIDE = 64
@@ -87,18 +88,29 @@ def errors(model: Model, truth: Tensor, operator: Operator | None, settings: Sol
 
 
 @torch.no_grad()
-def sample(model: Model, count: int) -> np.ndarray:
+def sample(generator: Generator, count: int) -> np.ndarray:
     """Pictures at 64 px, uint8 [N, 64, 64, 3], with the constant noise maps."""
-    z = torch.randn(count, model.generator.config.z_dim, generator=torch.Generator().manual_seed(0))
-    smaller = reduced(model.resolution)
-    return np.concatenate([to_uint8(smaller(model.generator(part).clamp(-1, 1))) for part in z.split(50)])
+    z = torch.randn(count, generator.config.z_dim, generator=torch.Generator().manual_seed(0)).to(generator.device)
+    smaller = reduced(generator.config.img_resolution)
+    return np.concatenate([to_uint8(smaller(generator(part).clamp(-1, 1))) for part in z.split(50)])
 
 
 @torch.no_grad()
 def features(network: Classifier, pictures: np.ndarray) -> Tensor:
     """Means over the pixels of the last features, [N, C], of uint8 pictures."""
     parts = np.array_split(pictures, max(1, len(pictures) // 250))
-    return torch.cat([network.features(from_uint8(part))[-1].mean((2, 3)) for part in parts])
+    return torch.cat([network.features(from_uint8(part))[-1].mean((2, 3)).cpu() for part in parts])
+
+
+def training_faces(data: Path, work: Path, network: Classifier) -> tuple[np.ndarray, Tensor]:
+    """The pictures that generators are trained on, uint8 [M, 64, 64, 3], and their features [M, C]; kept in `work`."""
+    pictures, _ = read_tars(
+        sorted(data.glob("utkface128-train-*.tar")), SIDE, work / f"faces{SIDE}.npz", lambda name: 0
+    )
+    kept = work / f"features-{network.sha256[:12]}.npy"
+    if not kept.exists():
+        np.save(kept, features(network, pictures).numpy())
+    return pictures, torch.from_numpy(np.load(kept))
 
 
 def frechet_distance(a: Tensor, b: Tensor) -> float:
@@ -176,13 +188,8 @@ class Faces:
         unseen, labels = read_tars([data / "utkface128-val.tar"], SIDE, work / f"unseen{SIDE}.npz", label)
         # In the order of their names they are sorted by age.
         order = np.random.default_rng(0).permutation(len(unseen))
-        tars = sorted(data.glob("utkface128-train-*.tar"))
-        training, _ = read_tars(tars, SIDE, work / f"faces{SIDE}.npz", lambda name: 0)
         network = classifier.load("robust64")
-        kept = work / f"features-{network.sha256[:12]}.npy"
-        if not kept.exists():
-            np.save(kept, features(network, training).numpy())
-        return cls(from_uint8(unseen[order]), labels[order], training, torch.from_numpy(np.load(kept)), network)
+        return cls(from_uint8(unseen[order]), labels[order], *training_faces(data, work, network), network)
 
 
 def measure(
@@ -202,7 +209,7 @@ def measure(
         operator = build(kind, SIDE, **options)
         found[task] = summary(errors(model, faces.truth[:count], operator, preset("Quick", "ilo", task=kind), batch))
     times.append(time.monotonic())
-    pictures = sample(model, samples)
+    pictures = sample(model.generator, samples)
     sampled = features(faces.network, pictures)
     some = torch.randperm(len(faces.trained), generator=torch.Generator().manual_seed(0))[:samples]
     found["frechet"] = frechet_distance(faces.trained, sampled)

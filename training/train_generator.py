@@ -6,9 +6,9 @@
     python -m training.train_generator --data DATA --work WORK --export FILE
 
 DATA holds utkface128-train-*.tar; everything that is written goes to WORK: the decoded pictures, a checkpoint every few
-minutes and at the end (the same command goes on from it, as if it had never stopped), log.csv and grids of the same
-faces drawn by the averaged generator. SIGTERM saves and ends. With --export FILE that generator is written in the
-format that `ilo.load` reads.
+minutes and at the end (the same command goes on from it, as if it had never stopped), log.csv, grids of the same faces
+drawn by the averaged generator, and its Fréchet distance in metrics.csv. SIGTERM saves and ends. With --export FILE that
+generator is written in the format that `ilo.load` reads.
 
 The recipe is in training/adversarial.py. `--start` continues from the networks of a state file (keys `g.…`, `ema.…`,
 `d.…`); `--channels` sets the shape, six numbers make a generator of 128 px.
@@ -22,6 +22,7 @@ import json
 import math
 import signal
 import time
+from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 
@@ -29,7 +30,9 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from training.adversarial import Plan, Training, batches
+from ilo import classifier
+from training.adversarial import EYE, Plan, Training, batches
+from training.evaluate_generator import features, frechet_distance, sample, training_faces
 from training.pictures import read_tars
 
 CHECKPOINT_SECONDS = 180.0
@@ -41,11 +44,18 @@ ALIGNMENT = {
     "mouth_left": [0.319, 0.671],
     "mouth_right": [0.644, 0.673],
 }
+SAMPLES = 5_000  # whose distance is measured
+Report = Callable[[Training, Path], None]
 LOG = ("images", "images_per_second", "loss_g", "loss_d", "real", "fake", "sign", "r1", "p", "rate", "seconds")
 
 
-def run(training: Training, pictures: Tensor, work: Path, grid_every: int, log_every: int) -> None:
-    """Train on uint8 pictures [N, R, R, 3] until the schedule or the process is told to end; then save."""
+def run(training: Training, pictures: Tensor, work: Path, log_every: int, reports: list[tuple[int, Report]]) -> None:
+    """Train on uint8 pictures [N, R, R, 3] until the schedule or the process is told to end; then save.
+
+    Args:
+        log_every: steps between two lines of the log.
+        reports: images between two calls, and what is called then, in the beginning and at the end.
+    """
     told: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, frame: told.append(number))
@@ -55,7 +65,8 @@ def run(training: Training, pictures: Tensor, work: Path, grid_every: int, log_e
     kept = [row for row in rows if int(row.split(",")[0]) <= training.images]
     log.write_text("\n".join([",".join(LOG), *kept]) + "\n")
     if training.step == 0:
-        draw_grid(training, work)
+        for _, report in reports:
+            report(training, work)
     saved = began = time.monotonic()
     began_at, seen = training.images, []
     for indices in batches(len(pictures), training.plan, training.step):
@@ -73,13 +84,15 @@ def run(training: Training, pictures: Tensor, work: Path, grid_every: int, log_e
                 csv.writer(file).writerow(values[name] for name in LOG)
             print(*(f"{name} {values[name]}" for name in LOG), flush=True)
             began, began_at, seen = time.monotonic(), training.images, []
-        if training.images % grid_every < training.plan.batch:
-            draw_grid(training, work)
+        for every, report in reports:
+            if training.images % every < training.plan.batch:
+                report(training, work)
         if time.monotonic() - saved > CHECKPOINT_SECONDS:
             training.save()
             saved = time.monotonic()
     training.save()
-    draw_grid(training, work)
+    for _, report in reports:
+        report(training, work)
 
 
 def _mean(values: list[float]) -> float:
@@ -90,6 +103,23 @@ def _mean(values: list[float]) -> float:
 
 def draw_grid(training: Training, work: Path) -> None:
     training.grid().save(work / f"grid-{training.images // 1000:06d}.png")
+
+
+class Distance:
+    """Writes the Fréchet distance of the averaged generator's samples to the faces of `data`, as it is measured by
+    training/evaluate_generator.py."""
+
+    def __init__(self, data: Path, work: Path, device: str):
+        self._network = classifier.load("robust64", device)
+        _, self._features = training_faces(data, work, self._network)
+
+    def __call__(self, training: Training, work: Path) -> None:
+        found = frechet_distance(self._features, features(self._network, sample(training.average, SAMPLES)))
+        path = work / "metrics.csv"
+        if not path.exists():
+            path.write_text("images,frechet\n")
+        with path.open("a") as file:
+            file.write(f"{training.images},{found:.4f}\n")
 
 
 @torch.no_grad()
@@ -118,6 +148,8 @@ def export(training: Training, path: Path, hardware: str) -> None:
         "loss": f"non-saturating logistic, R1 gamma {plan.r1:g}",
         "augmentation": f"mirroring; adaptive, target {plan.ada_target:g}, p = {training.adaption.p:.2f} at the end",
     }
+    if plan.features:
+        about["features"] = f"those of {EYE} are judged, too, with weight {plan.features:g}"
     metadata = {
         "format": "stylegan2-official-names",
         "training": json.dumps(about),
@@ -151,6 +183,9 @@ def main() -> None:
     parser.add_argument("--bf16", action="store_true", help="convolve in bfloat16, where the hardware can")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--grid-every", type=int, default=10_000, help="images between two grids")
+    parser.add_argument(
+        "--metrics-every", type=int, default=50_000, help="images between two Fréchet distances; 0: none"
+    )
     parser.add_argument("--log-every", type=int, default=100, help="steps between two lines of the log")
     parser.add_argument("--export", type=Path, help="write the averaged generator of the last checkpoint and end")
     parser.add_argument("--hardware", default="2 CPU cores", help="what --export says of it")
@@ -171,7 +206,10 @@ def main() -> None:
     elif args.anneal_images and training.anneal is None:
         training.save(args.work / "before-anneal.pt")  # from which the constant rate can go on
         training.anneal = (training.images, training.images + args.anneal_images)
-    run(training, torch.from_numpy(pictures), args.work, args.grid_every, args.log_every)
+    reports: list[tuple[int, Report]] = [(args.grid_every, draw_grid)]
+    if args.metrics_every:
+        reports.append((args.metrics_every, Distance(args.data, args.work, args.device)))
+    run(training, torch.from_numpy(pictures), args.work, args.log_every, reports)
 
 
 if __name__ == "__main__":
