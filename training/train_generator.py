@@ -7,11 +7,12 @@
 
 DATA holds utkface128-train-*.tar; everything that is written goes to WORK: the decoded pictures, a checkpoint every few
 minutes and at the end (the same command goes on from it, as if it had never stopped), log.csv, grids of the same faces
-drawn by the averaged generator, and its Fréchet distance in metrics.csv. SIGTERM saves and ends. With --export FILE that
-generator is written in the format that `ilo.load` reads.
+drawn by the averaged generator, and its Fréchet distance in metrics.csv. SIGTERM saves and ends. With --export FILE the
+averaged generator is written in the format that `ilo.load` reads.
 
 The recipe is in training/adversarial.py. `--start` continues from the networks of a state file (keys `g.…`, `ema.…`,
-`d.…`); `--channels` sets the shape, six numbers make a generator of 128 px.
+`d.…`); `--channels` sets the shape, six numbers make a generator of 128 px; with `--features 1` a second discriminator
+judges what a classifier sees in the pictures.
 """
 
 from __future__ import annotations
