@@ -2,10 +2,10 @@
 
     python -m training.evaluate_generator MODEL [MODEL …] --data DATA --work WORK [--faces 50] --out results.json
 
-MODEL is a weights file or an id of `ilo.load`; DATA holds the tar files of the faces; WORK keeps the decoded pictures,
-the training faces' features and, per model, pictures of samples and of some beside their nearest training faces. All is
-seeded, and every model is measured at 64 px on the same faces: a larger one's pictures are made smaller by the bicubic
-operator, and it is that which is inverted.
+MODEL is a weights file, or an id of `ilo.load`; in the results it goes by its id or its file's name. DATA holds the tar
+files of the faces; WORK keeps the decoded pictures, the training faces' features and, per model, pictures of samples and
+of some beside their nearest training faces. All is seeded, and every model is measured at 64 px on the same faces: a
+larger one's pictures are made smaller by the bicubic operator, and it is that which is inverted.
 
 - inversion: MSE of CSGM after 300 steps when everything is observed, also for each group of people;
 - reconstruction: MSE of ILO, Quick preset, from a tenth of the pixels and from 8 × 8 pixels;
@@ -243,8 +243,8 @@ def main() -> None:
         for kind, picture in drawn.items():
             picture.save(args.work / f"{kind}-{model.path.stem}.png")
         results = json.loads(args.out.read_text()) if args.out.exists() else {}
-        args.out.write_text(json.dumps(results | {name: found}, indent=1, ensure_ascii=False))
-        print(row(name, found), flush=True)
+        args.out.write_text(json.dumps(results | {model.id: found}, indent=1, ensure_ascii=False))
+        print(row(model.id, found), flush=True)
 
 
 def row(name: str, found: dict[str, Any]) -> str:
