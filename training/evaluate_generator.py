@@ -3,8 +3,8 @@
     python -m training.evaluate_generator MODEL [MODEL …] --data DATA --work WORK [--faces 50] --out results.json
 
 MODEL is a weights file, or an id of `ilo.load`; in the results it goes by its id or its file's name. DATA holds the tar
-files of the faces; WORK keeps the decoded pictures, the training faces' features and, per model, pictures of samples and
-of some beside their nearest training faces. All is seeded, and every model is measured at 64 px on the same faces: a
+files of the faces; WORK keeps the decoded pictures, the training faces' features and, per model, samples and some of
+them beside their nearest training faces. All is seeded, and every model is measured at 64 px on the same faces: a
 larger one's pictures are made smaller by the bicubic operator, and it is that which is inverted.
 
 - inversion: MSE of CSGM after 300 steps when everything is observed, also for each group of people;
