@@ -16,7 +16,7 @@ from safetensors import safe_open
 
 from ilo import classifier, models
 from training import augment, evaluate_generator, train_generator
-from training.adversarial import Plan, Training, batches, gradient_penalty
+from training.adversarial import EYE, Plan, Training, batches, gradient_penalty
 from training.augment import Adaption
 from training.discriminator import Discriminator
 
@@ -112,7 +112,7 @@ def test_each_network_gets_the_gradient_of_its_own_loss(features, tmp_path, pict
     fake = augment.augment(images, 0.3, rng)
     critics = {"discriminator": (before.discriminator, 1.0)}
     if features:
-        eye = classifier.load("standard64")
+        eye = classifier.load(str(EYE))
         critics["judge"] = (lambda x: before.judge(*eye.features(x)[-3:]), features)
     for name, (d, weight) in critics.items():
         loss = weight * (F.softplus(d(fake.detach())).mean() + F.softplus(-d(real)).mean())

@@ -35,7 +35,8 @@ EMA_RAMP = 0.05  # the average's half-life is at most this share of the pictures
 PATH_DECAY = 0.01  # of the mean path length
 GRID = 8  # faces per side of a grid
 NETWORKS = ("generator", "average", "discriminator")
-EYE = "standard64"  # the classifier whose features are judged; the other one measures (training/evaluate_generator.py)
+# The robust classifier whose features are judged; training/evaluate_generator.py measures by another one's.
+EYE = Path(__file__).parents[1] / "benchmarks" / "judge64.safetensors"
 CRITICS = ("discriminator", "judge")
 DEPTHS = 3  # of its features, from the last one on
 PROGRESS = ("images", "began", "step", "seconds", "anneal", "path_mean")
@@ -119,7 +120,7 @@ class Training:
         self.eye: Classifier | None = None
         self.judge: FeatureDiscriminator | None = None
         if plan.features:
-            self.eye = self._placed(classifier.load(EYE))
+            self.eye = self._placed(classifier.load(str(EYE)))
             self.judge = self._placed(FeatureDiscriminator(self._depths(self.eye)))
         self.adaption = Adaption(plan.ada_target, plan.ada_images)
         self.path_mean = torch.zeros([], device=self.device)

@@ -150,7 +150,7 @@ def export(training: Training, path: Path, hardware: str) -> None:
         "augmentation": f"mirroring; adaptive, target {plan.ada_target:g}, p = {training.adaption.p:.2f} at the end",
     }
     if plan.features:
-        about["features"] = f"those of {EYE} are judged, too, with weight {plan.features:g}"
+        about["features"] = f"those of {EYE.stem} are judged, too, with weight {plan.features:g}"
     metadata = {
         "format": "stylegan2-official-names",
         "training": json.dumps(about),
