@@ -65,9 +65,9 @@ def test_the_shape_follows_the_channels():
     assert Plan(channels=(8, 8, 8, 4, 4, 4)).config.img_resolution == 128
 
 
-@pytest.mark.parametrize("features", [0.0, 1.0])
-def test_a_resumed_training_equals_an_uninterrupted_one(features, pictures, tmp_path):
-    plan = replace(TINY, features=features)
+@pytest.mark.parametrize(("features", "moments"), [(0.0, 0.0), (1.0, 0.5), (0.0, 0.5)])
+def test_a_resumed_training_equals_an_uninterrupted_one(features, moments, pictures, tmp_path):
+    plan = replace(TINY, features=features, moments=moments)
     training = Training(plan, tmp_path / "checkpoint.pt")
     whole = steps(training, pictures, 7)
     first = Training(plan, tmp_path / "other.pt")
@@ -80,7 +80,7 @@ def test_a_resumed_training_equals_an_uninterrupted_one(features, pictures, tmp_
     ]
     assert second.adaption == training.adaption
     assert second.adaption.p > 0
-    assert ("judge" in training.networks) == bool(features)
+    assert ("judge" in training.networks, "transport" in training.networks) == (bool(features), bool(moments))
     for name, network in training.networks.items():
         ours, theirs = second.networks[name].state_dict(), network.state_dict()
         assert all(torch.equal(ours[key], theirs[key]) for key in theirs)

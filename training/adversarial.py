@@ -2,8 +2,8 @@
 
 Non-saturating logistic loss with lazy R1 (Mescheder et al. 2018; Karras et al. 2020), adaptive augmentation, style
 mixing, an average of the generator's weights. All networks step at the same time from one forward pass of each: the
-logits of the generated pictures serve both losses. A second discriminator that sees a frozen classifier's features is
-an option.
+logits of the generated pictures serve both losses. Options: a second discriminator that sees a frozen classifier's
+features, and their Fréchet distance.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from ilo.state import to_uint8
 from ilo.stylegan2.network import Config, Generator
 from training.augment import Adaption, augment
 from training.discriminator import Discriminator, FeatureDiscriminator
+from training.moments import Transport
 
 BETAS = (0.0, 0.99)  # of Adam
 EMA_RAMP = 0.05  # the average's half-life is at most this share of the pictures shown
@@ -62,6 +63,7 @@ class Plan:
     mixing: float = 0.9  # probability that a picture has two latents
     ema: float = 10_000.0  # images: half-life of the average
     features: float = 0.0  # weight of what is said of a classifier's features; 1 as much as the pictures' own
+    moments: float = 0.0  # weight of the Fréchet distance of the classifier's last features
     ada_target: float = 0.6  # mean sign of D(real); above 1: no augmentation
     ada_images: float = 100_000.0  # in which p could go from 0 to 1
 
@@ -119,9 +121,12 @@ class Training:
         self.average = copy.deepcopy(self.generator).requires_grad_(False)
         self.eye: Classifier | None = None
         self.judge: FeatureDiscriminator | None = None
-        if plan.features:
+        self.transport: Transport | None = None
+        if plan.features or plan.moments:
             self.eye = self._placed(classifier.load(str(EYE)))
-            self.judge = self._placed(FeatureDiscriminator(self._depths(self.eye)))
+            depths = self._depths(self.eye)
+            self.judge = self._placed(FeatureDiscriminator(depths)) if plan.features else None
+            self.transport = self._placed(Transport(depths[-1][0])) if plan.moments else None
         self.adaption = Adaption(plan.ada_target, plan.ada_images)
         self.path_mean = torch.zeros([], device=self.device)
         self.images = self.began = 0  # shown in all, and shown when this training began
@@ -130,7 +135,7 @@ class Training:
         self.optimisers = {
             name: torch.optim.Adam(network.parameters(), lr=plan.lr, betas=BETAS, eps=1e-8, fused=True)
             for name, network in self.networks.items()
-            if name != "average"
+            if any(parameter.requires_grad for parameter in network.parameters())
         }
         if path.exists():
             self._load()
@@ -140,8 +145,8 @@ class Training:
     @property
     def networks(self) -> dict[str, nn.Module]:
         """All of them by their names in a checkpoint."""
-        found = {name: getattr(self, name) for name in NETWORKS}
-        return found if self.judge is None else found | {"judge": self.judge}
+        found = {name: getattr(self, name) for name in (*NETWORKS, "judge", "transport")}
+        return {name: network for name, network in found.items() if network is not None}
 
     @torch.no_grad()
     def _depths(self, eye: Classifier) -> list[tuple[int, int]]:
@@ -166,7 +171,7 @@ class Training:
     def _load(self) -> None:
         state = torch.load(self.path, weights_only=True, map_location=self.device)
         for name, network in self.networks.items():
-            if name in state:  # a judge may be new
+            if name in state:  # a judge or a transport may be new
                 network.load_state_dict(state[name])
         for name, stored in state["optimisers"].items():
             if name in self.optimisers:
@@ -230,9 +235,11 @@ class Training:
         real = augment(torch.where(mirrored, real.flip(3), real), p, rng)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
             images = self.draw(self.latents(len(real), rng), rng)
-            fake_logits = self.logits(augment(images, p, rng)).float()
-            real_logits = self.logits(real).float()
+            fake_logits, fake_features = self.look(augment(images, p, rng))
+            real_logits, real_features = self.look(real)
         loss_g = self._weighted(F.softplus(-fake_logits))
+        if self.transport is not None:
+            loss_g = loss_g + plan.moments * self.transport(fake_features, real_features)
         loss_d = self._weighted(F.softplus(fake_logits) + F.softplus(-real_logits))
         # The generator's loss leaves no gradient in the discriminators, and the other way round.
         (to_images,) = torch.autograd.grad(loss_g, images, retain_graph=True)
@@ -262,10 +269,16 @@ class Training:
         self.adaption.observe(found["sign"], len(real))
         return found | {"p": self.adaption.p}
 
-    def logits(self, images: Tensor) -> Tensor:
-        """[B, 1] of the pictures [B, 3, R, R] themselves, then those of their features, if these are judged."""
-        own = self.discriminator(images)
-        return own if self.judge is None else torch.cat([own, self.judge(*self._features(images))], 1)
+    def look(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """What is said of pictures [B, 3, R, R]: logits [B, 1], beside which are those of their features, if these are
+        judged; and the means of the classifier's last features, [B, C], empty if they do not count."""
+        logits, means = self.discriminator(images), images.new_empty(0)
+        if self.eye is not None:
+            seen = self._features(images)
+            means = seen[-1].float().mean((2, 3))
+            if self.judge is not None:
+                logits = torch.cat([logits, self.judge(*seen)], 1)
+        return logits.float(), means
 
     def _features(self, images: Tensor) -> list[Tensor]:
         assert self.eye is not None

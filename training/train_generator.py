@@ -12,7 +12,7 @@ averaged generator is written in the format that `ilo.load` reads.
 
 The recipe is in training/adversarial.py. `--start` continues from the networks of a state file (keys `g.…`, `ema.…`,
 `d.…`); `--channels` sets the shape, six numbers make a generator of 128 px; with `--features 1` a second discriminator
-judges what a classifier sees in the pictures.
+judges what a classifier sees in the pictures, and with `--moments 4` its mean and covariance are pulled to the data's.
 """
 
 from __future__ import annotations
@@ -149,8 +149,9 @@ def export(training: Training, path: Path, hardware: str) -> None:
         "loss": f"non-saturating logistic, R1 gamma {plan.r1:g}",
         "augmentation": f"mirroring; adaptive, target {plan.ada_target:g}, p = {training.adaption.p:.2f} at the end",
     }
-    if plan.features:
-        about["features"] = f"those of {EYE.stem} are judged, too, with weight {plan.features:g}"
+    if plan.features or plan.moments:
+        weights = f"judged with weight {plan.features:g}, moments matched with weight {plan.moments:g}"
+        about["features"] = f"of {EYE.stem}: {weights}"
     metadata = {
         "format": "stylegan2-official-names",
         "training": json.dumps(about),
