@@ -46,6 +46,6 @@ def test_its_gradient_is_that_of_the_frechet_distance():
 def test_it_waits_until_it_has_seen_enough():
     fake, real = gaussian(8, 5, 3).requires_grad_(True), gaussian(8, 5, 4)
     pull = Transport(5, images=100, every=1, begin=30)
-    losses = [float(pull(fake, real)) for _ in range(5)]
+    losses = [pull(fake, real).item() for _ in range(5)]
     assert losses[0] == 0
     assert losses[-1] > 0
