@@ -12,7 +12,7 @@ averaged generator is written in the format that `ilo.load` reads.
 
 The recipe is in training/adversarial.py. `--start` continues from the networks of a state file (keys `g.…`, `ema.…`,
 `d.…`); `--channels` sets the shape, six numbers make a generator of 128 px; with `--features 1` a second discriminator
-judges what a classifier sees in the pictures, and with `--moments 0.1` its mean and covariance are pulled to the data's.
+judges what a classifier sees in the pictures, and `--moments 0.1` pulls the mean and covariance of that to the data's.
 """
 
 from __future__ import annotations
