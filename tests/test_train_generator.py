@@ -22,7 +22,9 @@ from training.discriminator import Discriminator
 
 SHARED = Path(__file__).parents[2] / "shared" / "models"
 # Its target lets p grow at every change, so that the augmentation is at work after four steps.
-TINY = Plan((8, 8, 8), 8, batch=4, warmup=8, r1_every=2, r1_batch=2, path=1.0, ada_target=-2.0, ada_images=64)
+TINY = Plan(
+    (8, 8, 8), 8, batch=4, warmup=8, r1_every=2, r1_batch=2, path=1.0, mixing=0.9, ada_target=-2.0, ada_images=64
+)
 
 
 @pytest.fixture
