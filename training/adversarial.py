@@ -60,7 +60,7 @@ class Plan:
     r1_batch: int = 8  # real pictures whose gradient is penalised
     path: float = 0.0  # weight of the path-length regulariser; 2 is StyleGAN2's
     path_every: int = 4  # steps
-    mixing: float = 0.0  # probability that a picture has two latents; faces of a single one are less like the data for it
+    mixing: float = 0.0  # probability that a picture has two latents; those of one are less like the data then
     ema: float = 10_000.0  # images: half-life of the average
     features: float = 0.0  # weight of what is said of a classifier's features; 1 as much as the pictures' own
     moments: float = 0.0  # weight of the Fréchet distance of the classifier's last features
