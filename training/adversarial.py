@@ -1,9 +1,9 @@
 """A StyleGAN2 generator against its discriminator: one training, step by step, that can stop and go on anywhere.
 
-Non-saturating logistic loss with lazy R1 (Mescheder et al. 2018; Karras et al. 2020), adaptive augmentation, style
-mixing, an average of the generator's weights. All networks step at the same time from one forward pass of each: the
-logits of the generated pictures serve both losses. Options: a second discriminator that sees a frozen classifier's
-features, and their Fréchet distance.
+Non-saturating logistic loss with lazy R1 (Mescheder et al. 2018; Karras et al. 2020), adaptive augmentation, an
+average of the generator's weights. All networks step at the same time from one forward pass of each: the logits of the
+generated pictures serve both losses. Options: style mixing, path-length regularisation, a second discriminator that
+sees a frozen classifier's features, and their Fréchet distance.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ GRID = 8  # faces per side of a grid
 NETWORKS = ("generator", "average", "discriminator")
 # The robust classifier whose features are judged; training/evaluate_generator.py measures by another one's.
 EYE = Path(__file__).parents[1] / "benchmarks" / "judge64.safetensors"
-CRITICS = ("discriminator", "judge")
 DEPTHS = 3  # of its features, from the last one on
+CRITICS = ("discriminator", "judge")
 PROGRESS = ("images", "began", "step", "seconds", "anneal", "path_mean")
 N = TypeVar("N", bound=nn.Module)
 
@@ -171,7 +171,7 @@ class Training:
     def _load(self) -> None:
         state = torch.load(self.path, weights_only=True, map_location=self.device)
         for name, network in self.networks.items():
-            if name in state:  # a judge or a transport may be new
+            if name in NETWORKS or name in state:  # a judge or a transport may be new
                 network.load_state_dict(state[name])
         for name, stored in state["optimisers"].items():
             if name in self.optimisers:
