@@ -51,7 +51,8 @@ class Shape:
 
     def __post_init__(self) -> None:
         sound = len(self.widths) == len(self.blocks) and 1 <= len(self.widths) <= 6
-        if not sound or not all(1 <= n <= 4096 for n in (self.classes, self.size, *self.widths, *self.blocks)):
+        sound = sound and all(1 <= n <= 64 for n in self.blocks)
+        if not sound or not all(1 <= n <= 4096 for n in (self.classes, self.size, *self.widths)):
             raise ValueError(f"{self} is not the shape of a classifier")
 
 
@@ -229,7 +230,7 @@ def load(name: str = "robust64", device: torch.device | str = "cpu") -> Classifi
         raise ClassifierError(
             f"{path.name}: not a complete safetensors file ({error}). Fetch or copy it again."
         ) from None
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise ClassifierError(f"{path.name}: it does not describe a classifier of the studio ({error!r}).") from None
     head = tensors.get("head.bias")
     if head is None or not len(classes) == shape.classes == len(head):
@@ -237,15 +238,18 @@ def load(name: str = "robust64", device: torch.device | str = "cpu") -> Classifi
         raise ClassifierError(
             f"{path.name}: it names {len(classes)} classes and has {found} outputs for them; the numbers must be equal."
         )
-    network = ResidualNetwork(shape)
-    wanted = {key for key in network.state_dict() if not key.endswith("num_batches_tracked")}
-    if wanted != tensors.keys() or not all(t.isfinite().all() for t in tensors.values()):
+    with torch.device("meta"):  # shapes without memory, until it is known that the file fills them
+        described = ResidualNetwork(shape).state_dict()
+    wanted = {key: tensor.shape for key, tensor in described.items() if not key.endswith("num_batches_tracked")}
+    if wanted.keys() != tensors.keys() or not all(t.isfinite().all() for t in tensors.values()):
         raise ClassifierError(f"{path.name}: its tensors are not those of the network that it describes.")
-    try:
-        network.load_state_dict(tensors, strict=False)
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())
-        raise ClassifierError(f"{path.name}: its tensors do not have the described shapes ({reason}).") from None
+    for key, tensor in tensors.items():
+        if tensor.shape != wanted[key]:
+            raise ClassifierError(
+                f"{path.name}: {key} has shape {list(tensor.shape)}; what it describes has {list(wanted[key])}."
+            )
+    network = ResidualNetwork(shape)
+    network.load_state_dict(tensors, strict=False)
     return Classifier(network, path.stem, path, classes, about).to(device)
 
 

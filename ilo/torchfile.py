@@ -45,7 +45,7 @@ def _described(identity: Any) -> tuple[str, str, int]:
         raise UnpickleError("it refers to something that is no storage")
     _, kind, key, _, count = identity[:5]
     if not isinstance(kind, Name) or kind.module != "torch" or kind.name not in DTYPES:
-        raise UnpickleError(f"it holds numbers of an unknown kind ({kind})")
+        raise UnpickleError(f"it holds numbers of an unknown kind{f' ({kind})' if isinstance(kind, Name) else ''}")
     if not isinstance(key, (str, int)) or not isinstance(count, int) or not 0 <= count < 2**40:
         raise UnpickleError("a storage is not described as one")
     if len(identity) > 5 and identity[5] is not None:
@@ -155,7 +155,8 @@ def _read_legacy(view: memoryview, budget: list[int]) -> Any:
 
     found, at = run(view, at, TENSORS, budget, True, persistent)
     keys, at = run(view, at, {}, budget)
-    if not isinstance(keys, list) or {str(key) for key in keys} != storages.keys():
+    plain = isinstance(keys, list) and all(isinstance(key, (str, int)) for key in keys)
+    if not plain or {str(key) for key in keys} != storages.keys():
         raise UnpickleError("its list of storages is not that of its tensors")
     for key in keys:
         storage = storages[str(key)]

@@ -19,6 +19,7 @@ from torch import Tensor
 
 MOST_OPCODES = 400_000  # the largest published file has a tenth of that
 MOST_TEXT = 16_000_000  # bytes of all strings together
+PLAIN = (str, int, float, bool, type(None))
 DTYPES = {
     "FloatStorage": ("<f4", torch.float32),
     "HalfStorage": ("<f2", torch.float16),
@@ -122,9 +123,16 @@ def _mapping(arguments: tuple[Any, ...]) -> dict:
     if not arguments:
         return {}
     try:
-        return {key: value for key, value in arguments[0]}
-    except (TypeError, ValueError):
-        raise UnpickleError("a dict is not made of pairs") from None
+        return {_key(key): value for key, value in arguments[0]}
+    except (TypeError, ValueError) as error:
+        raise error if isinstance(error, UnpickleError) else UnpickleError("a dict is not made of pairs") from None
+
+
+def _key(value: Any) -> Any:
+    """A key of a dict. Tuples inside tuples are none: to hash them can take for ever, or more stack than there is."""
+    if isinstance(value, PLAIN) or (isinstance(value, tuple) and all(isinstance(part, PLAIN) for part in value)):
+        return value
+    raise UnpickleError("a dict has a key that is no plain value")
 
 
 Constructor = Callable[[tuple[Any, ...]], Any]
@@ -220,12 +228,7 @@ class _Machine:
         if not isinstance(target, dict) or len(values) % 2:
             raise UnpickleError("its instructions do not fit together")
         for key, value in zip(values[::2], values[1::2], strict=True):
-            if not isinstance(key, (str, int, float, bool, type(None), tuple)):
-                raise UnpickleError("a dict has a key that is no plain value")
-            try:
-                target[key] = value
-            except TypeError:
-                raise UnpickleError("a dict has a key that is no plain value") from None
+            target[_key(key)] = value
 
     def extend(self, target: Any, values: list[Any]) -> None:
         if isinstance(target, Record):

@@ -1,6 +1,8 @@
 """Weights files: what loads, and what each broken one says."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -88,6 +90,26 @@ def test_broken_files_get_a_sentence(tmp_path, make, words):
     with pytest.raises(CheckpointError, match=words.replace("[", r"\[")) as error:
         load(make(path))
     assert "broken" in str(error.value) or "faces65" in str(error.value)
+
+
+PEAK = """
+import resource, sys
+from ilo.models import load
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+try:
+    load(sys.argv[1])
+except ValueError as error:
+    print(error)
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
+"""
+
+
+def test_a_small_file_that_claims_a_huge_network_takes_no_memory(tmp_path):
+    channels = {str(4 * 2**k): 4096 for k in range(3)}
+    path = write(tmp_path / "huge.safetensors", config=SMALL | {"channels": channels, "img_resolution": 16})
+    made = subprocess.run([sys.executable, "-c", PEAK, path], capture_output=True, text=True, check=True)
+    assert "not the network that its configuration describes" in made.stdout
+    assert int(made.stdout.split()[-1]) < 200e6  # one of its convolutions alone has 600 MB
 
 
 def test_official_names(root):

@@ -80,11 +80,14 @@ def test_files_that_cannot_be_used(classifier_file, tmp_path):
         classifier.load(changed(classifier_file, tmp_path, classes=[["n1", "a"], ["n2", "b"], ["n3", "c"]]))
     with pytest.raises(ClassifierError, match="does not describe a classifier"):
         classifier.load(changed(classifier_file, tmp_path, shape={"classes": 4}))
+    endless = {"classes": 4, "widths": [8, 8], "blocks": [1, 4096], "size": 32}
+    with pytest.raises(ClassifierError, match="does not describe a classifier"):
+        classifier.load(changed(classifier_file, tmp_path, shape=endless))
     with pytest.raises(ClassifierError, match="tensors are not those"):
         classifier.load(changed(classifier_file, tmp_path, {"more": torch.zeros(1)}))
     with pytest.raises(ClassifierError, match="tensors are not those"):
         classifier.load(changed(classifier_file, tmp_path, {"head.bias": torch.full([4], torch.nan)}))
-    with pytest.raises(ClassifierError, match="described shapes"):
+    with pytest.raises(ClassifierError, match=r"head.weight has shape \[4, 13\]"):
         classifier.load(changed(classifier_file, tmp_path, {"head.weight": torch.zeros(4, 13)}))
 
 

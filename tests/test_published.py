@@ -220,6 +220,18 @@ HOSTILE = {
     "huge-number.pkl": raw(b"\x80\x02\x8a\xff" + b"\x01" * 255 + b"."),
     "many-dicts.pkl": raw(b"\x80\x02" + b"}" * 3_000_000 + b"."),
     "deep-tuples.pkl": raw(b"\x80\x02)" + b"\x85" * 300_000 + b"."),
+    "deep-tuples-as-a-key.pkl": raw(b"\x80\x02})" + b"\x85" * 300_000 + b"K\x01s."),
+    "tuple-of-2^60-as-a-key.pkl": raw(b"\x80\x02})" + b"2\x86" * 60 + b"K\x01s."),
+    "tuple-of-2^60-in-pairs.pkl": raw(b"\x80\x02ccollections\nOrderedDict\n])" + b"2\x86" * 60 + b"K\x01\x86a\x85R."),
+    "tuple-of-2^60-as-a-kind.pt": zipped(
+        {"a/data.pkl": b"\x80\x02(U\x07storage)" + b"2\x86" * 60 + b"U\x010U\x03cpuK\x01tQ."}
+    ),
+    "tuple-of-2^60-among-the-keys.pt": raw(
+        b"".join(pickle.dumps(v, 2) for v in (0x1950A86A20F9469CFC6C, 1001, {"little_endian": True}, {"g_ema": {}}))
+        + b"\x80\x02])"
+        + b"2\x86" * 60
+        + b"a."
+    ),
     "unhashable.pkl": raw(b"\x80\x02}(]K\x01u."),
     "self-containing-dict.pkl": raw(b"\x80\x02}q\x00U\x05G_emah\x00s."),
     "not-a-pickle.pkl": raw(b"<html>404 Not Found</html>"),

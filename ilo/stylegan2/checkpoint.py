@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -73,8 +74,8 @@ def build(checkpoint: Checkpoint, name: str) -> Generator:
     Raises:
         CheckpointError: tensors are missing, have other shapes than the configuration says, or are not finite.
     """
-    generator = Generator(checkpoint.config)
-    wanted = generator.state_dict()
+    with torch.device("meta"):  # shapes without memory, until it is known that the file fills them
+        wanted = Generator(checkpoint.config).state_dict()
     given = checkpoint.tensors
     missing, unknown = sorted(wanted.keys() - given.keys()), sorted(given.keys() - wanted.keys())
     if missing or unknown:
@@ -87,6 +88,7 @@ def build(checkpoint: Checkpoint, name: str) -> Generator:
             )
         if not tensor.isfinite().all():
             raise CheckpointError(f"{name}: {key} holds values that are not finite numbers.")
+    generator = Generator(checkpoint.config)
     generator.load_state_dict({k: v.float() for k, v in given.items()})
     return generator.freeze()
 
@@ -103,7 +105,7 @@ def _config(path: Path, metadata: dict[str, str]) -> Config:
             mapping_lr_multiplier=float(raw["mapping_lr_multiplier"]),
             conv_clamp=raw.get("conv_clamp"),
         )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise CheckpointError(f"{path.name}: its metadata holds no StyleGAN2 configuration ({error!r}).") from None
     sizes = [4 * 2**k for k in range(len(config.channels))]
     limits = (config.z_dim, config.w_dim, *config.channels.values())
