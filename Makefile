@@ -27,8 +27,10 @@ lint: $(DEV_ENV)/.complete
 	$(DEV_ENV)/bin/ruff format --check .
 	$(DEV_ENV)/bin/mypy
 
-bench: $(DEV_ENV)/.complete
+bench: $(DEV_ENV)/.complete browser
 	$(DEV_ENV)/bin/python -m benchmarks.step
+	$(DEV_ENV)/bin/python -m benchmarks.step --size 1024
+	$(DEV_ENV)/bin/python -m benchmarks.alignment
 	$(DEV_ENV)/bin/python -m benchmarks.page
 	$(DEV_ENV)/bin/python -m benchmarks.quality
 	$(DEV_ENV)/bin/python -m benchmarks.guidance classes

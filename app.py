@@ -33,17 +33,20 @@ def main(argv: list[str] | None = None) -> int:
     from ilo import cli_models, registry
     from ilo.download import DownloadError
     from ilo.stylegan2.checkpoint import CheckpointError
-    from ilo.ui import page
+    from ilo.ui import page, temporary
     from ilo.ui.owner import Owner
 
+    temporary.end_as_by_hand()
     try:
         if options.model in registry.ids("generator"):
             cli_models.bring(registry.BY_ID[options.model])
         owner = Owner.of(options)
         print(f"To choose models on the page, open {owner.address}", flush=True)
-        page.build(ilo.load(options.model), owner).launch(
-            server_name=options.host, server_port=options.port, share=options.share, **page.launch_options()
-        )
+        model = ilo.load(options.model)
+        with temporary.files():
+            page.build(model, owner).launch(
+                server_name=options.host, server_port=options.port, share=options.share, **page.launch_options()
+            )
     except (CheckpointError, DownloadError, OSError) as error:
         print(error, file=sys.stderr)
         return 2

@@ -135,7 +135,7 @@ def random_model(size: int, device: str) -> Model:
     """A generator of the official FFHQ networks' shape with random weights."""
     torch.manual_seed(0)
     generator = Generator(usual_config(size)).to(device).freeze()
-    return Model("random", generator, latents.fit(generator, 2000).to(torch.device(device)), Path())
+    return Model("random", generator, latents.fit(generator, 2000).to(torch.device(device)), Path(), "")
 
 
 def peak(device: torch.device) -> int:

@@ -62,7 +62,13 @@ def check_out_folder(folder: Path) -> None:
     Raises:
         BundleError: it is a file, holds anything but an earlier bundle, or its parent cannot be written to.
     """
-    folder = folder.absolute()
+    try:
+        _check_out_folder(folder.absolute())
+    except PermissionError as error:
+        raise BundleError(f"{error.filename} may not be looked into; give another place than {folder}.") from None
+
+
+def _check_out_folder(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
         raise BundleError(f"{folder} is a file; give a folder, new or empty or with an earlier run.")
     if folder.is_dir():

@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import difflib
 import json
+import os
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -265,7 +266,7 @@ def _find(name: str) -> Path:
             raise ClassifierError(str(error)) from None
     elif (path := Path(name)).suffix not in (".safetensors", *PUBLISHED):
         raise ClassifierError(f"There is no classifier {name!r}; known are {', '.join(known)}.")
-    if not path.is_file():
+    if not os.path.isfile(path):  # False as well where one may not look
         raise ClassifierError(f"{path.name}: there is no such classifier file. Known are {', '.join(known)}.")
     return path
 

@@ -141,7 +141,7 @@ def _as_now(recipe: Recipe, model: Model) -> tuple[Recipe, Perceptual | None]:
     now = engine.description(model.device)
     for sentence in differences(recipe.engine, now):
         print(sentence, file=sys.stderr)
-    perceptual = _perceptual(model) if recipe.perceptual else None
+    perceptual = _perceptual(model, recipe.perceptual) if recipe.perceptual else None
     name = None if perceptual is None else perceptual.name
     if name != recipe.perceptual:
         print(f"The perceptual distance was {recipe.perceptual} and is {name or 'not available'} now.", file=sys.stderr)
@@ -336,11 +336,11 @@ def _device(name: str) -> str:
     return name
 
 
-def _perceptual(model: Model) -> Perceptual:
-    """The perceptual distance of this installation; a broken weights file is the user's to remove."""
+def _perceptual(model: Model, name: str | None = None) -> Perceptual:
+    """The perceptual distance of this installation, or that of a recipe; a broken file is the user's to remove."""
     from ilo.losses import find_perceptual
 
     try:
-        return find_perceptual(model.device)
+        return find_perceptual(model.device, name)
     except ValueError as error:
         raise SettingsError(str(error)) from None

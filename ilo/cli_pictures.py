@@ -16,7 +16,7 @@ from ilo.masks import PRESET_MASKS, preset_mask
 from ilo.models import Model
 from ilo.operators import default_tasks
 from ilo.pictures import SMALLEST_SIDE, WHOLE, Crop, read_mask, read_picture, to_tensor
-from ilo.portraits import counted, cut, remarks
+from ilo.portraits import counted, cut, mask_within, remarks
 from ilo.problem import Problem
 from ilo.settings import SettingsError
 from ilo.tasks import build_problem, crop_mask
@@ -28,12 +28,13 @@ def problem(options: argparse.Namespace, model: Model) -> tuple[Problem, torch.T
     # The measurement of a super-resolution may be tiny.
     tiny = options.damaged and options.task in ("super-resolve", "compose")
     image = read_picture(options.photo, smallest=2 if tiny else SMALLEST_SIDE)
+    size = image.size
     placed: Placed | None = None
     notes: list[str] = []
     if options.face is not None:
         image, placed, notes = _face(image, options.face, model)
     if options.mask:
-        mask, more = _mask(options.mask, model, image.size, crop)
+        mask, more = _mask(options.mask, model, size, crop, placed)
         notes += more
     else:
         mask = None
@@ -88,12 +89,18 @@ def _face(image: Image.Image, number: int, model: Model) -> tuple[Image.Image, P
     return Image.fromarray(pixels), Placed(lambda: photo, pixels, square), notes
 
 
-def _mask(text: str, model: Model, size: tuple[int, int], crop: Crop) -> tuple[torch.Tensor, list[str]]:
+def _mask(
+    text: str, model: Model, size: tuple[int, int], crop: Crop, placed: Placed | None
+) -> tuple[torch.Tensor, list[str]]:
     """A preset mask by its name, else a file; one as large as the photo was painted on it, so it is cropped too."""
     if text in PRESET_MASKS:
         return preset_mask(text, model.resolution, model.landmarks), []
     mask = read_mask(Path(text))
     height, width = mask.shape[-2:]
+    if placed is not None and (width, height) == size:
+        return mask_within(mask, placed.alignment, model.resolution), [
+            "The mask is as large as the photo and has been cut out like the face."
+        ]
     if (width, height) != size or (width == height and crop == WHOLE):
         return mask, []
     return crop_mask(mask, crop), ["The mask is as large as the photo and has been cropped like it."]

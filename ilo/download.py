@@ -64,14 +64,14 @@ def fetch(entry: Entry, progress: Progress = lambda done, total: None, say: Call
 
 
 def checked(entry: Entry) -> Path:
-    """The file of a model that is here; one put there by hand is checked once.
+    """The file of a model that is here; one put there by hand, or changed since, is checked once.
 
     Raises:
         DownloadError: it is not here, or not the file that it should be.
     """
     if not entry.here:
         raise DownloadError(f"{entry.id} is not here yet. Fetch it: python -m ilo models fetch {entry.id}")
-    if not isinstance(entry.source, Embedded) and not _pin(entry).is_file():
+    if not isinstance(entry.source, Embedded) and _read(_mark(entry)) != _state(entry.path):
         _check(entry, entry.path, f"Remove it: python -m ilo models remove {entry.id}")
     return entry.path
 
@@ -95,10 +95,15 @@ def remove(entry: Entry) -> list[Path]:
         raise DownloadError(f"{entry.id} is a part of the studio and is not removed.")
     gone = []
     try:
-        for path in (entry.path, _partial(entry), _tag(entry)):
-            if path.is_file():
-                path.unlink()
-                gone.append(path)
+        with _only_one(entry, None):
+            # A published generator is also kept as safetensors, named after its hash.
+            converted = entry.here and entry.kind == "generator"
+            kept = cache.folder().glob(f"{cache.sha256(entry.path)}.*") if converted else ()
+            for path in (entry.path, _partial(entry), _tag(entry), *kept):
+                if path.is_file():
+                    path.unlink()
+                    gone.append(path)
+            _mark(entry).unlink(missing_ok=True)
     except OSError as error:
         raise DownloadError(f"{entry.file} cannot be removed: {_reason(error, entry)}.") from error
     return gone
@@ -113,13 +118,21 @@ def known_hash(entry: Entry) -> str:
     """The published hash, or how it begins; otherwise the one of the first download; empty if there is neither."""
     if entry.sha256:
         return entry.sha256
-    with suppress(OSError):
-        return _pin(entry).read_text().split()[0]
-    return ""
+    return (_read(_pin(entry)).split() or [""])[0]
 
 
 def _pin(entry: Entry) -> Path:
     return cache.folder() / f"{entry.file}.sha256"
+
+
+def _mark(entry: Entry) -> Path:
+    """Says in what state the file was when its hash was right."""
+    return cache.folder() / f".{entry.file}.checked"
+
+
+def _state(path: Path) -> str:
+    about = path.stat()
+    return f"{about.st_size} {about.st_mtime_ns}"
 
 
 def _partial(entry: Entry) -> Path:
@@ -141,6 +154,7 @@ def _check(entry: Entry, path: Path, cure: str, stated: str = "") -> str:
     if not isinstance(entry.source, Embedded):
         with suppress(OSError):  # a cache that cannot be written
             _pin(entry).write_text(f"{found}  {entry.file}\n")
+            _mark(entry).write_text(_state(path))
     return found
 
 
@@ -158,13 +172,19 @@ def _accept(entry: Entry, arrived: Path, stated: str) -> None:
 
 
 @contextmanager
-def _only_one(entry: Entry, say: Callable[[str], None]) -> Iterator[None]:
-    """Of all processes, one fetches a file; the others wait. A killed one lets go of the lock."""
+def _only_one(entry: Entry, say: Callable[[str], None] | None) -> Iterator[None]:
+    """Of all processes, one fetches a file; the others wait, or fail without `say`. A killed one lets go of the lock.
+
+    Raises:
+        DownloadError: without `say`, where another process has the lock.
+    """
     cache.folder().mkdir(parents=True, exist_ok=True)
     lock = FileLock(cache.folder() / f".{entry.file}.lock")
     try:
         lock.acquire(timeout=0)
     except Timeout:
+        if say is None:
+            raise DownloadError(f"{entry.id} is being fetched; wait for it, or stop that first.") from None
         say(f"{entry.id} is being fetched by another process; waiting for it.")
         lock.acquire()
     try:

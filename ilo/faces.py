@@ -7,6 +7,7 @@ eyes, the nose and the mouth's corners, image-left first, in pixels of the photo
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -19,7 +20,12 @@ import numpy as np
 from skimage import data
 from skimage.feature import Cascade
 
+from ilo import download
+from ilo.download import DownloadError
 from ilo.registry import BY_ID
+from ilo.settings import SettingsError
+
+log = logging.getLogger(__name__)
 
 LANDMARKS = ("eye_left", "eye_right", "nose", "mouth_left", "mouth_right")
 FFHQ = "ffhq"  # the name of the alignment of FFHQ's pictures
@@ -98,9 +104,15 @@ class Placed:
 
 
 def yunet_path() -> Path | None:
-    """The detector's file: `ILO_YUNET`, or the registry's; None if it is in neither."""
-    path = Path(os.environ.get("ILO_YUNET") or BY_ID["yunet"].path)
-    return path if path.is_file() else None
+    """The detector's file: `ILO_YUNET`, or the registry's once its hash is right; None if it is in neither."""
+    if own := os.environ.get("ILO_YUNET"):
+        return Path(own) if os.path.isfile(own) else None
+    entry = BY_ID["yunet"]
+    try:
+        return download.checked(entry) if entry.here else None
+    except DownloadError as error:
+        log.warning("Faces are found without YuNet. %s", error)
+        return None
 
 
 def detect(photo: np.ndarray) -> list[Face]:
@@ -263,10 +275,19 @@ def _yunet(photo: np.ndarray, path: Path) -> list[Face]:
 
 
 def _net(path: Path) -> cv2.FaceDetectorYN:
-    """YuNet's network, which only one thread may use."""
+    """YuNet's network, which only one thread may use.
+
+    Raises:
+        SettingsError: the file holds no such network.
+    """
     # Otherwise OpenCV 5 writes a warning for each network that is read.
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
-    return cv2.FaceDetectorYN.create(str(path), "", (SIDES[0], SIDES[0]), score_threshold=SCORE)
+    try:
+        return cv2.FaceDetectorYN.create(str(path), "", (SIDES[0], SIDES[0]), score_threshold=SCORE)
+    except cv2.error:
+        raise SettingsError(
+            f"{path.name} holds no YuNet, so faces cannot be looked for; fetch or copy it again, or unset ILO_YUNET."
+        ) from None
 
 
 def _rows(pixels: np.ndarray, net: cv2.FaceDetectorYN) -> np.ndarray:

@@ -154,13 +154,17 @@ def lpips_backbone() -> Path | None:
     return path if path.is_file() else None
 
 
-def find_perceptual(device: torch.device | str = "cpu") -> Perceptual:
+def find_perceptual(device: torch.device | str = "cpu", name: str | None = None) -> Perceptual:
     """LPIPS where its weights are in the local cache, otherwise the features of the embedded robust classifier.
+
+    Args:
+        device: where the weights go.
+        name: of the distance that is wanted, as recipes have it. The embedded one is always to be had.
 
     Raises:
         ValueError: the weights' file is broken.
     """
-    backbone = lpips_backbone()
+    backbone = None if name == ROBUST else lpips_backbone()
     if backbone is not None:
         return LpipsVgg(backbone, device)
     return robust_features(device)

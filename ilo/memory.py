@@ -12,6 +12,7 @@ from ilo.settings import SolverSettings
 from ilo.stylegan2.network import Config
 
 CGROUP = Path("/sys/fs/cgroup")  # a container's own limit
+CACHED = ("inactive_file ", "active_file ")  # in its memory.stat
 BYTES = {"float32": 4, "bfloat16": 2}
 # Passing copies of the largest layer's activations while a gradient goes back through it.
 PASSING = 4
@@ -67,10 +68,16 @@ def available(device: torch.device) -> int:
         return torch.cuda.mem_get_info(device)[0] + unused
     free = psutil.virtual_memory().available
     try:
-        limit, used = ((CGROUP / name).read_text().strip() for name in ("memory.max", "memory.current"))
+        limit, used, parts = (
+            (CGROUP / name).read_text().strip() for name in ("memory.max", "memory.current", "memory.stat")
+        )
     except OSError:
         return free
-    return free if limit == "max" else min(free, int(limit) - int(used))
+    if limit == "max":
+        return free
+    # Copies of files count as used, and give way where memory is wanted.
+    copies = sum(int(line.split()[1]) for line in parts.splitlines() if line.startswith(CACHED))
+    return min(free, int(limit) - int(used) + copies)
 
 
 def gigabytes(size: int) -> str:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ class Model:
     generator: Generator
     latents: GaussianW
     path: Path
+    sha256: str  # of the weights file, for the recipe
     about: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -58,11 +59,6 @@ class Model:
         entry = registry.BY_ID.get(self.id)
         return "Quick" if entry is None else entry.presets[self.device.type != "cpu"]
 
-    @cached_property
-    def sha256(self) -> str:
-        """Hash of the weights file, for the recipe."""
-        return cache.sha256(self.path)
-
 
 def load(name: str = "faces64", device: str | torch.device = "cpu") -> Model:
     """A generator by its id in the registry, or from a file.
@@ -76,11 +72,15 @@ def load(name: str = "faces64", device: str | torch.device = "cpu") -> Model:
         CheckpointError: no such id or file, or the file is not a usable StyleGAN2 generator.
     """
     path = find(name)
+    try:
+        found = cache.sha256(path)
+    except OSError as error:
+        raise CheckpointError(f"{path.name}: it cannot be read ({error.strerror}). Copy or fetch it again.") from None
     if path.suffix == ".safetensors":
         kept, read = path, checkpoint.read_safetensors(path)
         generator = checkpoint.build(read, path.name)
     else:
-        kept, read, generator = _published(path)
+        kept, read, generator = _published(path, found)
     fitted = latents.cached(generator, kept.with_suffix(".latents.safetensors"))
     device = torch.device(device)
     return Model(
@@ -88,6 +88,7 @@ def load(name: str = "faces64", device: str | torch.device = "cpu") -> Model:
         generator.to(device).freeze(),
         fitted.to(device),
         path,
+        found,
         read.about,
     )
 
@@ -110,7 +111,7 @@ def find(name: str) -> Path:
             f"There is no model {name!r}. Known are {', '.join(known)}, or give the path of a file that ends in "
             f"{', '.join(FORMATS)}."
         )
-    if not path.is_file():
+    if not os.path.isfile(path):  # False as well where one may not look
         raise CheckpointError(f"{path.name}: there is no such weights file. Check the name, or use faces64.")
     return path
 
@@ -122,9 +123,9 @@ def usual_config(resolution: int) -> Config:
     return Config(512, 512, resolution, {side: min(512, base // side) for side in sides}, conv_clamp=256)
 
 
-def _published(path: Path) -> tuple[Path, Checkpoint, Generator]:
-    """The generator of a published file, and where it is kept as safetensors, so that a later start is fast."""
-    kept = cache.folder() / f"{cache.sha256(path)}.safetensors"  # the name says what it was made of
+def _published(path: Path, found: str) -> tuple[Path, Checkpoint, Generator]:
+    """The generator of a published file of a hash, and where it is kept as safetensors: a later start is fast."""
+    kept = cache.folder() / f"{found}.safetensors"
     with suppress(CheckpointError):  # it is not there yet, or was damaged since
         read = checkpoint.read_safetensors(kept)
         return kept, read, checkpoint.build(read, path.name)

@@ -6,7 +6,9 @@ import math
 from dataclasses import dataclass, field
 
 import numpy as np
+import torch
 from PIL import Image
+from torch import Tensor
 
 from ilo import faces
 from ilo.faces import Alignment, Face, Placed
@@ -127,6 +129,12 @@ def square_of(size: tuple[int, int], crop: Crop) -> Alignment:
     """The upright square that `crop` takes of a picture of `size`."""
     left, top, side = crop_box(size, crop)
     return Alignment(np.array([[side, 0, left], [0, side, top]]))
+
+
+def mask_within(mask: Tensor, square: Alignment, side: int) -> Tensor:
+    """What lies in a square of a mask [1, 1, H, W] that was painted on the whole photograph: [1, 1, side, side]."""
+    pixels = np.repeat((mask[0, 0, :, :, None] * 255).byte().numpy(), 3, axis=2)
+    return torch.from_numpy(faces.crop(pixels, square, side)[None, None, :, :, 0] > 127).float()
 
 
 def within(square: Alignment, part: Alignment) -> Alignment:

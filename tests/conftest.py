@@ -64,7 +64,7 @@ def golden_model(data):
     """The network that the numbers of tests/data/faces64-golden.safetensors are of: an earlier faces64."""
     path = data / "faces64-golden-weights.safetensors"
     generator = checkpoint.build(checkpoint.read_safetensors(path), path.name).freeze()
-    return Model("golden", generator, latents.fit(generator, 1000), path)
+    return Model("golden", generator, latents.fit(generator, 1000), path, "0" * 64)
 
 
 @pytest.fixture(scope="session")
@@ -72,7 +72,7 @@ def double_model(model):
     """The model in float64: Adam's first steps have one length whatever the gradient, so float32's rounding grows."""
     generator = copy.deepcopy(model.generator).double().freeze(torch.float64)
     latents = GaussianW(model.latents.mean.double(), model.latents.factor.double())
-    return Model("faces64", generator, latents, model.path)
+    return Model("faces64", generator, latents, model.path, model.sha256)
 
 
 @pytest.fixture(scope="session")

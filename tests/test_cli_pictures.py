@@ -67,3 +67,17 @@ def test_a_published_network_solves_and_replays(portrait, tmp_path):
     assert solve(portrait, out, "--task", "identity", "--steps", "2,1", "--model", network) == 0
     assert Image.open(out / "result.png").size == (32, 32)
     assert cli.main(["replay", str(out), "--model", network]) == 0
+
+
+def test_a_mask_painted_on_the_photograph_is_cut_out_with_the_face(portrait, tmp_path, capsys):
+    hidden = np.zeros((512, 512), np.uint8)
+    hidden[:, :220] = 255  # left of the middle of the face
+    Image.fromarray(hidden).save(tmp_path / "mask.png")
+    options = ("--task", "inpaint", "--face", "1", "--mask", str(tmp_path / "mask.png"), "--steps", "1")
+    assert solve(portrait, tmp_path / "run", *options) == 0
+    assert "cut out like the face" in capsys.readouterr().out
+    mask = np.asarray(Image.open(tmp_path / "run" / "mask.png").convert("L"))
+    columns = (mask > 127).mean(0)  # white is hidden
+    assert columns[0] == 1
+    assert columns[-1] == 0
+    assert set(columns) == {0, 1}

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from ilo import download, registry
+from ilo import cache, download, registry
 from ilo.download import DownloadError
 from ilo.registry import Entry, Hub, Url
 
@@ -109,7 +109,7 @@ def known(entry):
 
 
 def kept(entry):
-    return sorted(path.name for path in entry.path.parent.iterdir() if path.is_file() and path.suffix != ".lock")
+    return sorted(path.name for path in entry.path.parent.iterdir() if path.is_file() and path.name[0] != ".")
 
 
 def test_a_file_is_fetched_once_with_its_progress(server, entry):
@@ -323,9 +323,40 @@ def test_verify_reads_the_file_again(server, entry):
     with entry.path.open("r+b") as file:
         file.seek(1000)
         file.write(b"!")
-    assert download.checked(entry) == entry.path  # known since it was fetched
     with pytest.raises(DownloadError, match="models remove thing, then fetch thing"):
         download.verify(entry)
+
+
+def test_a_file_that_was_changed_or_put_in_place_of_a_removed_one_is_checked_again(server, entry, monkeypatch):
+    path = download.fetch(entry)
+    with monkeypatch.context() as patch:
+        patch.setattr(cache, "sha256", None)
+        assert download.checked(entry) == path  # known since it was fetched
+    path.write_bytes(CONTENT[:-1] + b"!")
+    with pytest.raises(DownloadError, match="is not the file that it should be"):
+        download.checked(entry)
+    download.remove(entry)
+    path.write_bytes(CONTENT[::-1])
+    with pytest.raises(DownloadError, match="is not the file that it should be"):
+        download.checked(entry)
+    path.write_bytes(CONTENT)
+    assert download.checked(entry) == path
+
+
+def test_a_generator_is_removed_with_what_was_made_of_it(server, entry):
+    path = download.fetch(entry)
+    made = [path.parent / f"{HASH}{end}" for end in (".safetensors", ".latents.safetensors")]
+    for file in made:
+        file.touch()
+    assert set(download.remove(entry)) == {path, *made}
+    assert kept(entry) == ["thing.bin.sha256"]
+
+
+def test_an_empty_hash_file_is_as_none(server, entry):
+    path = download.fetch(entry)
+    (path.parent / "thing.bin.sha256").write_text("")
+    assert download.verify(entry) == HASH
+    assert (path.parent / "thing.bin.sha256").read_text().startswith(HASH)
 
 
 def test_the_embedded_models_are_not_removed():
@@ -369,6 +400,9 @@ def test_a_killed_download_is_resumed(server, entry):
         if line.strip().isdigit() and int(line) >= (1 << 20):
             process.send_signal(signal.SIGKILL)
             break
+        if line.strip() == "0":
+            with pytest.raises(DownloadError, match="thing is being fetched; wait for it"):
+                download.remove(entry)
     process.wait(timeout=20)
     assert not entry.path.exists()
     server.always, server.asked[:] = None, []

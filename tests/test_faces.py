@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 from skimage.data import astronaut
 
+from ilo import faces, registry
 from ilo.faces import FFHQ, Alignment, Face, align, crop, detect, from_eyes, paste_back, similarity
+from ilo.settings import SettingsError
 
 EYES = np.array([[203.0, 101.5], [247.0, 103.0]])  # the astronaut's
 TEMPLATE = {
@@ -157,3 +159,15 @@ def test_without_yunet_a_box_and_guessed_eyes():
 def test_faces_seen_from_the_side(points, profile):
     assert Face((0, 0, 1, 1), 1, np.array(points, float)).from_the_side == profile
     assert not from_eyes((0, 0), (1, 0)).from_the_side
+
+
+def test_a_broken_detector_is_said_or_passed_over(tmp_path, monkeypatch, caplog):
+    monkeypatch.setenv("ILO_CACHE", str(tmp_path))
+    broken = tmp_path / registry.YUNET_FILE
+    broken.write_bytes(b"no network")
+    monkeypatch.delenv("ILO_YUNET", raising=False)
+    assert faces.yunet_path() is None  # its hash is another one
+    assert "is not the file that it should be" in caplog.text
+    monkeypatch.setenv("ILO_YUNET", str(broken))
+    with pytest.raises(SettingsError, match="holds no YuNet"):
+        faces.detect(np.zeros((64, 64, 3), np.uint8))

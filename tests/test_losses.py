@@ -119,6 +119,8 @@ def test_backbone_is_found_where_torchvision_or_the_studio_keeps_it(backbone, mo
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "checkpoints" / backbone.name).symlink_to(backbone)
     assert find_perceptual().name == "lpips-vgg"
+    assert find_perceptual(name="robust64").name == "robust64"  # as a recipe has it
+    assert find_perceptual(name="lpips-vgg").name == "lpips-vgg"
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "empty"))
     monkeypatch.setenv("ILO_CACHE", str(backbone.parent))
     with pytest.raises(ValueError, match=r"not the file that it should be.*models remove lpips-vgg"):

@@ -215,6 +215,32 @@ def test_a_users_operator() -> None:
         build("dim", 4, sigma=1)
 
 
+@pytest.mark.parametrize("linear", [True, False])
+@pytest.mark.usefixtures("_own_registry")
+def test_a_users_operator_may_measure_anything(linear: bool) -> None:
+    @register
+    class Sums(Operator):
+        name, title, formula = "sums", "Sums", "y = the sum of each row"
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x.sum((1, 3)) if linear else x.square().sum((1, 3))
+
+    x = _random(1, 3, 8, 8)
+    with pytest.raises(SettingsError, match=r"Sums measures \[8\] per picture.*override that property in Sums"):
+        build("sums", 8).measure(x)
+    Sums.measurement_shape = property(lambda self: (self.resolution,))  # type: ignore[assignment]
+    Sums.linear = linear
+    op = build("sums", 8)
+    y = op.measure(x)
+    assert not op.perceptual
+    assert op.comparable(x, op(x), y, 8) is None
+    assert op.picture(y).shape == (1, 3, 8, 8)
+    if linear:
+        torch.testing.assert_close(op.picture(y)[0, 0, :, 0], y[0].clamp(-1, 1))
+    with pytest.raises(SettingsError, match=r"The task is \['sums'\]"):
+        build(["sums"], 8)  # type: ignore[arg-type]
+
+
 @pytest.mark.usefixtures("_own_registry")
 def test_names_are_unique_and_given() -> None:
     with pytest.raises(SettingsError, match="'denoise' belongs to Denoise"):

@@ -94,6 +94,9 @@ def test_a_file_is_looked_at_before_the_page_starts_again_with_it(models_tab, en
     assert models_tab.restarted == []
     path = tmp_path / "network.pkl"
     published.official(path, published.generator(16))
+    assert "the page needs 32 px at least" in models_tab.use(ME, str(path))
+    assert models_tab.restarted == []
+    published.official(path, published.generator(32))
     answer = models_tab.use(ME, f" {path} ")
     assert "data-restart" in answer
     assert models_tab.restarted == [str(path)]

@@ -206,11 +206,53 @@ def test_uploads(studio, model, values, tmp_path):
     assert studio.pick(values, "up", 2)[0].image == studio.examples[2].image
 
     Image.fromarray(np.eye(128, dtype=np.uint8) * 255).save(tmp_path / "mask.png")
-    value, notice = studio.upload_mask(str(tmp_path / "mask.png"), values["painter"])
+    value, notice = studio.upload_mask(str(tmp_path / "mask.png"), values["painter"], None)
     assert notice == ""
     assert 0 < float((1 - painter.unpack(value["mask"], 64)).sum()) < 64 * 64
     path.write_text("no mask")
-    assert "not a picture" in studio.upload_mask(str(path), None)[1]
+    assert "not a picture" in studio.upload_mask(str(path), None, None)[1]
+
+
+def test_an_uploaded_file_is_deleted_once_it_was_read(studio, values, tmp_path):
+    for name, size in (("good.png", (80, 80)), ("bad.png", None)):
+        path, own = studio.cache / name, tmp_path / name
+        for file in (path, own):
+            Image.new("RGB", size).save(file) if size else file.write_text("no picture")
+            studio.upload(values, "read", str(file))
+        assert not path.exists()
+        assert own.exists()  # nobody uploaded that one
+
+
+def test_a_tab_that_is_closed_while_its_picture_is_read_leaves_nothing(studio, values, tmp_path, monkeypatch):
+    path = tmp_path / "photo.png"
+    Image.new("RGB", (80, 60)).save(path)
+    sources = []
+
+    def read(*arguments, **options):
+        sources.append(was(*arguments, **options))
+        studio.leave("closing")
+        return sources[0]
+
+    was = handlers.photographs.read
+    monkeypatch.setattr(handlers.photographs, "read", read)
+    answer = studio.upload(values, "closing", str(path))
+    assert answer[0] == SKIP
+    assert sources[0].photo is None
+    assert "closing" not in studio._chosen
+
+
+def test_a_mask_as_large_as_the_photograph_was_painted_on_it(studio, values, tmp_path):
+    path = tmp_path / "wide.png"
+    Image.new("RGB", (400, 200), "red").save(path)
+    source, canvas, *_ = studio.upload(values, "wide", str(path))
+    hidden = np.zeros((200, 400), np.uint8)
+    hidden[:100, 100:300] = 255  # the upper half of the square in the middle
+    Image.fromarray(hidden).save(tmp_path / "mask.png")
+    value, notice = studio.upload_mask(str(tmp_path / "mask.png"), canvas.value, source)
+    assert notice == ""
+    mask = painter.unpack(value["mask"], 64)[0, 0]
+    assert not mask[:31].any()
+    assert mask[33:].all()
 
 
 def test_already_damaged_has_no_truth(studio, values):
@@ -249,6 +291,17 @@ def test_a_run_streams_ends_and_is_saved(studio, values):
     assert recipe.task == "inpaint"
     assert problem.truth is not None
     assert studio.save("one") == (SKIP, SKIP)
+    # A run that ends without a result leaves the earlier one's download.
+    ahead = studio.run({**values, "0.steps": 5000}, "ahead")
+    next(ahead)
+    waiting = studio.run(short(values), "one")
+    assert next(waiting)[7].interactive is False
+    studio.stop("one")
+    assert list(waiting)[-1][7].interactive is True
+    ahead.close()
+    (path,) = studio._saved["one"]
+    studio.leave("one")
+    assert not path.exists()
 
 
 def test_a_full_disk_gives_a_sentence_and_the_results_stay(studio, values, monkeypatch):

@@ -91,7 +91,7 @@ def errors(model: Model, truth: Tensor, operator: Operator | None, settings: Sol
 def sample(generator: Generator, count: int) -> np.ndarray:
     """Pictures at 64 px, uint8 [N, 64, 64, 3], with the constant noise maps."""
     z = torch.randn(count, generator.config.z_dim, generator=torch.Generator().manual_seed(0)).to(generator.device)
-    smaller = reduced(generator.config.img_resolution)
+    smaller = reduced(generator.config.img_resolution).to(generator.device)
     return np.concatenate([to_uint8(smaller(generator(part).clamp(-1, 1))) for part in z.split(50)])
 
 

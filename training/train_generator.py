@@ -197,7 +197,10 @@ def main() -> None:
     options = {field.name: getattr(args, field.name) for field in fields(Plan)}
     plan = Plan(**options | {"channels": tuple(args.channels)})
     args.work.mkdir(parents=True, exist_ok=True)
-    training = Training(plan, args.work / "checkpoint.pt", args.start, args.device, args.bf16)
+    checkpoint = args.work / "checkpoint.pt"
+    if args.export and not args.start and not checkpoint.exists():
+        parser.error(f"--export: there is no {checkpoint} yet, and no --start")
+    training = Training(plan, checkpoint, args.start, args.device, args.bf16)
     if args.export:
         export(training, args.export, args.hardware)
         return

@@ -90,7 +90,7 @@ class Operator:
     @property
     def perceptual(self) -> bool:
         """Whether a perceptual distance between prediction and measurement means anything (section 4.2)."""
-        return True
+        return self._measures_pictures
 
     @property
     def sna_sigma(self) -> float:
@@ -98,6 +98,12 @@ class Operator:
         return 0.0
 
     # The same for every operator.
+
+    @property
+    def _measures_pictures(self) -> bool:
+        """Whether y is a square picture, grey or in colour."""
+        shape = self.measurement_shape
+        return len(shape) == 3 and shape[0] in (1, 3) and shape[1] == shape[2]
 
     @property
     def size(self) -> int:
@@ -154,11 +160,17 @@ class Operator:
             `[B, *measurement_shape]` on the device of `x`.
 
         Raises:
-            SettingsError: if `x` has another shape or contains values that are not finite.
+            SettingsError: if `x` has another shape or contains values that are not finite, or `forward` gives
+                anything else than `measurement_shape` says.
         """
         check_whole("seed", seed, 0, MAX_SEED)
         with torch.no_grad():
             y = self.add_noise(self(x), seed)
+        if tuple(y.shape[1:]) != self.measurement_shape:
+            raise SettingsError(
+                f"{self.title} measures {list(y.shape[1:])} per picture, but its measurement_shape is "
+                f"{list(self.measurement_shape)}; override that property in {type(self).__name__}."
+            )
         self.check_measurement(y)
         return y
 
@@ -179,8 +191,14 @@ class Operator:
             )
 
     def picture(self, y: torch.Tensor) -> torch.Tensor:
-        """The measurement to look at: `[B,3,R,R]` in [-1, 1]; grey is repeated, few pixels are shown as big ones."""
+        """The measurement to look at: `[B,3,R,R]` in [-1, 1]; grey is repeated, few pixels are shown as big ones.
+
+        Of what is no square picture, A*y, or grey where there is no adjoint.
+        """
         self._check_shape(y)
+        if not self._measures_pictures:
+            seen = self.adjoint(y) if self.linear else y.new_zeros(y.shape[0], 3, self.resolution, self.resolution)
+            return widen(seen).clamp(-1.0, 1.0)
         return enlarge_nearest(widen(y), self.resolution).clamp(-1.0, 1.0)
 
     def comparable(
@@ -289,7 +307,7 @@ def build(name: str, resolution: int, **settings: Any) -> Operator:
     Raises:
         SettingsError: for an unknown name, an unknown or missing setting, and values that are not allowed.
     """
-    if name not in OPERATORS:
+    if not isinstance(name, str) or name not in OPERATORS:
         raise SettingsError(f"The task is {name!r}; allowed are {', '.join(OPERATORS)}.")
     kind = OPERATORS[name]
     known = setting_names(kind)

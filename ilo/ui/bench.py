@@ -6,7 +6,9 @@ import logging
 import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+from shutil import rmtree
 from typing import Any, Protocol
 
 import gradio as gr
@@ -48,9 +50,10 @@ class Bench(ABC):
 
     def __init__(self, model: Model, runs: Runs, cache: Path):
         self.model, self.runs, self.cache = model, runs, cache
-        self._chosen: dict[str, Source] = {}  # session → its picture
+        self._chosen: dict[str, Source | None] = {}  # session → its picture, None until it has been read
         self._here: set[str] = set()  # sessions that have run something and not left
         self._finished: dict[str, Run] = {}  # session → its last run, until its download is made
+        self._saved: dict[str, list[Path]] = {}  # session → its downloads
 
     # What a tab defines.
 
@@ -98,15 +101,36 @@ class Bench(ABC):
             yield from self._watch(run, progress)
             yield self._final(run, progress, session, notice)
         except Exception as error:
-            buttons = gr.Button(interactive=True), gr.Button(interactive=False), gr.skip()
+            buttons = gr.Button(interactive=True), gr.Button(interactive=False), self._earlier(session)
             yield *(gr.skip(),) * 4, plots.notice(sentence(error)), *buttons
         finally:
             run.stop()  # the tab was closed, or the run has ended anyway
             self.runs.forget(run)
 
+    def _earlier(self, session: str) -> Any:
+        """The download of the result that is still shown, if there is one."""
+        return gr.DownloadButton(interactive=bool(self._saved.get(session)))
+
+    def choosing(self, session: str) -> None:
+        """A session's picture is about to be read."""
+        self._chosen.setdefault(session, None)
+
     def keep(self, session: str, source: Source) -> None:
-        """Remember a session's picture until its tab is closed."""
+        """Remember a session's picture until its tab is closed.
+
+        Raises:
+            PictureError: it was closed since `choosing`; then nothing is kept.
+        """
+        if session not in self._chosen:
+            source.forget()
+            raise PictureError(text.GONE)
         self._chosen[session] = source
+
+    def received(self, path: str | None) -> None:
+        """An uploaded file was read, and nobody will want it again."""
+        if path is not None and Path(path).resolve().is_relative_to(self.cache.resolve()):
+            with suppress(OSError):
+                Path(path).unlink()
 
     def complaint(self, values: dict[str, Any], error: Exception) -> tuple[Any, Any]:
         """What is wrong with a choice of a photograph. → photograph, notice."""
@@ -128,6 +152,8 @@ class Bench(ABC):
         if source is not None:
             source.forget()  # Gradio would keep a closed tab's state for an hour
         self._finished.pop(session, None)
+        for path in self._saved.pop(session, []):
+            rmtree(path.parent, ignore_errors=True)
 
     def save(self, session: str) -> tuple[Any, ...]:
         """Write the download of the run that has just ended. → download, notice."""
@@ -141,6 +167,10 @@ class Bench(ABC):
             return gr.skip(), plots.notice(text.SAVING_FAILED + str(error).replace(f"{self.cache}/", ""))
         except Exception as error:
             return gr.skip(), plots.notice(text.SAVING_FAILED + sentence(error))
+        if session not in self._here:  # the tab was closed meanwhile
+            rmtree(path.parent, ignore_errors=True)
+            return gr.skip(), gr.skip()
+        self._saved.setdefault(session, []).append(path)
         return gr.DownloadButton(value=str(path), interactive=True), gr.skip()
 
     def _watch(self, run: Run, progress: Progress) -> Iterator[tuple[Any, ...]]:
@@ -176,7 +206,7 @@ class Bench(ABC):
             failed = run.status == "failed"
             notice = notice if failed else plots.notice(text.STOPPED_EARLY, "info")
             panel = views.panel("Failed" if failed else "Stopped", text.NOTHING)
-            return skip, skip, "", panel, notice, *buttons, skip
+            return skip, skip, "", panel, notice, *buttons, self._earlier(session)
         if len(recorder.result.image) == 1 and session in self._here:  # a strip of several runs has no download
             self._finished[session] = run
         bar = plots.progress(run.step.done / run.step.total, "done" if run.status == "done" else "stopped")

@@ -14,6 +14,7 @@ from ilo.models import Model
 from ilo.operators import default_tasks
 from ilo.recipe import Shared
 from ilo.settings import PRESETS, LossWeights, RoundSettings, SettingsError, SolverSettings, preset
+from ilo.stylegan2.checkpoint import CheckpointError
 from ilo.ui import text
 
 Values = Mapping[str, Any]
@@ -208,6 +209,15 @@ def advanced_controls(model: Model) -> dict[str, gr.components.Component]:
             ["float32", "bfloat16"], value=start["dtype"], label="Numbers", info="Network's.", min_width=110
         )
     return found
+
+
+def check(model: Model) -> None:
+    """Raises `CheckpointError` if the generator has fewer layers than the page has rounds for."""
+    if model.generator.config.num_layers < len(preset().rounds):
+        raise CheckpointError(
+            f"{model.id} makes pictures of {model.resolution} px; the page needs 32 px at least. Choose another one, "
+            "or use it with python -m ilo solve."
+        )
 
 
 def room(model: Model) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 import gradio as gr
 
+from ilo import portraits
 from ilo.masks import fit_mask, preset_mask
 from ilo.models import Model
 from ilo.operators import build
@@ -44,21 +45,26 @@ class Studio(Bench):
         if not isinstance(index, int) or not 0 <= index < len(self.examples):
             return *(gr.skip(),) * 6, plots.notice(text.GONE)
         example = self.examples[index]
+        self.choosing(session)
         return self._choose(values, session, Source(example.name, example.image), example.crop)
 
     def upload(self, values: dict[str, Any], session: str, path: str | None) -> tuple[Any, ...]:
         """A picture was uploaded. → as `pick`."""
+        self.choosing(session)
         try:
             # What is to be enlarged may be tiny.
             source = photographs.read(path, self.model, smallest=2, damaged=values["truth"] == "given")
             return self._choose(values, session, source)
         except Exception as error:
             return *(gr.skip(),) * 6, plots.notice(sentence(error))
+        finally:
+            self.received(path)
 
     def rechoose(self, values: dict[str, Any], session: str, data: Any) -> tuple[Any, ...]:
         """Something else was chosen of the photograph, or the examples instead. → as `pick`."""
         if isinstance(data, dict) and data.get("choice") == "back":
             return self.pick(values, session, 0)
+        self.choosing(session)
         try:
             return self._choose(values, session, photographs.choose(values["source"], data, self.model))
         except Exception as error:
@@ -78,22 +84,28 @@ class Studio(Bench):
         canvas = gr.HTML(value=drawn, picture=painter.shown(source.image, source.name, self.model))
         return source, canvas, gr.HTML(photo=photographs.shown(source, self.model)), *seen
 
-    def upload_mask(self, path: str | None, value: Any) -> tuple[Any, ...]:
-        """A mask was uploaded. → painter, notice."""
+    def upload_mask(self, path: str | None, value: Any, source: Source | None) -> tuple[Any, ...]:
+        """A mask was uploaded; one as large as the photograph was painted on it. → painter, notice."""
         try:
             if path is None:
                 raise PictureError(text.GONE)
             mask = read_mask(path)
             grid = painter.grid_of(self.model)
-            fitted, resized = fit_mask(mask, grid)
+            _, crop, _ = painter.read_value(value, grid)
             height, width = mask.shape[-2:]
-            if resized:
-                gr.Info(f"The mask was {width}×{height} and has been resized to {grid}×{grid}.")
-            if not isinstance(value, dict):
-                raise SettingsError("The crop could not be read; load the page again.")
+            part = source.part(crop) if source is not None else None
+            if source is not None and source.photo and part is not None and source.photo.size == (width, height):
+                fitted = portraits.mask_within(mask, part, grid)
+                gr.Info(text.MASK_CUT)
+            else:
+                fitted, resized = fit_mask(mask, grid)
+                if resized:
+                    gr.Info(f"The mask was {width}×{height} and has been resized to {grid}×{grid}.")
             return {**value, "mask": painter.pack(fitted, grid)}, ""
         except Exception as error:
             return gr.skip(), plots.notice(sentence(error))
+        finally:
+            self.received(path)
 
     # A link.
 

@@ -59,10 +59,13 @@ class Morph(Bench):
 
     def upload(self, values: dict[str, Any], session: str, path: str | None) -> tuple[Any, ...]:
         """A picture was uploaded. → source, painter, photograph, start, stage, strips, progress, notice."""
+        self.choosing(session)
         try:
             return self._choose(values, session, photographs.read(path, self.model, SMALLEST_SIDE, damaged=False))
         except Exception as error:
             return *(gr.skip(),) * 7, plots.notice(sentence(error))
+        finally:
+            self.received(path)
 
     def classes(self, name: str, wanted: str | None, second: str | None) -> tuple[Any, ...]:
         """Another classifier was chosen; what it also knows stays chosen. → class, second class."""
@@ -76,6 +79,7 @@ class Morph(Bench):
 
     def rechoose(self, values: dict[str, Any], session: str, data: Any) -> tuple[Any, ...]:
         """Something else was chosen of the photograph. → as `upload`."""
+        self.choosing(session)
         try:
             return self._choose(values, session, photographs.choose(values["source"], data, self.model))
         except Exception as error:

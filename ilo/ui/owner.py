@@ -26,7 +26,7 @@ from ilo.models import Model
 from ilo.registry import Embedded, Entry
 from ilo.settings import preset
 from ilo.stylegan2.checkpoint import CheckpointError
-from ilo.ui import plots, text
+from ilo.ui import controls, plots, temporary, text
 from ilo.ui.bench import sentence
 from ilo.ui.layout import PRIVATE, heading
 
@@ -66,7 +66,7 @@ class Owner:
         def restart(model: str) -> None:
             command = [sys.executable, sys.argv[0], "--host", options.host, "--port", str(options.port)]
             command += ["--model", model, *["--share"] * options.share]
-            environment = {**os.environ, KEY: key}
+            environment = {**temporary.outside(), KEY: key}
             threading.Timer(RESTART_SECONDS, os.execve, (sys.executable, command, environment)).start()
 
         return cls(key, f"http://{host}:{options.port}/?owner={key}", restart)
@@ -157,7 +157,7 @@ class ModelsTab:
         if name not in registry.BY_ID and (path := Path(name).expanduser()).is_file():
             name = str(path.resolve())
         try:
-            models.load(name)
+            controls.check(models.load(name))
         except CheckpointError as error:
             return plots.notice(str(error))
         except Exception as error:

@@ -13,10 +13,10 @@ import gradio as gr
 
 from ilo import classifier, registry
 from ilo.classifier import Classifier, ClassifierError
-from ilo.losses import Perceptual, find_perceptual
+from ilo.losses import ROBUST, Perceptual, find_perceptual
 from ilo.models import Model
 from ilo.registry import ASSETS
-from ilo.ui import examples, morph, studio, text
+from ilo.ui import controls, examples, morph, studio, text
 from ilo.ui import owner as owner_tab
 from ilo.ui.handlers import Studio
 from ilo.ui.morphing import Morph
@@ -31,7 +31,7 @@ ACCENT = gr.themes.Color(
 )  # fmt: skip
 SANS = ("ui-sans-serif", "system-ui", "-apple-system", "Segoe UI", "Roboto", "Noto Sans", "sans-serif")
 MONO = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace")
-CLEAN_EVERY, KEEP_FOR = 600, 1800  # seconds
+CLEAN_EVERY, KEEP_FOR = 600, 6 * 3600  # seconds; of a tab that was closed, a download goes at once
 
 
 def theme() -> gr.themes.Base:
@@ -57,6 +57,7 @@ def theme() -> gr.themes.Base:
 
 def build(model: Model, owner: Owner | None = None) -> gr.Blocks:
     """The page for one model; with an owner, who may choose models, there is a tab for that."""
+    controls.check(model)
     perceptual = _perceptual(model)
     guides = _guides(model)
     pictures = examples.load()
@@ -85,12 +86,13 @@ def build(model: Model, owner: Owner | None = None) -> gr.Blocks:
 
 
 def _perceptual(model: Model) -> Perceptual | None:
-    """The perceptual distance; a broken file of weights switches it off, and the log says so."""
-    try:
-        return find_perceptual(model.device)
-    except ValueError as error:
-        log.warning("The perceptual term is off. %s", error)
-        return None
+    """The perceptual distance: the embedded one where LPIPS's file is broken, none where both are; the log says so."""
+    for name in (None, ROBUST):
+        try:
+            return find_perceptual(model.device, name)
+        except ValueError as error:
+            log.warning("No perceptual distance of this file. %s", error)
+    return None
 
 
 def _guides(model: Model) -> dict[str, Classifier]:

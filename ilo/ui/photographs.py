@@ -56,14 +56,19 @@ class Source:
             return Image.fromarray(self.pixels), WHOLE
         return self.image, crop
 
+    def part(self, crop: Crop) -> Alignment | None:
+        """The cropped square, in the photograph; None if it is not a part of one."""
+        if self.photo is None or (self.square is None and crop.zoom == 1 and self.image.width == self.image.height):
+            return None
+        if self.square is None:
+            return portraits.square_of(self.photo.size, crop)
+        return portraits.within(self.square, portraits.square_of((1, 1), crop))
+
     def placed(self, crop: Crop, resolution: int) -> Places:
         """Where the cropped square lies in the photograph and in its smaller copy; None if it is not a part of one."""
-        if self.photo is None or (self.square is None and crop.zoom == 1 and self.image.width == self.image.height):
+        square = self.part(crop)
+        if self.photo is None or square is None:
             return None, None
-        if self.square is None:
-            square = portraits.square_of(self.photo.size, crop)
-        else:
-            square = portraits.within(self.square, portraits.square_of((1, 1), crop))
         image, part = self.picture(crop)
         before = to_uint8(to_tensor(image, resolution, part))[0]
         return self.photo.placed(square, before)

@@ -40,7 +40,7 @@ def build(
     chosen = [source, canvas, photo, *shared.shown]
     strip_of_examples.click(pick, inputs, chosen, **PRIVATE)
     wiring.photographs(upload, photo, studio.upload, studio.rechoose, chosen)
-    upload_mask.upload(studio.upload_mask, [upload_mask, canvas], [canvas, shared.notice], **PRIVATE)
+    upload_mask.upload(studio.upload_mask, [upload_mask, canvas, source], [canvas, shared.notice], **PRIVATE)
     for name, key in (("task", "task"), ("deblur.kind", "blur"), ("method", "method"), ("truth", "truth")):
         script = layout.CHOICE_SCRIPT.replace("TAB", "studio").replace("NAME", key)
         named[name].change(None, named[name], None, js=script, **PRIVATE)

@@ -58,6 +58,7 @@ BUSY = "A run of yours is going on, here or in the other tab; stop it first or l
 FAILED = "Something went wrong inside the studio; the log of the server has it. Your settings are kept."
 STOPPED_EARLY = "Stopped before the first step, so there is nothing to keep."
 NOTHING = "There is no result, so what you see is as it was."
+MASK_CUT = "The mask is as large as the photograph and has been cut out like the picture."
 GONE = "The picture is no longer here; choose or upload it again."
 SAVING_FAILED = "The results stay on this page, but the download could not be made: "
 

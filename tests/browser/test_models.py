@@ -13,7 +13,9 @@ def test_the_owner_chooses_a_model_from_a_file(browser, tmp_path):  # noqa: F811
     path = tmp_path / "network.pkl"
     published.official(path, published.generator(32, channels=16))
     outside = []
-    with served(ILO_OWNER_KEY="k3y", ILO_CACHE=str(tmp_path / "cache"), ILO_OFFLINE="1") as server:
+    kept = tmp_path / "temporary"
+    environment = {"ILO_OWNER_KEY": "k3y", "ILO_CACHE": str(tmp_path / "cache"), "ILO_OFFLINE": "1"}
+    with served(GRADIO_TEMP_DIR=str(kept), **environment) as server:
         visitor = open_page(browser, server.url, outside)
         page = open_page(browser, server.url, outside, "?owner=k3y")
         page.click(f"{TABS}:has-text('Models')")
@@ -38,4 +40,6 @@ def test_the_owner_chooses_a_model_from_a_file(browser, tmp_path):  # noqa: F811
         page.wait_for_selector("#stage img")
         page.click("#run")
         page.wait_for_selector("#stage .compare", timeout=60_000)
+        assert len(list(kept.glob("ilo-studio-*"))) == 1  # what the page before left is gone
+    assert list(kept.glob("ilo-studio-*")) == []  # and so is this one's, after SIGTERM
     assert outside == []
