@@ -4,7 +4,8 @@
 
 The truth is never seen by a solver; one seed; observed pixels are not pasted into the results. What a method reaches on
 a row is kept in benchmarks/results/quality.json as soon as it is measured, so that an interrupted run goes on where it
-stopped. `--table` prints the table of what has been measured; `--grid FILE` draws reconstructions of two faces.
+stopped; what other weights have reached is measured anew. `--table` prints the table of what has been measured;
+`--grid FILE` draws reconstructions of two faces.
 """
 
 from __future__ import annotations
@@ -102,6 +103,12 @@ def table(results: dict[str, dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def kept(path: Path, model: Model) -> dict[str, dict[str, Any]]:
+    """What has been measured of these weights, by row and method."""
+    found: dict[str, dict[str, Any]] = json.loads(path.read_text()) if path.exists() else {}
+    return {row: {m: v for m, v in got.items() if v.get("model") == model.sha256} for row, got in found.items()}
+
+
 def grid(model: Model, truth: Tensor, names: list[str], dtype: str) -> Image.Image:
     """A row of pictures per task: measured, each method, truth, for the first two faces."""
     lines = []
@@ -128,11 +135,11 @@ def main() -> None:
     parser.add_argument("--grid", type=Path)
     args = parser.parse_args()
 
-    results: dict[str, dict[str, Any]] = json.loads(args.out.read_text()) if args.out.exists() else {}
+    model = load()
+    results = kept(args.out, model)
     if args.table:
         print(table(results))
         return
-    model = load()
     truth = faces.for_measuring(args.pictures, model.resolution)
     if args.grid:
         grid(model, truth, args.rows, args.dtype).save(args.grid)
@@ -145,7 +152,8 @@ def main() -> None:
             if method == "ilo + features" and not rows.operator(row, model.resolution).perceptual:
                 continue  # too little is measured for features: the same as ILO
             measured = measure(model, method, row, truth, args.batch, args.dtype)
-            results.setdefault(row, {})[method] = measured | {"pictures": args.pictures, "dtype": args.dtype}
+            about = {"pictures": args.pictures, "dtype": args.dtype, "model": model.sha256}
+            results.setdefault(row, {})[method] = measured | about
             args.out.write_text(json.dumps(results, indent=1, ensure_ascii=False))
             print(f"{row} · {method}: {measured}", flush=True)
     print(table(results))

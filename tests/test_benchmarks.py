@@ -1,5 +1,6 @@
 """The benchmarks compare like with like."""
 
+import json
 import os
 from dataclasses import replace
 
@@ -56,6 +57,13 @@ def test_sorting_and_newton_project_alike():
 @pytest.mark.parametrize("method", quality.METHODS[:4])
 def test_all_methods_get_the_same_number_of_steps(method):
     assert quality.settings_of(method, "float32", "identity").total_steps == 150
+
+
+def test_figures_of_other_weights_are_not_kept(tmp_path, model):
+    path = tmp_path / "quality.json"
+    assert quality.kept(path, model) == {}
+    path.write_text(json.dumps({"row": {"ilo": {"model": model.sha256}, "csgm": {"model": "0"}, "pulse": {}}}))
+    assert quality.kept(path, model) == {"row": {"ilo": {"model": model.sha256}}}
 
 
 def test_no_method_is_measured_where_it_was_tuned(photographs):

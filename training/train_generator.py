@@ -55,7 +55,7 @@ def run(training: Training, pictures: Tensor, work: Path, log_every: int, report
 
     Args:
         log_every: steps between two lines of the log.
-        reports: images between two calls, and what is called then, in the beginning and at the end.
+        reports: images between two calls, and what is called then, in the beginning and at an anneal's end.
     """
     told: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -92,7 +92,7 @@ def run(training: Training, pictures: Tensor, work: Path, log_every: int, report
             training.save()
             saved = time.monotonic()
     training.save()
-    for _, report in reports:
+    for _, report in reports if training.ended else []:  # whoever interrupts it does not want to wait
         report(training, work)
 
 
