@@ -93,13 +93,13 @@ def remove(entry: Entry) -> list[Path]:
     """
     if isinstance(entry.source, Embedded):
         raise DownloadError(f"{entry.id} is a part of the studio and is not removed.")
-    gone = []
+    gone: list[Path] = []
+    files = (entry.path, _partial(entry), _tag(entry))
+    if not any(path.is_file() for path in files):
+        return gone
     try:
         with _only_one(entry, None):
-            # A published generator is also kept as safetensors, named after its hash.
-            converted = entry.here and entry.kind == "generator"
-            kept = cache.folder().glob(f"{cache.sha256(entry.path)}.*") if converted else ()
-            for path in (entry.path, _partial(entry), _tag(entry), *kept):
+            for path in (*files, *_converted(entry)):
                 if path.is_file():
                     path.unlink()
                     gone.append(path)
@@ -107,6 +107,14 @@ def remove(entry: Entry) -> list[Path]:
     except OSError as error:
         raise DownloadError(f"{entry.file} cannot be removed: {_reason(error, entry)}.") from error
     return gone
+
+
+def _converted(entry: Entry) -> list[Path]:
+    """A published generator is also kept as safetensors, named after its hash."""
+    if entry.kind == "generator":
+        with suppress(OSError):
+            return list(cache.folder().glob(f"{cache.sha256(entry.path)}.*"))
+    return []
 
 
 def by_hand(entry: Entry) -> str:

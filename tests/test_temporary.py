@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 from ilo.ui import temporary
@@ -39,6 +40,19 @@ def test_it_is_there_while_a_page_is_served(tmp_path, monkeypatch):
     assert os.environ[temporary.FOLDER] == str(tmp_path)
     monkeypatch.delenv(temporary.FOLDER)
     assert temporary.FOLDER not in temporary.outside()
+
+
+def test_what_is_written_again_is_not_deleted(tmp_path):
+    once, again = tmp_path / "once.png", tmp_path / "again.png"
+    for path in (once, again, tmp_path / "never.png"):
+        if path.stem != "never":
+            path.write_text("a face")
+            os.utime(path, (1, 1))
+        temporary.delete_later(path, 0.1)
+    again.write_text("the same from somebody else")
+    time.sleep(0.5)
+    assert not once.exists()
+    assert again.exists()
 
 
 def test_what_a_killed_page_left_is_deleted_and_nothing_else(tmp_path, monkeypatch):

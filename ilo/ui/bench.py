@@ -6,9 +6,7 @@ import logging
 import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
-from shutil import rmtree
 from typing import Any, Protocol
 
 import gradio as gr
@@ -19,11 +17,13 @@ from ilo.models import Model
 from ilo.pictures import PictureError
 from ilo.settings import SettingsError
 from ilo.solver import every
-from ilo.ui import photographs, plots, text, views
+from ilo.ui import photographs, plots, temporary, text, views
 from ilo.ui.photographs import Source
 from ilo.ui.runs import Order, Run, Runs
 
 PANEL_SECONDS = 0.5
+READ_SECONDS = 60.0  # that an uploaded file is kept once it was read
+LEFT_SECONDS = 600.0  # that a download is kept once its tab was closed
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ class Bench(ABC):
         self._chosen: dict[str, Source | None] = {}  # session → its picture, None until it has been read
         self._here: set[str] = set()  # sessions that have run something and not left
         self._finished: dict[str, Run] = {}  # session → its last run, until its download is made
-        self._saved: dict[str, list[Path]] = {}  # session → its downloads
+        self._saved: dict[str, Path] = {}  # session → the download of the result that it is shown
 
     # What a tab defines.
 
@@ -109,7 +109,8 @@ class Bench(ABC):
 
     def _earlier(self, session: str) -> Any:
         """The download of the result that is still shown, if there is one."""
-        return gr.DownloadButton(interactive=bool(self._saved.get(session)))
+        path = self._saved.get(session)
+        return gr.DownloadButton(interactive=path is not None and path.exists())
 
     def choosing(self, session: str) -> None:
         """A session's picture is about to be read."""
@@ -127,10 +128,9 @@ class Bench(ABC):
         self._chosen[session] = source
 
     def received(self, path: str | None) -> None:
-        """An uploaded file was read, and nobody will want it again."""
+        """An uploaded file was read. Only another session that has just uploaded the same one will want it again."""
         if path is not None and Path(path).resolve().is_relative_to(self.cache.resolve()):
-            with suppress(OSError):
-                Path(path).unlink()
+            temporary.delete_later(Path(path), READ_SECONDS)
 
     def complaint(self, values: dict[str, Any], error: Exception) -> tuple[Any, Any]:
         """What is wrong with a choice of a photograph. → photograph, notice."""
@@ -152,8 +152,13 @@ class Bench(ABC):
         if source is not None:
             source.forget()  # Gradio would keep a closed tab's state for an hour
         self._finished.pop(session, None)
-        for path in self._saved.pop(session, []):
-            rmtree(path.parent, ignore_errors=True)
+        self._outdated(session)
+
+    def _outdated(self, session: str) -> None:
+        """A session's download is no longer of what is shown, or of nobody's interest."""
+        path = self._saved.pop(session, None)
+        if path is not None:
+            temporary.delete_later(path, LEFT_SECONDS)  # a connection that broke also looks like a closed tab
 
     def save(self, session: str) -> tuple[Any, ...]:
         """Write the download of the run that has just ended. → download, notice."""
@@ -167,10 +172,9 @@ class Bench(ABC):
             return gr.skip(), plots.notice(text.SAVING_FAILED + str(error).replace(f"{self.cache}/", ""))
         except Exception as error:
             return gr.skip(), plots.notice(text.SAVING_FAILED + sentence(error))
+        self._saved[session] = path
         if session not in self._here:  # the tab was closed meanwhile
-            rmtree(path.parent, ignore_errors=True)
-            return gr.skip(), gr.skip()
-        self._saved.setdefault(session, []).append(path)
+            self._outdated(session)
         return gr.DownloadButton(value=str(path), interactive=True), gr.skip()
 
     def _watch(self, run: Run, progress: Progress) -> Iterator[tuple[Any, ...]]:
@@ -207,6 +211,7 @@ class Bench(ABC):
             notice = notice if failed else plots.notice(text.STOPPED_EARLY, "info")
             panel = views.panel("Failed" if failed else "Stopped", text.NOTHING)
             return skip, skip, "", panel, notice, *buttons, self._earlier(session)
+        self._outdated(session)
         if len(recorder.result.image) == 1 and session in self._here:  # a strip of several runs has no download
             self._finished[session] = run
         bar = plots.progress(run.step.done / run.step.total, "done" if run.status == "done" else "stopped")

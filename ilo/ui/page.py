@@ -31,7 +31,7 @@ ACCENT = gr.themes.Color(
 )  # fmt: skip
 SANS = ("ui-sans-serif", "system-ui", "-apple-system", "Segoe UI", "Roboto", "Noto Sans", "sans-serif")
 MONO = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace")
-CLEAN_EVERY, KEEP_FOR = 600, 6 * 3600  # seconds; of a tab that was closed, a download goes at once
+CLEAN_EVERY, KEEP_FOR = 600, 2 * 3600  # seconds
 
 
 def theme() -> gr.themes.Base:

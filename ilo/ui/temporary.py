@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import signal
 import tempfile
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from shutil import rmtree
 from typing import Any
@@ -29,9 +30,10 @@ def files() -> Iterator[Path]:
     parent.mkdir(parents=True, exist_ok=True)
     for folder in parent.glob(f"{PREFIX}*"):
         _delete_if_left(folder)
-    folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
-    lock = FileLock(folder / LOCK)
+    made = Path(tempfile.mkdtemp(prefix=f".{PREFIX}", dir=parent))
+    lock = FileLock(made / LOCK)
     lock.acquire()
+    folder = made.rename(parent / made.name[1:])  # where others look, and find it locked
     os.environ[FOLDER] = str(folder)
     try:
         yield folder
@@ -47,6 +49,21 @@ def outside() -> dict[str, str]:
     return {**os.environ, FOLDER: str(Path(os.environ[FOLDER]).parent)} if FOLDER in os.environ else {**os.environ}
 
 
+def delete_later(path: Path, seconds: float) -> None:
+    """Delete a file after some seconds, unless it has been written again by then. It may be gone already."""
+
+    def delete() -> None:
+        with suppress(OSError):
+            if path.stat().st_mtime <= written:
+                path.unlink()
+
+    with suppress(OSError):
+        written = path.stat().st_mtime
+        timer = threading.Timer(seconds, delete)
+        timer.daemon = True
+        timer.start()
+
+
 def end_as_by_hand() -> None:
     """Let SIGTERM, which services and containers send, end the page as ctrl-C does."""
 
@@ -57,12 +74,12 @@ def end_as_by_hand() -> None:
 
 
 def _delete_if_left(folder: Path) -> None:
-    if not (folder / LOCK).is_file():  # somebody else's, or just being made
+    if not os.path.isfile(folder / LOCK):  # no page's, or one of another user
         return
     lock = FileLock(folder / LOCK)
     try:
         lock.acquire(timeout=0)
-    except (Timeout, OSError):  # its page is alive, or it is another user's
+    except (Timeout, OSError):  # its page is alive, or somebody else's
         return
     lock.release()
     rmtree(folder, ignore_errors=True)
