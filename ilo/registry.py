@@ -86,7 +86,7 @@ def _ffhq(size: int) -> Entry:
 ENTRIES = (
     Entry(
         "faces64", "generator", "Faces, 64 px", "faces64.safetensors", Embedded(), _TRAINED, 64, alignment="file",
-        presets=("Quick", "Quick"), sha256="c655a4baca512e8bdb27fa2802be9e31838cd75a2dd86a0109175dd10f44771e",
+        presets=("Quick", "Quick"), sha256="db9d573e8bc6211b83b967321f08d6fc55833570f17ee56e5369fcf8a71b3eb3",
     ),
     Entry(
         "robust64", "classifier", "Robust classifier, 100 classes", "robust64.safetensors", Embedded(), _TRAINED, 64,

@@ -17,7 +17,7 @@ from PIL import Image, ImageDraw
 import ilo
 from ilo.state import to_uint8
 
-FACES = (8, 53, 40, 36, 27, 28)  # seeds, chosen by eye
+FACES = (6, 12, 53, 36, 2, 39)  # seeds, chosen by eye
 TRUNCATION = 0.7  # share of the way from the average latent to the drawn one
 MASK_SIDE = 256
 
