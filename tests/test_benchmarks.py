@@ -66,6 +66,17 @@ def test_figures_of_other_weights_are_not_kept(tmp_path, model):
     assert quality.kept(path, model) == {"row": {"ilo": {"model": model.sha256}}}
 
 
+def test_the_table_has_what_was_measured():
+    figures = {"mse": 0.004, "psnr": 24.0, "ssim": 0.8}
+    row = "denoising, σ = 25"
+    made = quality.table({row: {"ilo": figures, "csgm": {**figures, "mse": 0.006}}})
+    assert made.splitlines() == [
+        "| task | ILO | CSGM | CSGM : ILO | goal | ILO PSNR | ILO SSIM |",
+        "|---|---|---|---|---|---|---|",
+        f"| {row} | 4.00 | 6.00 | 1.50 | 1.8 | 24.0 | 0.800 |",
+    ]
+
+
 def test_no_method_is_measured_where_it_was_tuned(photographs):
     tuned, measured = faces.for_tuning(8, 64), faces.for_measuring(400, 64)
     assert len(tuned) + len(measured) == len(faces.names())
