@@ -31,13 +31,7 @@ from ilo.models import Model
 from ilo.state import to_uint8
 
 METHODS = ("ilo", "ilo + features", "ilo + range", "csgm", "pulse", "classical")
-TITLES = {
-    "ilo": "ILO",
-    "ilo + features": "ILO + features",
-    "ilo + range": "ILO + range",
-    "csgm": "CSGM",
-    "pulse": "PULSE",
-}
+TITLES = {"csgm": "CSGM", "pulse": "PULSE"} | {m: m.replace("ilo", "ILO") for m in METHODS if m.startswith("ilo")}
 VARIANTS = ("ilo + features", "ilo + range")
 GOALS = {
     "inpainting, 10 % of pixels": 2.0,
