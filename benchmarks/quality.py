@@ -4,13 +4,14 @@
 
 The truth is never seen by a solver; one seed; observed pixels are not pasted into the results. What a method reaches on
 a row is kept in benchmarks/results/quality.json as soon as it is measured, so that an interrupted run goes on where it
-stopped; what other weights have reached is measured anew. `--table` prints the table of what has been measured;
-`--grid FILE` draws reconstructions of two faces.
+stopped; what other weights or settings have reached is measured anew. `--table` prints the table of what has been
+measured; `--grid FILE` draws reconstructions of two faces.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -102,10 +103,23 @@ def table(results: dict[str, dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def kept(path: Path, model: Model) -> dict[str, dict[str, Any]]:
-    """What has been measured of these weights, by row and method."""
+def kept(path: Path, model: Model, dtype: str) -> dict[str, dict[str, Any]]:
+    """What has been measured of these weights with these settings, by row and method."""
     found: dict[str, dict[str, Any]] = json.loads(path.read_text()) if path.exists() else {}
-    return {row: {m: v for m, v in got.items() if v.get("model") == model.sha256} for row, got in found.items()}
+    return {
+        row: {m: v for m, v in got.items() if made_with(model, m, row, dtype).items() <= v.items()}
+        for row, got in found.items()
+    }
+
+
+def made_with(model: Model, method: str, row: str, dtype: str) -> dict[str, str]:
+    """What a figure stands for: the hashes of weights and settings."""
+    settings = None if method == "classical" else settings_of(method, dtype, rows.ROWS[row][0]).to_dict()
+    return {
+        "model": model.sha256,
+        "dtype": dtype,
+        "settings": hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest(),
+    }
 
 
 def grid(model: Model, truth: Tensor, names: list[str], dtype: str) -> Image.Image:
@@ -135,7 +149,7 @@ def main() -> None:
     args = parser.parse_args()
 
     model = load()
-    results = kept(args.out, model)
+    results = kept(args.out, model, args.dtype)
     if args.table:
         print(table(results))
         return
@@ -151,7 +165,7 @@ def main() -> None:
             if method == "ilo + features" and not rows.operator(row, model.resolution).perceptual:
                 continue  # too little is measured for features: the same as ILO
             measured = measure(model, method, row, truth, args.batch, args.dtype)
-            about = {"pictures": args.pictures, "dtype": args.dtype, "model": model.sha256}
+            about = {"pictures": args.pictures} | made_with(model, method, row, args.dtype)
             results.setdefault(row, {})[method] = measured | about
             args.out.write_text(json.dumps(results, indent=1, ensure_ascii=False))
             print(f"{row} · {method}: {measured}", flush=True)

@@ -1,10 +1,11 @@
 """Search for each method's settings, on validation pictures that benchmarks/quality.py does not measure on.
 
     python -m benchmarks.tune ilo|csgm --trials 10 [--pictures 8] [--rows …] [--seed 0]
+    python -m benchmarks.tune ilo|csgm --try "radius of the features=0.5" …
 
-It starts at the preset and changes two settings at a time; a change that lowers the mean logarithm of the rows' squared
-errors stays. Each method gets the same number of trials on the same pictures. One line of JSON per trial goes to
-benchmarks/results/tune-METHOD.jsonl: the settings, each row's mean squared error, and whether they were kept.
+It starts at the preset and changes two settings at a time, or those that are named; a change that lowers the mean
+logarithm of the rows' squared errors stays. One line of JSON per trial goes to benchmarks/results/tune-METHOD.jsonl:
+the settings, each row's mean squared error, and whether they were kept.
 """
 
 from __future__ import annotations
@@ -72,10 +73,22 @@ def error(model: Model, settings: SolverSettings, row: str, pictures: torch.Tens
     return total / len(pictures)
 
 
+def named(change: str) -> dict[str, float]:
+    name, factor = change.split("=")
+    return {name: float(factor)}
+
+
+def drawn(args: argparse.Namespace) -> list[dict[str, float]]:
+    """For each trial two settings and their factors; the first is the preset itself."""
+    rng, names = random.Random(args.seed), list(CHANGES[args.method])
+    return [{}, *({name: rng.choice(FACTORS) for name in rng.sample(names, 2)} for _ in range(1, args.trials))]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("method", choices=list(CHANGES))
     parser.add_argument("--trials", type=int, default=10)
+    parser.add_argument("--try", nargs="+", dest="named", metavar="NAME=FACTOR", help="one trial each, instead")
     parser.add_argument("--pictures", type=int, default=8)
     parser.add_argument("--rows", nargs="*", default=DEFAULT_ROWS, choices=list(rows.ROWS))
     parser.add_argument("--seed", type=int, default=0)
@@ -83,15 +96,14 @@ def main() -> None:
 
     model = load()
     pictures = faces.for_tuning(args.pictures, model.resolution)
-    rng = random.Random(args.seed)
+    plan = [{}, *(named(change) for change in args.named)] if args.named else drawn(args)
     best, least = preset("Quick", args.method), math.inf
     RESULTS.mkdir(exist_ok=True)
     with (RESULTS / f"tune-{args.method}.jsonl").open("a") as log:
-        for trial in range(args.trials):
-            changed = [] if trial == 0 else rng.sample(list(CHANGES[args.method]), 2)
+        for changed in plan:
             settings = best
-            for name in changed:
-                settings = CHANGES[args.method][name](settings, rng.choice(FACTORS))
+            for name, factor in changed.items():
+                settings = CHANGES[args.method][name](settings, factor)
             errors = {row: error(model, settings, row, pictures) for row in args.rows}
             score = sum(math.log(e) for e in errors.values()) / len(errors)
             kept = score < least

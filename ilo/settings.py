@@ -185,7 +185,7 @@ FIRST_LR = 0.2  # of round 0
 CSGM_LR = 0.55
 LATER_ROUNDS = tuple(
     RoundSettings(lr=0.02, radius_features=radius, radius_latents=0.15, radius_noise=0.0125)
-    for radius in (0.06, 0.05, 0.03)
+    for radius in (0.04, 0.035, 0.02)
 )
 
 METHODS: tuple[Method, ...] = ("ilo", "csgm", "pulse")  # for measurements; "pixels" is for guidance

@@ -59,11 +59,16 @@ def test_all_methods_get_the_same_number_of_steps(method):
     assert quality.settings_of(method, "float32", "identity").total_steps == 150
 
 
-def test_figures_of_other_weights_are_not_kept(tmp_path, model):
-    path = tmp_path / "quality.json"
-    assert quality.kept(path, model) == {}
-    path.write_text(json.dumps({"row": {"ilo": {"model": model.sha256}, "csgm": {"model": "0"}, "pulse": {}}}))
-    assert quality.kept(path, model) == {"row": {"ilo": {"model": model.sha256}}}
+def test_figures_of_other_weights_or_settings_are_not_kept(tmp_path, model):
+    path, row = tmp_path / "quality.json", next(iter(rows.ROWS))
+    assert quality.kept(path, model, "float32") == {}
+    ours = {m: quality.made_with(model, m, row, "float32") for m in quality.METHODS}
+    path.write_text(json.dumps({row: ours}))
+    assert quality.kept(path, model, "float32") == {row: ours}
+    assert quality.kept(path, model, "bfloat16") == {row: {}}
+    others = {"csgm": ours["csgm"] | {"model": "0"}, "pulse": ours["ilo"]}
+    path.write_text(json.dumps({row: {"ilo": ours["ilo"]} | others}))
+    assert quality.kept(path, model, "float32") == {row: {"ilo": ours["ilo"]}}
 
 
 def test_the_table_has_what_was_measured():
@@ -78,8 +83,10 @@ def test_the_table_has_what_was_measured():
 
 
 def test_no_method_is_measured_where_it_was_tuned(photographs):
-    tuned, measured = faces.for_tuning(8, 64), faces.for_measuring(400, 64)
-    assert len(tuned) + len(measured) == len(faces.names())
+    tuned, measured = faces.for_tuning(16, 64), faces.for_measuring(400, 64)
+    earlier = faces.read(faces.names()[faces.TUNED_ON], 64)
+    assert len(tuned) + len(earlier) + len(measured) == len(faces.names())
+    tuned = torch.cat([tuned, earlier])
     assert not any(torch.equal(a, b) for a in tuned for b in measured)
     assert torch.equal(faces.for_measuring(3, 64), measured[:3])
 
@@ -100,5 +107,5 @@ def test_ilo_beats_csgm_on_photographs(model, photographs):
         *_, last = solve(model, problem, preset("Quick", method), due=lambda: False, perceptual=None)
         image = last.result.image.clamp(-1, 1)
         errors[method] = float((image - photographs).div(2).square().mean())
-    assert errors["ilo"] < 0.001
+    assert errors["ilo"] < 0.0012
     assert errors["csgm"] > 2 * errors["ilo"]
