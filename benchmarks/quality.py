@@ -5,7 +5,7 @@
 The truth is never seen by a solver; one seed; observed pixels are not pasted into the results. What a method reaches on
 a row is kept in benchmarks/results/quality.json as soon as it is measured, so that an interrupted run goes on where it
 stopped; what other weights or settings have reached is measured anew. `--table` prints the table of what has been
-measured; `--grid FILE` draws reconstructions of two faces.
+measured; `--grid FILE` draws reconstructions of the example photograph.
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ from ilo.classical import baseline
 from ilo.losses import robust_features
 from ilo.metrics import report
 from ilo.models import Model
+from ilo.pictures import Crop, to_tensor
 from ilo.state import to_uint8
+from ilo.ui import examples
 
 METHODS = ("ilo", "ilo + features", "ilo + range", "csgm", "pulse", "classical")
 TITLES = {"csgm": "CSGM", "pulse": "PULSE"} | {m: m.replace("ilo", "ILO") for m in METHODS if m.startswith("ilo")}
@@ -123,14 +125,13 @@ def made_with(model: Model, method: str, row: str, dtype: str) -> dict[str, str]
 
 
 def grid(model: Model, truth: Tensor, names: list[str], dtype: str) -> Image.Image:
-    """A row of pictures per task: measured, each method, truth, for the first two faces."""
+    """A row of pictures per task for one face [1, 3, R, R]: measured, each method, truth."""
     lines = []
     for row in names:
-        problem = Problem.damage(truth[:2], rows.operator(row, model.resolution))
+        problem = Problem.damage(truth, rows.operator(row, model.resolution))
         pictures = [problem.operator.picture(problem.y)]
         pictures += [reconstruct(model, method, row, problem, dtype) for method in METHODS if method not in VARIANTS]
-        pixels = [to_uint8(p) for p in (*pictures, truth[:2])]
-        lines.append(np.concatenate([np.concatenate([p[b] for p in pixels], 1) for b in range(2)], 1))
+        lines.append(np.concatenate([to_uint8(p)[0] for p in (*pictures, truth)], 1))
     picture = Image.fromarray(np.concatenate(lines))
     return picture.resize((picture.width * 2, picture.height * 2), Image.Resampling.NEAREST)
 
@@ -153,10 +154,12 @@ def main() -> None:
     if args.table:
         print(table(results))
         return
-    truth = faces.for_measuring(args.pictures, model.resolution)
     if args.grid:
-        grid(model, truth, args.rows, args.dtype).save(args.grid)
+        shown = examples.load()[-1]  # whose photograph is in the public domain
+        face = to_tensor(shown.image, model.resolution, Crop(*shown.crop))
+        grid(model, face, args.rows, args.dtype).save(args.grid)
         return
+    truth = faces.for_measuring(args.pictures, model.resolution)
     args.out.parent.mkdir(exist_ok=True)
     for row in args.rows:
         for method in args.methods:
