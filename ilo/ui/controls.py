@@ -19,8 +19,8 @@ from ilo.ui import text
 
 Values = Mapping[str, Any]
 
-# What a radius slider can stand at: frozen, ten values a decade, no ball.
-_DIGITS = (1, 1.25, 1.5, 2, 2.5, 3, 4, 5, 6, 8)
+# What a radius slider can stand at: frozen, some values a decade, no ball.
+_DIGITS = (1, 1.25, 1.5, 2, 2.5, 3, 3.5, 4, 5, 6, 8)
 RADII = (0.0, *(float(f"{d}e{n}") for n in range(-4, 0) for d in _DIGITS), 1.0, math.inf)
 BALL_FIELDS = ("radius_features", "radius_latents", "radius_noise")
 ROUND_FIELDS = ("steps", "lr", *BALL_FIELDS, "outer_iterations", "range_steps")
