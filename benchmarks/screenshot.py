@@ -1,4 +1,4 @@
-"""Take the README's picture of the running page: python -m benchmarks.screenshot
+"""Take the README's pictures of the running page: python -m benchmarks.screenshot
 
 With --all, every size and both colour schemes, to look at after a change of the layout.
 """
@@ -68,9 +68,22 @@ def take(browser: Browser, url: str, out: Path, size: tuple[int, int], scheme: s
     print(out)
 
 
+def take_morph(browser: Browser, url: str, out: Path, size: tuple[int, int], scheme: str) -> None:
+    """One picture of the Morph tab after a run."""
+    page = open_page(browser, url, [], viewport={"width": size[0], "height": size[1]}, color_scheme=scheme)
+    page.click("#tabs button[role=tab]:has-text('Morph')")
+    page.click("#morph-run")
+    page.wait_for_selector("#morph-stage .compare", timeout=120_000)
+    expect(page.locator("#morph-download")).to_be_enabled()
+    page.wait_for_timeout(500)  # colours fade in
+    page.screenshot(path=out, full_page=size[0] < 1100)
+    page.context.close()
+    print(out)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=DOCS / "studio.png")
+    parser.add_argument("--out", type=Path, metavar="FOLDER", default=DOCS)
     parser.add_argument(
         "--all", type=Path, metavar="FOLDER", help="every size and colour scheme into this folder instead"
     )
@@ -78,8 +91,9 @@ def main() -> None:
     with sync_playwright() as playwright, served() as server:
         browser = launch(playwright)
         if options.all is None:
-            options.out.parent.mkdir(parents=True, exist_ok=True)
-            take(browser, server.url, options.out, SIZES[0], "light")
+            options.out.mkdir(parents=True, exist_ok=True)
+            take(browser, server.url, options.out / "studio.png", SIZES[0], "light")
+            take_morph(browser, server.url, options.out / "morph.png", SIZES[0], "light")
         else:
             options.all.mkdir(parents=True, exist_ok=True)
             for size in SIZES:
@@ -88,6 +102,9 @@ def main() -> None:
                     for running in (True, False):
                         name = f"{scheme}-{size[0]}x{size[1]}-{'running' if running else 'done'}.png"
                         take(browser, server.url, options.all / name, size, scheme, running)
+                    take_morph(
+                        browser, server.url, options.all / f"{scheme}-{size[0]}x{size[1]}-morph.png", size, scheme
+                    )
         browser.close()
 
 
