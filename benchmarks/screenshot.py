@@ -53,29 +53,19 @@ def take_photograph(browser: Browser, url: str, out: Path, size: tuple[int, int]
     page.context.close()
 
 
-def take(browser: Browser, url: str, out: Path, size: tuple[int, int], scheme: str, running: bool = False) -> None:
-    """One picture of the page, in the middle of a run or after it."""
+def take(browser: Browser, url: str, out: Path, size: tuple[int, int], scheme: str, moment: str = "done") -> None:
+    """One picture of the page while it runs ("running") or afterwards ("done"), or of the Morph tab ("morph")."""
     page = open_page(browser, url, [], viewport={"width": size[0], "height": size[1]}, color_scheme=scheme)
-    page.click("#run")
-    if running:
+    tab = "morph-" if moment == "morph" else ""
+    if tab:
+        page.click("#tabs button[role=tab]:has-text('Morph')")
+    page.click(f"#{tab}run")
+    if moment == "running":
         page.wait_for_selector("#stage figcaption:has-text('Round 3')", timeout=60_000)
     else:
-        page.wait_for_selector("#stage .compare", timeout=120_000)
-        expect(page.locator("#download")).to_be_enabled()
+        page.wait_for_selector(f"#{tab}stage .compare", timeout=120_000)
+        expect(page.locator(f"#{tab}download")).to_be_enabled()
         page.wait_for_timeout(500)  # colours fade in
-    page.screenshot(path=out, full_page=size[0] < 1100)
-    page.context.close()
-    print(out)
-
-
-def take_morph(browser: Browser, url: str, out: Path, size: tuple[int, int], scheme: str) -> None:
-    """One picture of the Morph tab after a run."""
-    page = open_page(browser, url, [], viewport={"width": size[0], "height": size[1]}, color_scheme=scheme)
-    page.click("#tabs button[role=tab]:has-text('Morph')")
-    page.click("#morph-run")
-    page.wait_for_selector("#morph-stage .compare", timeout=120_000)
-    expect(page.locator("#morph-download")).to_be_enabled()
-    page.wait_for_timeout(500)  # colours fade in
     page.screenshot(path=out, full_page=size[0] < 1100)
     page.context.close()
     print(out)
@@ -93,18 +83,15 @@ def main() -> None:
         if options.all is None:
             options.out.mkdir(parents=True, exist_ok=True)
             take(browser, server.url, options.out / "studio.png", SIZES[0], "light")
-            take_morph(browser, server.url, options.out / "morph.png", SIZES[0], "light")
+            take(browser, server.url, options.out / "morph.png", SIZES[0], "light", "morph")
         else:
             options.all.mkdir(parents=True, exist_ok=True)
             for size in SIZES:
                 for scheme in ("light", "dark"):
                     take_photograph(browser, server.url, options.all, size, scheme, group(options.all / "group.jpg"))
-                    for running in (True, False):
-                        name = f"{scheme}-{size[0]}x{size[1]}-{'running' if running else 'done'}.png"
-                        take(browser, server.url, options.all / name, size, scheme, running)
-                    take_morph(
-                        browser, server.url, options.all / f"{scheme}-{size[0]}x{size[1]}-morph.png", size, scheme
-                    )
+                    for moment in ("running", "done", "morph"):
+                        name = f"{scheme}-{size[0]}x{size[1]}-{moment}.png"
+                        take(browser, server.url, options.all / name, size, scheme, moment)
         browser.close()
 
 

@@ -1,6 +1,6 @@
 """Search for each method's settings, on validation pictures that benchmarks/quality.py does not measure on.
 
-    python -m benchmarks.tune ilo|csgm --trials 10 [--pictures 8] [--rows …] [--seed 0]
+    python -m benchmarks.tune ilo|csgm --trials 10 [--pictures 16] [--rows …] [--seed 0]
     python -m benchmarks.tune ilo|csgm --try "radius of the features=0.5" …
 
 It starts at the preset and changes two settings at a time, or those that are named; a change that lowers the mean
@@ -74,6 +74,7 @@ def error(model: Model, settings: SolverSettings, row: str, pictures: torch.Tens
 
 
 def named(change: str) -> dict[str, float]:
+    """Of "radius of the features=0.5" the setting and its factor."""
     name, factor = change.split("=")
     return {name: float(factor)}
 
@@ -88,15 +89,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("method", choices=list(CHANGES))
     parser.add_argument("--trials", type=int, default=10)
-    parser.add_argument("--try", nargs="+", dest="named", metavar="NAME=FACTOR", help="one trial each, instead")
-    parser.add_argument("--pictures", type=int, default=8)
+    parser.add_argument("--try", nargs="+", type=named, dest="named", metavar="NAME=FACTOR", help="only these")
+    parser.add_argument("--pictures", type=int, default=faces.TUNING)
     parser.add_argument("--rows", nargs="*", default=DEFAULT_ROWS, choices=list(rows.ROWS))
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
 
+    plan = [{}, *args.named] if args.named else drawn(args)
+    if unknown := {name for changed in plan for name in changed} - set(CHANGES[args.method]):
+        parser.error(
+            f"{', '.join(unknown)}: no setting of {args.method}; allowed are {', '.join(CHANGES[args.method])}."
+        )
     model = load()
     pictures = faces.for_tuning(args.pictures, model.resolution)
-    plan = [{}, *(named(change) for change in args.named)] if args.named else drawn(args)
     best, least = preset("Quick", args.method), math.inf
     RESULTS.mkdir(exist_ok=True)
     with (RESULTS / f"tune-{args.method}.jsonl").open("a") as log:
