@@ -27,6 +27,7 @@ from ilo.operators.base import resize
 from ilo.resnet import ResNet50
 from ilo.settings import SettingsError
 from ilo.unpickle import UnpickleError
+from ilo.words import shown
 
 # Of the training pictures on [0, 1], as ImageNet's classifiers have them.
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -35,6 +36,7 @@ MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 EMBEDDED = {name: registry.BY_ID[name].path for name in ("robust64", "standard64")}
 PUBLISHED = (".ckpt", ".pt")
 NEAREST = 5  # names that are offered for an unknown one
+MOST_LETTERS = 200  # of a name that is looked for; comparing takes the longer, the longer it is
 
 
 class ClassifierError(ValueError):
@@ -168,7 +170,7 @@ class Classifier(nn.Module):
         Raises:
             SettingsError: there is none; the message has the five nearest names.
         """
-        wanted = " ".join(str(name).lower().split())
+        wanted = " ".join(str(name)[:MOST_LETTERS].lower().split())
         known = {synonym.lower(): i for i, synonyms in enumerate(self.synonyms) for synonym in synonyms}
         known |= {wnid: i for i, wnid in enumerate(self.wnids)}
         # A plain name outranks a synonym of another class.
@@ -179,7 +181,7 @@ class Classifier(nn.Module):
         for match in difflib.get_close_matches(wanted, known, n=len(known), cutoff=0.0):
             if self.names[known[match]] not in near:
                 near.append(self.names[known[match]])
-        raise SettingsError(f"There is no class {name!r}; the nearest are {', '.join(near[:NEAREST])}.")
+        raise SettingsError(f"There is no class {shown(name)}; the nearest are {', '.join(near[:NEAREST])}.")
 
     def prepare(self, images: Tensor) -> Tensor:
         """[B, 3, R, R] → [B, 3, size, size] where and as the network wants them, differentiable everywhere."""

@@ -31,6 +31,7 @@ from ilo.settings import (
     preset,
 )
 from ilo.state import to_uint8
+from ilo.words import listed, shown
 
 VERSION = 1
 MAX_QUERY = 20_000  # characters
@@ -76,7 +77,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         if self.version != VERSION:
-            raise RecipeError(f"The recipe has version {self.version!r}; this program reads version {VERSION}.")
+            raise RecipeError(f"The recipe has version {shown(self.version)}; this program reads version {VERSION}.")
         _check_types(self)
         check_whole("resolution", self.resolution, 2, 4096)
         check_whole("measurement_seed", self.measurement_seed, 0, MAX_SEED)
@@ -97,7 +98,7 @@ class Recipe:
         unknown = sorted(set(values) - {f.name for f in fields})
         missing = [f.name for f in fields if f.default is dataclasses.MISSING and f.name not in values]
         if values.get("version", VERSION) == VERSION and (unknown or missing):
-            what = f"does not know {', '.join(unknown)}" if unknown else f"lacks {', '.join(missing)}"
+            what = f"does not know {listed(unknown)}" if unknown else f"lacks {', '.join(missing)}"
             raise RecipeError(f"The recipe {what}; give the recipe.json of a run.")
         values = {f.name: values[f.name] for f in fields if f.name in values}
         try:
@@ -159,11 +160,11 @@ class Shared:
             query = dict(parse_qsl(query.removeprefix("?"), keep_blank_values=True))
         task = query.get("task", "")
         if task not in OPERATORS:
-            raise RecipeError(f"The link's task is {task!r}; allowed are {', '.join(OPERATORS)}.")
+            raise RecipeError(f"The link's task is {shown(task)}; allowed are {', '.join(OPERATORS)}.")
         operator = _parse(query.get("operator", "{}"), "The link's operator")
         unknown = sorted(set(operator) - set(setting_names(OPERATORS[task])) | ({"mask"} & set(operator)))
         if unknown:
-            raise RecipeError(f"{OPERATORS[task].title} does not know the setting {', '.join(unknown)} of the link.")
+            raise RecipeError(f"{OPERATORS[task].title} does not know the setting {listed(unknown)} of the link.")
         try:
             seed = _whole(query.get("measurement_seed", "0"), "measurement_seed")
             return cls(query.get("model", "faces64"), task, operator, _shared_settings(query, task), seed)
@@ -264,7 +265,7 @@ def _check_types(recipe: Recipe) -> None:
         value = getattr(recipe, name)
         if not isinstance(value, kinds):
             allowed = " or ".join("null" if kind is type(None) else kind.__name__ for kind in kinds)
-            raise RecipeError(f"The recipe's {name} is {value!r}; it must be {allowed}.")
+            raise RecipeError(f"The recipe's {name} is {shown(value)}; it must be {allowed}.")
 
 
 def _json_plain(values: Any) -> Any:
@@ -323,7 +324,7 @@ def _shared_settings(query: Mapping[str, str], task: str) -> SolverSettings:
 
 def _whole(text: str, name: str) -> int:
     if not text.isascii() or not text.isdigit() or len(text) > 10:
-        raise RecipeError(f"The link's {name} is {text[:40]!r}; allowed is a whole number from 0 to {MAX_SEED}.")
+        raise RecipeError(f"The link's {name} is {shown(text)}; allowed is a whole number from 0 to {MAX_SEED}.")
     value = int(text)
     check_whole(name, value, 0, MAX_SEED)
     return value

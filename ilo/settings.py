@@ -11,6 +11,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
+from ilo.words import listed, shown
+
 Method = Literal["ilo", "csgm", "pulse", "pixels"]
 Schedule = Literal["ramp", "one-cycle"]
 Covariance = Literal["full", "diagonal"]
@@ -35,17 +37,17 @@ def check_number(name: str, value: Any, low: float, high: float, hint: str = "")
             number = float(value)
     if not low <= number <= high:  # false for NaN, too
         allowed = f"from {low:g} up" if math.isinf(high) else f"from {low:g} to {high:g}"
-        raise SettingsError(f"{name} is {value!r}; allowed is a number {allowed}. {hint}".strip())
+        raise SettingsError(f"{name} is {shown(value)}; allowed is a number {allowed}. {hint}".strip())
 
 
 def check_whole(name: str, value: Any, low: int, high: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise SettingsError(f"{name} is {value!r}; allowed is a whole number from {low} to {high}.")
+        raise SettingsError(f"{name} is {shown(value)}; allowed is a whole number from {low} to {high}.")
 
 
 def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
     if value not in choices:
-        raise SettingsError(f"{name} is {value!r}; allowed are {', '.join(choices)}.")
+        raise SettingsError(f"{name} is {shown(value)}; allowed are {', '.join(choices)}.")
 
 
 @dataclass(frozen=True)
@@ -120,9 +122,9 @@ class SolverSettings:
         if not self.rounds:
             raise SettingsError("There are no rounds; give at least one.")
         if not isinstance(self.rounds, tuple) or not all(isinstance(plan, RoundSettings) for plan in self.rounds):
-            raise SettingsError(f"rounds is {self.rounds!r}; give a tuple of RoundSettings.")
+            raise SettingsError(f"rounds is {shown(self.rounds)}; give a tuple of RoundSettings.")
         if not isinstance(self.sna, bool):
-            raise SettingsError(f"sna is {self.sna!r}; allowed are True and False.")
+            raise SettingsError(f"sna is {shown(self.sna)}; allowed are True and False.")
         check_choice("method", self.method, get_args(Method))
         check_whole("seed", self.seed, 0, 2**31 - 1)
         check_choice("schedule", self.schedule, get_args(Schedule))
@@ -167,10 +169,10 @@ def _plain(value: Any) -> Any:
 
 def _build(cls: Any, values: Any) -> Any:
     if not isinstance(values, dict):
-        raise SettingsError(f"{cls.__name__} is {values!r}; a JSON object is needed.")
+        raise SettingsError(f"{cls.__name__} is {shown(values)}; a JSON object is needed.")
     unknown = sorted(set(values) - {f.name for f in dataclasses.fields(cls)})
     if unknown:
-        raise SettingsError(f"{cls.__name__} does not know {', '.join(unknown)}.")
+        raise SettingsError(f"{cls.__name__} does not know {listed(unknown)}.")
     return cls(**{k: math.inf if v == "inf" else v for k, v in values.items()})
 
 

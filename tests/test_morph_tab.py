@@ -143,7 +143,7 @@ def test_the_start_is_shown(tab, values, photo):
         ({"class": "frogs"}, "the nearest are"),
         ({"second": "bullfrog", "share": math.nan}, "share of the second class"),
         ({"second": "bullfrog", "share": 0}, "allowed is 1 to 99"),
-        ({"guide": "another"}, "is not here"),
+        ({"guide": "another"}, "allowed are robust64"),
         ({"seed": None}, "seed is empty"),
         ({"0.radius": 99}, "allowed is 0 to"),
         ({"start": "photo"}, "crop could not be read"),

@@ -12,6 +12,7 @@ import torch
 from torch.nn import functional as F
 
 from ilo.settings import SettingsError, check_whole
+from ilo.words import listed, shown
 
 OPERATORS: dict[str, type[Operator]] = {}
 MAX_SEED = 2**31 - 1
@@ -308,13 +309,13 @@ def build(name: str, resolution: int, **settings: Any) -> Operator:
         SettingsError: for an unknown name, an unknown or missing setting, and values that are not allowed.
     """
     if not isinstance(name, str) or name not in OPERATORS:
-        raise SettingsError(f"The task is {name!r}; allowed are {', '.join(OPERATORS)}.")
+        raise SettingsError(f"The task is {shown(name)}; allowed are {', '.join(OPERATORS)}.")
     kind = OPERATORS[name]
     known = setting_names(kind)
     unknown = sorted(set(settings) - set(known))
     if unknown:
         has = f"it has {', '.join(known)}" if known else "it has none"
-        raise SettingsError(f"{kind.title} does not know the setting {', '.join(unknown)}; {has}.")
+        raise SettingsError(f"{kind.title} does not know the setting {listed(unknown)}; {has}.")
     parameters = inspect.signature(kind).parameters
     missing = [n for n in known if parameters[n].default is inspect.Parameter.empty and n not in settings]
     if missing:

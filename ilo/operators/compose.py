@@ -9,6 +9,7 @@ import torch
 
 from ilo.operators.base import MAX_SEED, Operator, build, enlarge_nearest, register, widen
 from ilo.settings import SettingsError, check_whole
+from ilo.words import shown
 
 
 @register
@@ -32,7 +33,7 @@ class Compose(Operator):
     def __init__(self, *, resolution: int, operators: Sequence[Operator | Mapping[str, Any]], mask: Any = None) -> None:
         super().__init__(resolution=resolution)
         if not isinstance(operators, (list, tuple)) or not operators:
-            raise SettingsError(f"operators is {operators!r}; give a list of at least one operator.")
+            raise SettingsError(f"operators is {shown(operators)}; give a list of at least one operator.")
         shape: tuple[int, ...] = (3, resolution, resolution)
         chain: list[Operator] = []
         for entry in operators:
@@ -116,7 +117,7 @@ def _resolve(entry: Operator | Mapping[str, Any], resolution: int, mask: Any) ->
             )
         return entry, mask
     if not isinstance(entry, Mapping) or "name" not in entry:
-        raise SettingsError(f"An operator is {entry!r}; give an Operator, or a dict with its name and settings.")
+        raise SettingsError(f"An operator is {shown(entry)}; give an Operator, or a dict with its name and settings.")
     settings = {key: value for key, value in entry.items() if key != "name"}
     if entry["name"] == "inpaint" and "mask" not in settings:
         if mask is None:

@@ -16,6 +16,7 @@ from ilo.recipe import Shared
 from ilo.settings import PRESETS, LossWeights, RoundSettings, SettingsError, SolverSettings, preset
 from ilo.stylegan2.checkpoint import CheckpointError
 from ilo.ui import text
+from ilo.words import shown
 
 Values = Mapping[str, Any]
 
@@ -144,7 +145,7 @@ def typed(name: str, value: Any) -> float | None:
     try:
         return number(name, float(words)) if words else None
     except ValueError:
-        raise SettingsError(f"{name} is {words[:20]!r}; type a number, or nothing.") from None
+        raise SettingsError(f"{name} is {shown(words)}; type a number, or nothing.") from None
 
 
 def whole(name: str, value: Any) -> int:

@@ -17,7 +17,7 @@ from ilo.guidance import Guidance
 from ilo.models import Model
 from ilo.morph import TRUNCATION, morph_preset
 from ilo.pictures import SMALLEST_SIDE, PictureError, from_uint8, to_tensor
-from ilo.settings import SettingsError, SolverSettings
+from ilo.settings import SettingsError, SolverSettings, check_choice
 from ilo.state import State, to_uint8
 from ilo.ui import painter, photographs, plots, text, views
 from ilo.ui.bench import Bench, sentence
@@ -145,9 +145,7 @@ class Morph(Bench):
         return replace(base, rounds=tuple(plans))
 
     def order(self, values: dict[str, Any]) -> tuple[Order, list[str]]:
-        guide = self.guides.get(values["guide"])
-        if guide is None:
-            raise SettingsError(f"The classifier {values['guide']!r} is not here; there are {', '.join(self.guides)}.")
+        check_choice("The classifier", values["guide"], tuple(self.guides))
         if not values["class"]:
             raise SettingsError("No class is chosen; choose what the face shall look like.")
         classes = {values["class"]: 1.0}
@@ -160,7 +158,7 @@ class Morph(Bench):
         if values.get("sweep"):
             settings = replace(settings, radius_scales=tuple(text.SWEEP_SCALES))
         photo, (placed, shown) = self.photo(values)
-        guidance = Guidance(guide, classes)
+        guidance = Guidance(self.guides[values["guide"]], classes)
         return Order(guidance, settings, photo, damaged_here=False, placed=placed, shown=shown), []
 
     def sweep(self, values: dict[str, Any], session: str) -> Iterator[tuple[Any, ...]]:
