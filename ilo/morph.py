@@ -64,6 +64,11 @@ def inversion(settings: SolverSettings) -> SolverSettings:
     return replace(preset("Quick", "csgm", seed=settings.seed), covariance=settings.covariance)
 
 
+def total_steps(settings: SolverSettings, photo: bool) -> int:
+    """Optimisation steps of a guided run, the inversion of a photograph included."""
+    return settings.total_steps + (inversion(settings).total_steps if photo else 0)
+
+
 def morph(
     model: Model,
     guidance: Guidance,
@@ -85,18 +90,17 @@ def morph(
         The steps of the inversion, marked `inverting`, and of the guided run; both count towards `done` and `total`.
     """
     check_rounds(model, settings)
-    before = 0
+    total = total_steps(settings, photo is not None)
+    before = total - settings.total_steps
     if photo is None:
         count = max(1, len(settings.radius_scales))
         start = State.face(model, settings.seed, settings.covariance, TRUNCATION).expand(count)
     else:
-        first = inversion(settings)
-        before = first.total_steps
         problem = Problem(Identity(resolution=model.resolution), photo)
-        for step in solve(model, problem, first, due, None, due_result):
-            yield replace(step, total=before + settings.total_steps, inverting=True)
+        for step in solve(model, problem, inversion(settings), due, None, due_result):
+            yield replace(step, total=total, inverting=True)
         assert step.result is not None
         start = step.result.state.to(model.device).expand(max(1, len(settings.radius_scales)))
     guidance = replace(guidance, batch=len(start.z))
     for step in solve(model, guidance, settings, due, None, due_result, start):
-        yield replace(step, done=before + step.done, total=before + step.total, first=before + step.first)
+        yield replace(step, done=before + step.done, total=total, first=before + step.first)
