@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 
@@ -59,6 +61,12 @@ def _round(config: Config, first: int, itemsize: int, checkpointed: bool) -> flo
     searched = COPIES * 4 * (config.channels[sizes[first - 1]] * sizes[first - 1] ** 2 if first else 0)
     noise = COPIES * 4 * sum(2 * size**2 for size in sizes[: first + 3])
     return (kept + passing) * itemsize + picture + searched + noise
+
+
+def give_back() -> None:
+    """Return freed memory to the system, where the C library (glibc) would keep it for later."""
+    with suppress(OSError, AttributeError, TypeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def available(device: torch.device) -> int:

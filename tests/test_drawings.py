@@ -5,6 +5,7 @@ import math
 import numpy as np
 
 from ilo.ui import page, plots, text, views
+from ilo.ui.visitors import Visitors
 
 
 def test_chart_keeps_what_is_finite():
@@ -49,10 +50,10 @@ def test_words():
 
 
 def test_the_page_keeps_to_itself(model):
-    options = page.launch_options()
+    options = page.launch_options(Visitors())
     assert options["show_error"] is False
     assert options["enable_monitoring"] is False
-    assert options["max_file_size"] == "20mb"
+    assert options["max_file_size"] == 20 * 1024**2
     css = (page.theme()._get_theme_css() + options["head"]).replace("http://www.w3.org/2000/svg", "")
     assert "http" not in css
     assert "@import" not in css

@@ -1,12 +1,12 @@
 """The Models tab: only the owner's, and what its buttons do."""
 
 import hashlib
-from argparse import Namespace
 from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 
+import app
 from ilo import registry
 from ilo.registry import Entry, Url
 from ilo.ui import owner as owner_tab
@@ -31,7 +31,7 @@ def entry(served, monkeypatch):
 @pytest.fixture
 def models_tab(model):
     restarted = []
-    made = ModelsTab(Owner("key", "http://127.0.0.1:7860/?owner=key", restarted.append), model)
+    made = ModelsTab(Owner("key", "http://127.0.0.1:7860/?owner=key", restarted.append, restarted.append), model)
     made.restarted = restarted
     return made
 
@@ -46,9 +46,9 @@ ME = asking("key")
 @pytest.mark.parametrize("key", [None, "", "kez", "key ", "κλειδί"])
 def test_nobody_else_sees_or_does_anything(models_tab, entry, tmp_path, key):
     visitor = asking(key)
-    tab, table = models_tab.open(visitor)
+    tab, table, notice = models_tab.open(visitor)
     assert tab.visible is False
-    assert table == ""
+    assert table == notice == ""
     assert text.NOT_OWNER in list(models_tab.fetch(visitor, "thing"))[-1][-1]
     assert text.NOT_OWNER in models_tab.remove(visitor, "thing")[-1]
     assert text.NOT_OWNER in models_tab.use(visitor, str(tmp_path / "www" / "thing.pkl"))
@@ -57,8 +57,9 @@ def test_nobody_else_sees_or_does_anything(models_tab, entry, tmp_path, key):
 
 
 def test_the_owner_sees_every_model_with_its_terms(models_tab, entry):
-    tab, table = models_tab.open(ME)
+    tab, table, notice = models_tab.open(ME)
     assert tab.visible is True
+    assert notice == ""
     for wanted in ("faces64", "Part of the studio", "thing", "free", "Not here", "GB", "memory are free"):
         assert wanted in table
     assert "&lt;script&gt;" in owner_tab._row(replace(entry, title="<script>"), 10**9)
@@ -103,7 +104,7 @@ def test_a_file_is_looked_at_before_the_page_starts_again_with_it(models_tab, en
 
 
 def test_the_key_is_chosen_or_random(monkeypatch):
-    options = Namespace(host="0.0.0.0", port=7861, share=False, model="faces64")
+    options = app.arguments(["--host", "0.0.0.0", "--port", "7861"])
     monkeypatch.delenv(KEY, raising=False)
     keys = {Owner.of(options).key for _ in range(3)}
     assert len(keys) == 3

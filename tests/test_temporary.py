@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 from ilo.ui import temporary
+from ilo.ui.limits import Limits
 
 HOLD = """
 import time
@@ -47,10 +48,12 @@ def test_what_is_written_again_is_not_deleted(tmp_path):
     for path in (once, again, tmp_path / "never.png"):
         if path.stem != "never":
             path.write_text("a face")
-            os.utime(path, (1, 1))
-        temporary.delete_later(path, 0.1)
+        temporary.delete_later(path, 0.1, Limits())
+    temporary.tidy(tmp_path, Limits())
+    assert once.exists() is again.exists() is True
     again.write_text("the same from somebody else")
-    time.sleep(0.5)
+    time.sleep(0.2)
+    temporary.tidy(tmp_path, Limits())
     assert not once.exists()
     assert again.exists()
 

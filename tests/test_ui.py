@@ -20,8 +20,9 @@ from ilo.problem import Problem
 from ilo.recipe import make_recipe
 from ilo.settings import SettingsError, preset
 from ilo.state import to_uint8
-from ilo.ui import bench, controls, examples, handlers, painter, text
+from ilo.ui import bench, controls, examples, handlers, painter, temporary, text
 from ilo.ui.handlers import Studio
+from ilo.ui.limits import Limits
 from ilo.ui.runs import Order, Run, Runs
 
 SKIP = gr.skip()
@@ -213,22 +214,22 @@ def test_uploads(studio, model, values, tmp_path):
     assert "not a picture" in studio.upload_mask(str(path), None, None)[1]
 
 
-def gone(path, within=5.0):
-    """Whether a file disappears in time."""
-    end = time.monotonic() + within
-    while path.exists() and time.monotonic() < end:
-        time.sleep(0.01)
+def gone(path, studio):
+    """Whether a file is deleted when the page looks at its folder the next time."""
+    time.sleep(0.02)
+    temporary.tidy(studio.cache, studio.limits)
     return not path.exists()
 
 
 def test_an_uploaded_file_is_deleted_once_it_was_read(studio, values, tmp_path, monkeypatch):
-    monkeypatch.setattr(bench, "READ_SECONDS", 0.01)
+    monkeypatch.setattr(studio, "limits", Limits(read_seconds=0.01))
     for name, size in (("good.png", (80, 80)), ("bad.png", None)):
-        path, own = studio.cache / name, tmp_path / name
+        path, own = studio.cache / ("0123456789abcdef" * 4) / name, tmp_path / name
+        path.parent.mkdir(exist_ok=True)
         for file in (path, own):
             Image.new("RGB", size).save(file) if size else file.write_text("no picture")
             studio.upload(values, "read", str(file))
-        assert gone(path)
+        assert gone(path, studio)
         assert own.exists()  # nobody uploaded that one
 
 
@@ -288,7 +289,7 @@ def test_every_task_can_be_seen_and_solved(studio, values, task):
 
 
 def test_a_run_streams_ends_and_is_saved(studio, values, monkeypatch):
-    monkeypatch.setattr(bench, "LEFT_SECONDS", 0.01)
+    monkeypatch.setattr(studio, "limits", Limits(left_seconds=0.01))
     answers = list(studio.run(short(values, 30), "one"))
     assert answers[0][5].interactive is False
     assert answers[-1][5].interactive is True
@@ -302,7 +303,7 @@ def test_a_run_streams_ends_and_is_saved(studio, values, monkeypatch):
     assert problem.truth is not None
     assert studio.save("one") == (SKIP, SKIP)
     # A run that ends without a result leaves the earlier one's download.
-    ahead = studio.run({**values, "0.steps": 5000}, "ahead")
+    ahead = studio.run({**values, "0.steps": 4_000}, "ahead")
     next(ahead)
     waiting = studio.run(short(values), "one")
     assert next(waiting)[7].interactive is False
@@ -311,11 +312,11 @@ def test_a_run_streams_ends_and_is_saved(studio, values, monkeypatch):
     ahead.close()
     first = studio._saved["one"]
     list(studio.run(short(values), "one"))
-    assert gone(first)  # it was of another result
+    assert gone(first, studio)  # it was of another result
     studio.save("one")
     path = studio._saved["one"]
     studio.leave("one")
-    assert gone(path)
+    assert gone(path, studio)
 
 
 def test_a_full_disk_gives_a_sentence_and_the_results_stay(studio, values, monkeypatch):
@@ -333,7 +334,7 @@ def test_a_full_disk_gives_a_sentence_and_the_results_stay(studio, values, monke
 
 
 def test_stop_keeps_the_best_so_far(studio, values):
-    running = studio.run({**values, "preset": "Paper", "0.steps": 5000}, "stop")
+    running = studio.run({**values, "preset": "Paper", "0.steps": 4_000}, "stop")
     for answer in running:
         if answer[0] != SKIP:
             run = studio.runs.of("stop")
@@ -350,7 +351,7 @@ def test_stop_keeps_the_best_so_far(studio, values):
 
 
 def test_a_closed_tab_stops_its_run(studio, values):
-    long = {**values, "0.steps": 50_000}
+    long = {**values, "0.steps": 4_000}
     running = studio.run(long, "closed")
     next(running)
     run = studio.runs.of("closed")
@@ -365,7 +366,7 @@ def test_a_closed_tab_stops_its_run(studio, values):
 
 
 def test_run_pressed_twice_starts_one(studio, values):
-    running = studio.run({**values, "0.steps": 50_000}, "twice")
+    running = studio.run({**values, "0.steps": 4_000}, "twice")
     next(running)
     again = list(studio.run(values, "twice"))
     assert len(again) == 1
@@ -376,7 +377,7 @@ def test_run_pressed_twice_starts_one(studio, values):
 
 
 def test_runs_wait_in_line_and_a_waiting_one_can_leave(studio, values):
-    first = studio.run({**values, "0.steps": 50_000}, "a")
+    first = studio.run({**values, "0.steps": 4_000}, "a")
     next(first)
     while studio.runs.of("a").step is None:  # what earlier tests have stopped may still be ending
         next(first)

@@ -20,10 +20,9 @@ from ilo.solver import every
 from ilo.ui import photographs, plots, temporary, text, views
 from ilo.ui.photographs import Source
 from ilo.ui.runs import Order, Run, Runs
+from ilo.ui.visitors import Visitors
 
 PANEL_SECONDS = 0.5
-READ_SECONDS = 60.0  # that an uploaded file is kept once it was read
-LEFT_SECONDS = 600.0  # that a download is kept once its tab was closed
 
 log = logging.getLogger(__name__)
 
@@ -45,11 +44,15 @@ class Bench(ABC):
     Args:
         model: what solves.
         runs: that all tabs share.
-        cache: the folder that downloads are written to; Gradio serves and empties it.
+        cache: the folder of uploads and downloads; Gradio serves and empties it.
+        visitors: who is on the page, and its limits.
     """
 
-    def __init__(self, model: Model, runs: Runs, cache: Path):
+    def __init__(self, model: Model, runs: Runs, cache: Path, visitors: Visitors | None = None):
         self.model, self.runs, self.cache = model, runs, cache
+        self.visitors = visitors or Visitors()
+        self.limits = self.visitors.limits
+        self.visitors.when_gone(self.leave)
         self._chosen: dict[str, Source | None] = {}  # session → its picture, None until it has been read
         self._here: set[str] = set()  # sessions that have run something and not left
         self._finished: dict[str, Run] = {}  # session → its last run, until its download is made
@@ -83,6 +86,7 @@ class Bench(ABC):
     def run(self, values: dict[str, Any], session: str) -> Iterator[tuple[Any, ...]]:
         """Solve. → stage, strip, progress, panel, notice, run button, stop button, download."""
         try:
+            self.runs.check_line()  # before the problem is built, which takes longer than to refuse it
             order, notes = self.order(values)
             self._here.add(session)
             run = self.runs.start(session, order)
@@ -98,7 +102,7 @@ class Bench(ABC):
             buttons = gr.Button(interactive=False), gr.Button(interactive=True), gr.DownloadButton(interactive=False)
             yield gr.skip(), self.before(order), bar, gr.skip(), notice, *buttons
             progress = self.progress(run)
-            yield from self._watch(run, progress)
+            yield from self._watch(run, progress, session)
             yield self._final(run, progress, session, notice)
         except Exception as error:
             buttons = gr.Button(interactive=True), gr.Button(interactive=False), self._earlier(session)
@@ -125,12 +129,25 @@ class Bench(ABC):
         if session not in self._chosen:
             source.forget()
             raise PictureError(text.GONE)
+        del self._chosen[session]  # what was chosen last stands last
         self._chosen[session] = source
+        self._forget_pictures(session)
+
+    def _forget_pictures(self, last: str) -> None:
+        """Keep no more pictures than there may be; the session `last` keeps its own."""
+        chosen = [(session, source) for session, source in list(self._chosen.items()) if source is not None]
+        total, count = sum(source.size for _, source in chosen), len(chosen)
+        for session, source in chosen:
+            if session == last or (total <= self.limits.pictures_bytes and count <= self.limits.sessions):
+                break
+            total, count = total - source.size, count - 1
+            source.forget()
+            self._chosen.pop(session, None)
 
     def received(self, path: str | None) -> None:
         """An uploaded file was read. Only another session that has just uploaded the same one will want it again."""
-        if path is not None and Path(path).resolve().is_relative_to(self.cache.resolve()):
-            temporary.delete_later(Path(path), READ_SECONDS)
+        if path is not None and temporary.is_upload(Path(path), self.cache):
+            temporary.delete_later(Path(path), self.limits.read_seconds, self.limits)
 
     def complaint(self, values: dict[str, Any], error: Exception) -> tuple[Any, Any]:
         """What is wrong with a choice of a photograph. → photograph, notice."""
@@ -158,7 +175,8 @@ class Bench(ABC):
         """A session's download is no longer of what is shown, or of nobody's interest."""
         path = self._saved.pop(session, None)
         if path is not None:
-            temporary.delete_later(path, LEFT_SECONDS)  # a connection that broke also looks like a closed tab
+            # A connection that broke also looks like a closed tab.
+            temporary.delete_later(path, self.limits.left_seconds, self.limits)
 
     def save(self, session: str) -> tuple[Any, ...]:
         """Write the download of the run that has just ended. → download, notice."""
@@ -167,7 +185,7 @@ class Bench(ABC):
             return gr.skip(), gr.skip()
         name = f"ilo-{run.recorder.recipe.task}-{run.order.settings.method}.zip"
         try:
-            path = zip_bundle(run.recorder, self.cache / secrets.token_hex(16) / name, self.model)
+            path = zip_bundle(run.recorder, self.cache / temporary.DOWNLOADS / secrets.token_hex(16) / name, self.model)
         except BundleError as error:
             return gr.skip(), plots.notice(text.SAVING_FAILED + str(error).replace(f"{self.cache}/", ""))
         except Exception as error:
@@ -177,12 +195,18 @@ class Bench(ABC):
             self._outdated(session)
         return gr.DownloadButton(value=str(path), interactive=True), gr.skip()
 
-    def _watch(self, run: Run, progress: Progress) -> Iterator[tuple[Any, ...]]:
+    def _watch(self, run: Run, progress: Progress, session: str) -> Iterator[tuple[Any, ...]]:
         skip, seen, films, line, last = gr.skip(), -1, 0, 0, -1
-        due = every(PANEL_SECONDS)
+        due, lost = every(PANEL_SECONDS), every(PANEL_SECONDS)
         while run.live:
             seen = run.wait(seen, PANEL_SECONDS)
-            if run.status == "waiting":
+            if self.visitors.unheard(session) and not run.stopping.is_set():
+                run.stop()
+            elif not self.visitors.reads(session):
+                # What nobody reads would pile up. Gradio notices a closed stream only when it gets something to send.
+                if lost():
+                    yield (skip,) * 8
+            elif run.status == "waiting":
                 ahead = self.runs.ahead(run)
                 if ahead and ahead != line:
                     line = ahead
@@ -205,6 +229,8 @@ class Bench(ABC):
         buttons = gr.Button(interactive=True), gr.Button(interactive=False)
         if run.status == "failed":
             notice = plots.notice(run.error or text.FAILED)
+        elif run.turn_over:
+            notice = plots.notice(text.turn_over(self.limits.turn_seconds), "info")
         recorder = run.recorder
         if recorder is None or recorder.result is None or run.step is None:
             failed = run.status == "failed"
@@ -214,6 +240,8 @@ class Bench(ABC):
         self._outdated(session)
         if len(recorder.result.image) == 1 and session in self._here:  # a strip of several runs has no download
             self._finished[session] = run
+            for other in list(self._finished)[: -self.limits.results]:  # who has not asked for the download
+                self._finished.pop(other, None)
         bar = plots.progress(run.step.done / run.step.total, "done" if run.status == "done" else "stopped")
         return progress.final_stage(), progress.pictures(), bar, progress.final_panel(), notice, *buttons, skip
 

@@ -23,18 +23,21 @@ from ilo.ui.controls import operator_settings, shared_values, solver_settings
 from ilo.ui.examples import Example
 from ilo.ui.photographs import Source
 from ilo.ui.runs import Order, Run, Runs
+from ilo.ui.visitors import Visitors
 
 
 class Studio(Bench):
     """The Studio tab of one page, for all its visitors.
 
     Args:
-        model, runs, cache: as of every tab.
+        model, runs, cache, visitors: as of every tab.
         examples: pictures to begin with.
     """
 
-    def __init__(self, model: Model, examples: list[Example], runs: Runs, cache: Path):
-        super().__init__(model, runs, cache)
+    def __init__(
+        self, model: Model, examples: list[Example], runs: Runs, cache: Path, visitors: Visitors | None = None
+    ):
+        super().__init__(model, runs, cache, visitors)
         self.examples = examples
         self.first = Source(examples[0].name, examples[0].image)
 
@@ -130,6 +133,7 @@ class Studio(Bench):
         known = shared.task in text.TASKS and shared.model == self.model.id and shared.settings.method in text.METHODS
         if not known or shared.measurement_seed or solver_settings(values) != shared.settings:
             raise SettingsError("The link asks for settings that this page cannot show, so nothing of it was taken.")
+        self.runs.check_steps(shared.settings.total_steps)
         return values
 
     # Before a run.

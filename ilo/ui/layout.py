@@ -33,7 +33,6 @@ LOOKED_SCRIPT = "() => { delete document.querySelector('#BOX').parentElement.dat
 CHOICE_SCRIPT = "(value) => { document.querySelector('#TAB').dataset.NAME = value; }"
 # On a narrow screen the picture lies below the settings.
 SHOW_SCRIPT = "() => { document.querySelector('#STAGE').scrollIntoView({block: 'nearest', behavior: 'smooth'}); }"
-MAX_RUNS = 32  # visitors whose runs may wait in line
 Start = Callable[[dict[str, Any], str], Iterator[Any]]  # (values, session) → a run's updates
 PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
 
@@ -136,15 +135,21 @@ class Wiring:
         """A handler of (values, session) as Gradio calls it."""
 
         def call(request: gr.Request, *values: Any) -> Any:
-            return handler(self.values(values), request.session_hash or "")
+            return handler(self.values(values), self.session(request))
 
         return call
 
     def with_session(self, handler: Callable[[str], Any]) -> Callable[..., Any]:
         def call(request: gr.Request) -> Any:
-            return handler(request.session_hash or "")
+            return handler(self.session(request))
 
         return call
+
+    def session(self, request: gr.Request) -> str:
+        """Whose request it is."""
+        session = request.session_hash or ""
+        self._bench.visitors.asked(session)
+        return session
 
     def photographs(
         self,
@@ -157,10 +162,10 @@ class Wiring:
         """Wire an upload, and the component `box` that shows what is in it, to what they do."""
 
         def taken(request: gr.Request, path: str | None, *values: Any) -> Any:
-            return take(self.values(values), request.session_hash or "", path)
+            return take(self.values(values), self.session(request), path)
 
         def chosen(request: gr.Request, event: gr.EventData, *values: Any) -> Any:
-            return choose(self.values(values), request.session_hash or "", event._data)
+            return choose(self.values(values), self.session(request), event._data)
 
         look, looked = (script.replace("BOX", str(box.elem_id)) for script in (LOOK_SCRIPT, LOOKED_SCRIPT))
         upload.upload(None, None, None, js=look, **PRIVATE)
@@ -179,8 +184,7 @@ class Wiring:
                 self.inputs,
                 shared.running,
                 trigger_mode="once",
-                concurrency_limit=MAX_RUNS,
-                concurrency_id="runs",  # all tabs together, so that places are left for previews
+                concurrency_limit=None,  # `Runs` lets few wait, and refuses the others at once, with a sentence
                 **PRIVATE,
             )
             running.then(
@@ -191,6 +195,6 @@ class Wiring:
 
     def _streaming(self, run: Start) -> Callable[..., Iterator[Any]]:
         def stream(request: gr.Request, *values: Any) -> Iterator[Any]:
-            yield from run(self.values(values), request.session_hash or "")
+            yield from run(self.values(values), self.session(request))
 
         return stream

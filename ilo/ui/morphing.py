@@ -25,6 +25,7 @@ from ilo.ui.controls import RADII, number, radius_position, whole
 from ilo.ui.examples import Example
 from ilo.ui.photographs import Places, Source
 from ilo.ui.runs import Order, Run, Runs
+from ilo.ui.visitors import Visitors
 
 NOBODY = "—"  # no second class
 SEEN = 5  # classes whose probabilities are shown
@@ -45,13 +46,21 @@ class Morph(Bench):
     """The Morph tab of one page, for all its visitors.
 
     Args:
-        model, runs, cache: as of every tab.
+        model, runs, cache, visitors: as of every tab.
         guides: the classifiers by their names; one at least.
         example: the photograph until one is uploaded.
     """
 
-    def __init__(self, model: Model, guides: dict[str, Classifier], example: Example, runs: Runs, cache: Path):
-        super().__init__(model, runs, cache)
+    def __init__(
+        self,
+        model: Model,
+        guides: dict[str, Classifier],
+        example: Example,
+        runs: Runs,
+        cache: Path,
+        visitors: Visitors | None = None,
+    ):
+        super().__init__(model, runs, cache, visitors)
         self.guides = guides
         self.first = Source(example.name, example.image)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import hmac
 import html
+import logging
 import os
 import secrets
 import sys
@@ -18,21 +19,27 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+import numpy as np
 
-from ilo import download, memory, models, registry
+from ilo import download, faces, memory, models, portraits, registry
 from ilo.cli_models import megabytes, state
 from ilo.download import DownloadError
 from ilo.models import Model
 from ilo.registry import Embedded, Entry
 from ilo.settings import preset
 from ilo.stylegan2.checkpoint import CheckpointError
-from ilo.ui import controls, plots, temporary, text
+from ilo.ui import controls, painter, plots, temporary, text
 from ilo.ui.bench import sentence
 from ilo.ui.layout import PRIVATE, heading
+from ilo.ui.runs import warm_up
+from ilo.words import listed
+
+log = logging.getLogger(__name__)
 
 KEY = "ILO_OWNER_KEY"
 PROGRESS_SECONDS = 0.2
 RESTART_SECONDS = 0.5  # until then the answer is on its way
+MOST_REASON = 200  # characters of an error that is told
 # Once the page has gone and come back, it is another one.
 RELOAD_SCRIPT = """
 () => {
@@ -56,6 +63,8 @@ class Owner:
     key: str
     address: str  # of the page, with the key
     restart: Callable[[str], None]  # serve another model instead
+    fall_back: Callable[[Exception], None]  # serve the model before again; does not return
+    notice: str = ""  # why it is not the chosen one that is served
 
     @classmethod
     def of(cls, options: argparse.Namespace) -> Owner:
@@ -63,13 +72,19 @@ class Owner:
         key = os.environ.get(KEY) or secrets.token_urlsafe(16)
         host = "127.0.0.1" if options.host == "0.0.0.0" else options.host
 
-        def restart(model: str) -> None:
+        def start(model: str, *more: str) -> None:
             command = [sys.executable, sys.argv[0], "--host", options.host, "--port", str(options.port)]
-            command += ["--model", model, *["--share"] * options.share]
-            environment = {**temporary.outside(), KEY: key}
-            threading.Timer(RESTART_SECONDS, os.execve, (sys.executable, command, environment)).start()
+            command += ["--max-steps", str(options.max_steps), *["--share"] * options.share, "--model", model, *more]
+            os.execve(sys.executable, command, {**temporary.outside(), KEY: key})
 
-        return cls(key, f"http://{host}:{options.port}/?owner={key}", restart)
+        def restart(model: str) -> None:
+            threading.Timer(RESTART_SECONDS, start, (model, "--instead", options.model)).start()
+
+        def fall_back(error: Exception) -> None:
+            start(options.instead, "--notice", text.model_failed(Path(options.model).name, _reason(error)))
+
+        address = f"http://{host}:{options.port}/?owner={key}"
+        return cls(key, address, restart, fall_back, options.notice)
 
     def asks(self, request: gr.Request) -> bool:
         """Whether a request is the owner's."""
@@ -115,9 +130,10 @@ class ModelsTab:
         self.owner, self.model = owner, model
 
     def open(self, request: gr.Request) -> tuple[Any, ...]:
-        """The page was loaded. → tab, table."""
-        mine = self.owner.asks(request)
-        return gr.Tab(visible=mine), self.table() if mine else ""
+        """The page was loaded. → tab, table, notice."""
+        if not self.owner.asks(request):
+            return gr.Tab(visible=False), "", ""
+        return gr.Tab(visible=True), self.table(), plots.notice(self.owner.notice)
 
     def fetch(self, request: gr.Request, name: str) -> Iterator[tuple[Any, ...]]:
         """Download. → progress, table, notice."""
@@ -157,11 +173,17 @@ class ModelsTab:
         if name not in registry.BY_ID and (path := Path(name).expanduser()).is_file():
             name = str(path.resolve())
         try:
-            controls.check(models.load(name))
+            model = models.load(name)
+            controls.check(model)
         except CheckpointError as error:
             return plots.notice(str(error))
         except Exception as error:
             return plots.notice(sentence(error))
+        try:
+            try_out(model)
+        except Exception as error:
+            log.exception("%s cannot be used", name)
+            return plots.notice(text.model_unusable(Path(name).name, _reason(error)))
         self.owner.restart(name)
         return f'<div data-restart="">{plots.notice(text.RESTARTING, "info")}</div>'
 
@@ -181,6 +203,20 @@ class ModelsTab:
         if entry is None or isinstance(entry.source, Embedded):
             return text.WHICH_DOWNLOAD
         return entry
+
+
+def try_out(model: Model) -> None:
+    """Do with a model what the page does with it, a step of the solver included. Raises whatever goes wrong."""
+    painter.first_value(model, "")
+    faces.eye_places(portraits.template(model))
+    for step in warm_up(model, rounds=2):
+        if not np.isfinite(step.losses["total"]).all():
+            raise CheckpointError("its pictures are not finite")
+
+
+def _reason(error: Exception) -> str:
+    """What has gone wrong, on one line."""
+    return listed([error], MOST_REASON) or type(error).__name__
 
 
 def _row(entry: Entry, free: int) -> str:
@@ -216,7 +252,7 @@ def build(page: gr.Blocks, model: Model, owner: Owner) -> None:
                 )  # fmt: skip
                 use = gr.Button("Use it for this page", elem_id="models-use", size="md")
                 gr.HTML(f'<p class="fine">{text.USE_HELP}</p>', apply_default_css=False)
-    page.load(handlers.open, None, [tab, table], **PRIVATE)
+    page.load(handlers.open, None, [tab, table, notice], **PRIVATE)
     shown = [progress, table, notice]
     get.click(handlers.fetch, name, shown, trigger_mode="once", concurrency_limit=2, **PRIVATE)
     drop.click(handlers.remove, name, shown, **PRIVATE)

@@ -10,18 +10,22 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from starlette.middleware import Middleware
 
 from ilo import classifier, registry
 from ilo.classifier import Classifier, ClassifierError
 from ilo.losses import ROBUST, Perceptual, find_perceptual
 from ilo.models import Model
 from ilo.registry import ASSETS
-from ilo.ui import controls, examples, morph, studio, text
+from ilo.ui import controls, examples, housekeeping, morph, studio, text
 from ilo.ui import owner as owner_tab
+from ilo.ui.door import Door
 from ilo.ui.handlers import Studio
+from ilo.ui.limits import Limits
 from ilo.ui.morphing import Morph
 from ilo.ui.owner import Owner
 from ilo.ui.runs import Runs
+from ilo.ui.visitors import Visitors
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +35,6 @@ ACCENT = gr.themes.Color(
 )  # fmt: skip
 SANS = ("ui-sans-serif", "system-ui", "-apple-system", "Segoe UI", "Roboto", "Noto Sans", "sans-serif")
 MONO = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace")
-CLEAN_EVERY, KEEP_FOR = 600, 2 * 3600  # seconds
 
 
 def theme() -> gr.themes.Base:
@@ -55,34 +58,43 @@ def theme() -> gr.themes.Base:
     )
 
 
-def build(model: Model, owner: Owner | None = None) -> gr.Blocks:
-    """The page for one model; with an owner, who may choose models, there is a tab for that."""
+def serve(model: Model, owner: Owner | None = None, limits: Limits | None = None, **options: Any) -> gr.Blocks:
+    """Serve the page for one model until interrupted; `options` are those of `Blocks.launch`."""
+    visitors = Visitors(limits)
+    page = build(model, owner, visitors)
+    page.launch(**launch_options(visitors), **options)
+    return page
+
+
+def build(model: Model, owner: Owner | None = None, visitors: Visitors | None = None) -> gr.Blocks:
+    """The page for one model, with the limits of `visitors`; with an owner, who may choose models, there is a tab."""
     controls.check(model)
+    visitors = visitors or Visitors()
+    limits = visitors.limits
     perceptual = _perceptual(model)
     guides = _guides(model)
     pictures = examples.load()
-    runs = Runs(model, perceptual)
-    with gr.Blocks(
-        title=text.TITLE, analytics_enabled=False, fill_width=True, delete_cache=(CLEAN_EVERY, KEEP_FOR)
-    ) as page:
+    runs = Runs(model, perceptual, limits)
+    cleaning = round(limits.kept_seconds / 12), round(limits.kept_seconds)
+    with gr.Blocks(title=text.TITLE, analytics_enabled=False, fill_width=True, delete_cache=cleaning) as page:
         gr.HTML(_header(model), elem_id="header", apply_default_css=False)
         with gr.Tabs(elem_id="tabs"):
             with gr.Tab("Studio", id="studio"):
 
                 def make(cache: str) -> Studio:
-                    return Studio(model, pictures, runs, Path(cache))
+                    return Studio(model, pictures, runs, Path(cache), visitors)
 
                 studio.build(page, model, pictures, make, None if perceptual is None else perceptual.name)
             if guides:
                 with gr.Tab("Morph", id="morph", render_children=True):
 
                     def make_morph(cache: str) -> Morph:
-                        return Morph(model, guides, pictures[0], runs, Path(cache))
+                        return Morph(model, guides, pictures[0], runs, Path(cache), visitors)
 
                     morph.build(page, model, guides, pictures[0], make_morph)
             if owner is not None:
                 owner_tab.build(page, model, owner)
-    return page.queue(default_concurrency_limit=8, max_size=64, api_open=False)
+    return page.queue(default_concurrency_limit=8, max_size=limits.queued, api_open=False)
 
 
 def _perceptual(model: Model) -> Perceptual | None:
@@ -122,9 +134,14 @@ def _css() -> str:
     return (ASSETS / "studio.css").read_text(encoding="utf-8")
 
 
-def launch_options() -> dict[str, Any]:
+def launch_options(visitors: Visitors) -> dict[str, Any]:
     """How every page of the studio is served, for `Blocks.launch`."""
+
+    def lifespan(app: Any) -> Any:
+        return housekeeping.lifespan(app, visitors)
+
     return {
+        "app_kwargs": {"middleware": [Middleware(Door, visitors=visitors)], "lifespan": lifespan},
         "theme": theme(),
         # In the head, because Gradio rewrites the selectors of its own `css` argument and breaks the nested ones.
         "head": f"<style>{_css()}</style>",
@@ -135,7 +152,7 @@ def launch_options() -> dict[str, Any]:
         "ssr_mode": False,
         "pwa": False,
         "mcp_server": False,
-        "max_file_size": "20mb",
-        "state_session_capacity": 200,
+        "max_file_size": visitors.limits.upload_bytes,
+        "state_session_capacity": visitors.limits.sessions,
         "allowed_paths": [],
     }

@@ -73,6 +73,14 @@ class Source:
         before = to_uint8(to_tensor(image, resolution, part))[0]
         return self.photo.placed(square, before)
 
+    @property
+    def size(self) -> int:
+        """Bytes that it takes, about."""
+        pictures = [self.image, *([] if self.photo is None else [self.photo.small])]
+        pixels = sum(3 * picture.width * picture.height for picture in pictures)
+        file = 0 if self.photo is None else len(self.photo.data)
+        return pixels + file + (0 if self.pixels is None else self.pixels.nbytes)
+
     def forget(self) -> None:
         """Keep nothing: whoever chose it is gone. Its name is nobody's from now on."""
         self.name, self.image, self.photo = "", Image.new("RGB", (1, 1)), None

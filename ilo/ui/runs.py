@@ -10,6 +10,7 @@ import atexit
 import logging
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from queue import SimpleQueue
 from typing import Literal
@@ -21,7 +22,7 @@ from ilo.faces import Placed
 from ilo.guidance import Guidance
 from ilo.losses import Perceptual
 from ilo.models import Model
-from ilo.morph import morph
+from ilo.morph import morph, total_steps
 from ilo.operators import Identity
 from ilo.problem import Problem
 from ilo.recipe import make_recipe
@@ -29,6 +30,8 @@ from ilo.recorder import Recorder
 from ilo.settings import SettingsError, SolverSettings, preset
 from ilo.solver import every, solve
 from ilo.state import Step
+from ilo.ui import text
+from ilo.ui.limits import Limits
 
 PREVIEW_SECONDS = 0.14  # each preview costs a tenth of a second where the browser shares the cores
 RESULT_SECONDS = 1.0
@@ -49,6 +52,13 @@ class Order:
     placed: Placed | None = None  # where the picture lies in a photograph
     shown: Placed | None = None  # the same in a smaller copy, to be looked at
 
+    @property
+    def total_steps(self) -> int:
+        """Optimisation steps of the whole run, as `Step.total` will have them."""
+        if isinstance(self.problem, Guidance):
+            return total_steps(self.settings, self.input_image is not None)
+        return self.settings.total_steps
+
 
 class Run:
     """One solve: what it has found so far, and a way to stop it. All methods may be called from any thread."""
@@ -61,6 +71,7 @@ class Run:
         self.usage: dict[int, dict[str, float]] = {}  # round → ball → share of its radius
         self.error: str | None = None  # a sentence for the user, None if the failure is ours
         self.started = self.ended = 0.0
+        self.turn_over = False  # it was ended because others wait
         self.stopping = threading.Event()
         self._news = threading.Condition()
         self._version = 0
@@ -101,11 +112,25 @@ class Run:
             self._news.notify_all()
 
 
-class Runs:
-    """All runs of a page."""
+def warm_up(model: Model, perceptual: Perceptual | None = None, rounds: int | None = None) -> Iterator[Step]:
+    """A step in each round of the usual preset, or in the first `rounds` of them."""
+    side = model.resolution
+    plans = [replace(plan, steps=1) for plan in preset().rounds[: model.generator.config.num_layers][:rounds]]
+    problem = Problem.damage(torch.zeros(1, 3, side, side), Identity(resolution=side))
+    yield from solve(model, problem, SolverSettings(tuple(plans)), perceptual=perceptual)
 
-    def __init__(self, model: Model, perceptual: Perceptual | None = None):
-        self._model, self._perceptual = model, perceptual
+
+class Runs:
+    """All runs of a page.
+
+    Args:
+        model: what solves.
+        perceptual: the perceptual distance, None for none.
+        limits: of the steps of a run, its time, and the runs in line.
+    """
+
+    def __init__(self, model: Model, perceptual: Perceptual | None = None, limits: Limits | None = None):
+        self._model, self._perceptual, self.limits = model, perceptual, limits or Limits()
         self._lock = threading.Lock()
         self._line: list[tuple[str, Run]] = []  # session, run; in the order of their start
         self._queue: SimpleQueue[Run | None] = SimpleQueue()
@@ -114,25 +139,47 @@ class Runs:
         atexit.register(self.close)
 
     def start(self, session: str, order: Order) -> Run | None:
-        """Line up a run; None if this session has a live one already."""
+        """Line up a run; None if this session has a live one already.
+
+        Raises:
+            SettingsError: it has too many steps, or too many runs wait.
+        """
+        self.check_steps(order.total_steps)
         run = Run(order)
         with self._lock:
-            self._line = [(name, other) for name, other in self._line if other.live]
-            if any(name == session for name, _ in self._line):
+            if any(name == session for name, _ in self._live()):
                 return None
-            self._line.append((session, run))
+            self._check_line()
+            self._line = [*self._live(), (session, run)]
             self._queue.put(run)
         return run
+
+    def check_steps(self, steps: int) -> None:
+        """Raises `SettingsError` if a run may not have so many steps."""
+        if 0 < self.limits.steps < steps:
+            raise SettingsError(text.too_many_steps(steps, self.limits.steps))
+
+    def check_line(self) -> None:
+        """Raises `SettingsError` if too many runs wait for another one to be lined up."""
+        with self._lock:
+            self._check_line()
+
+    def _check_line(self) -> None:
+        if len(self._live()) > self.limits.waiting:  # the first one does not wait
+            raise SettingsError(text.line_full(self.limits.waiting))
+
+    def _live(self) -> list[tuple[str, Run]]:
+        return [(name, run) for name, run in self._line if run.live]
 
     def of(self, session: str) -> Run | None:
         """The live run of a session."""
         with self._lock:
-            return next((run for name, run in self._line if name == session and run.live), None)
+            return next((run for name, run in self._live() if name == session), None)
 
     def ahead(self, run: Run) -> int:
         """How many runs have to end before this one begins."""
         with self._lock:
-            live = [other for _, other in self._line if other.live]
+            live = [other for _, other in self._live()]
         return live.index(run) if run in live else 0
 
     def forget(self, run: Run) -> None:
@@ -163,12 +210,9 @@ class Runs:
             del run  # its picture must not wait for the next one
 
     def _warm_up(self) -> None:
-        """A step in each round, so that the first visitor does not wait for what torch sets up on first use."""
+        """So that the first visitor does not wait for what torch sets up on first use."""
         try:
-            side = self._model.resolution
-            plans = [replace(plan, steps=1) for plan in preset().rounds[: self._model.generator.config.num_layers]]
-            problem = Problem.damage(torch.zeros(1, 3, side, side), Identity(resolution=side))
-            for _ in solve(self._model, problem, SolverSettings(tuple(plans)), perceptual=self._perceptual):
+            for _ in warm_up(self._model, self._perceptual):
                 pass
         except Exception:
             log.exception("warming up failed")
@@ -185,6 +229,15 @@ class Runs:
         run.ended = time.monotonic()
         run.status = status
         run.publish()
+
+    def _end_turn(self, run: Run) -> None:
+        """Stop a run that has taken its time, if others wait."""
+        if time.monotonic() - run.started > self.limits.turn_seconds and not run.stopping.is_set():
+            with self._lock:
+                others = any(other.status == "waiting" for _, other in self._line)
+            if others:
+                run.turn_over = True
+                run.stop()
 
     def _solve(self, run: Run) -> None:
         order = run.order
@@ -203,6 +256,7 @@ class Runs:
 
         # After Stop the very next step is due, with its result: the wait is one step, and nothing is lost.
         def due() -> bool:
+            self._end_turn(run)
             return run.stopping.is_set() or clock()
 
         def due_result() -> bool:

@@ -35,7 +35,7 @@ def build(
 
     def pick(request: gr.Request, event: gr.EventData, *values: Any) -> Any:
         clicked = event._data.get("index") if isinstance(event._data, dict) else None
-        return studio.pick(wiring.values(values), request.session_hash or "", clicked)
+        return studio.pick(wiring.values(values), wiring.session(request), clicked)
 
     chosen = [source, canvas, photo, *shared.shown]
     strip_of_examples.click(pick, inputs, chosen, **PRIVATE)

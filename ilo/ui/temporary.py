@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import tempfile
-import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -14,8 +15,12 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from ilo.ui.limits import Limits
+
 FOLDER = "GRADIO_TEMP_DIR"  # where Gradio looks for it
 PREFIX, LOCK = "ilo-studio-", ".lock"
+DOWNLOADS = "downloads"  # the folder in it that holds them
+EMPTY_SECONDS = 60.0  # a younger folder is about to be written to
 
 
 @contextmanager
@@ -49,19 +54,54 @@ def outside() -> dict[str, str]:
     return {**os.environ, FOLDER: str(Path(os.environ[FOLDER]).parent)} if FOLDER in os.environ else {**os.environ}
 
 
-def delete_later(path: Path, seconds: float) -> None:
-    """Delete a file after some seconds, unless it has been written again by then. It may be gone already."""
+def is_upload(path: Path, folder: Path) -> bool:
+    """Whether a file is one that Gradio has received for a visitor: FOLDER/<sha256>/<name>, and nothing else there."""
+    try:
+        place, *name = path.resolve().relative_to(folder.resolve()).parts
+    except ValueError:
+        return False
+    return len(name) == 1 and re.fullmatch("[0-9a-f]{64}", place) is not None
 
-    def delete() -> None:
-        with suppress(OSError):
-            if path.stat().st_mtime <= written:
-                path.unlink()
 
+def delete_later(path: Path, seconds: float, limits: Limits) -> None:
+    """Let `tidy` delete a file after some seconds, unless it has been written again by then. It may be gone already.
+
+    Its time of change is moved to where `tidy` takes it for old then, so that nothing needs to be remembered.
+    """
     with suppress(OSError):
-        written = path.stat().st_mtime
-        timer = threading.Timer(seconds, delete)
-        timer.daemon = True
-        timer.start()
+        when = time.time() - limits.kept_seconds + seconds
+        os.utime(path, (when, min(when, path.stat().st_mtime)))
+
+
+def tidy(folder: Path, limits: Limits) -> None:
+    """Delete what is too old in the folder of uploads and downloads, and the oldest of what is too much.
+
+    Whatever is no download counts as an upload, a broken one or the state behind a deep link included.
+    """
+    lock, apart = folder / LOCK, folder / DOWNLOADS
+    found = [Path(place, name) for place, _, names in os.walk(folder) for name in names]
+    downloads = [path for path in found if path.is_relative_to(apart)]
+    uploads = [path for path in found if path != lock and not path.is_relative_to(apart)]
+    _keep_newest(downloads, limits.kept_seconds, limits.downloads_bytes, limits.downloads_files)
+    _keep_newest(uploads, limits.kept_seconds, limits.uploads_bytes, limits.uploads_files)
+    for place, _, _ in os.walk(folder, topdown=False):
+        with suppress(OSError):  # it is not empty
+            if place not in (str(folder), str(apart)) and time.time() - os.stat(place).st_mtime > EMPTY_SECONDS:
+                os.rmdir(place)
+
+
+def _keep_newest(paths: list[Path], seconds: float, most_bytes: int, most_files: int) -> None:
+    """Delete the files older than some seconds, and the oldest of more than so many bytes or files."""
+    found = []
+    for path in paths:
+        with suppress(OSError):  # it has just been deleted
+            found.append((path.stat().st_mtime, path.stat().st_size, path))
+    total, oldest = 0, time.time() - seconds
+    for count, (changed, size, path) in enumerate(sorted(found, reverse=True), 1):
+        total += size
+        if changed < oldest or total > most_bytes or count > most_files:
+            with suppress(OSError):
+                path.unlink()
 
 
 def end_as_by_hand() -> None:

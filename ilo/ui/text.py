@@ -72,6 +72,42 @@ RESIDUAL_BACK_HELP = (
 )
 
 
+# Limits of the page.
+
+UPLOADS_BUSY = "Many pictures are being uploaded just now; try again in a minute."
+UPLOAD_TOO_SLOW = "The upload took too long, so it was ended; try again, or make the picture smaller first."
+
+
+def too_many_steps(steps: int, most: int) -> str:
+    return (
+        f"This run would take {steps:,} steps in all; this page allows {most:,}. Lower the steps, the searches or the "
+        "range steps; the command line has no such limit."
+    )
+
+
+def line_full(most: int) -> str:
+    return f"{most} runs are waiting already, and this page lets no more wait. Try again in a few minutes."
+
+
+def turn_over(seconds: float) -> str:
+    return (
+        f"Others are waiting, and this run has had its {seconds / 60:.0f} minutes, so it was ended. The best picture "
+        "so far is kept; with fewer steps a run comes to its end."
+    )
+
+
+def request_too_large(most: int) -> str:
+    return f"The request has more than {most // 1024:,} KB, which this page never needs; nothing of it was used."
+
+
+def upload_too_large(most: int) -> str:
+    return f"The file has more than {most // 1024**2:,} MB; make the picture smaller, and upload it again."
+
+
+def steps_allowed(most: int) -> str:
+    return f"A run on this page may have {most:,} steps in all." if most else ""
+
+
 def waiting(ahead: int) -> str:
     runs = "Another run is" if ahead == 1 else f"{ahead} other runs are"
     return f"{runs} ahead of yours. It starts by itself; Stop gives up the place."
@@ -213,6 +249,14 @@ WHICH_DOWNLOAD = "Choose one of the models that can be fetched."
 WHICH_MODEL = "Give the name of a generator, or the path of its file on this machine (.pkl, .pt or .safetensors)."
 RESTARTING = "It can be used. The page starts again with it, and is back in some seconds."
 USE_HELP = "The page starts again, for everybody: runs that are going on are lost. Nothing in the file is executed."
+
+
+def model_unusable(name: str, reason: str) -> str:
+    return f"{name} can be read, but a run with it fails ({reason}). The page keeps its model; choose another one."
+
+
+def model_failed(name: str, reason: str) -> str:
+    return f"The page could not start with {name} ({reason}), so it is back with the model before."
 
 
 def fetched(name: str, kind: str) -> str:
