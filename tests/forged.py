@@ -1,0 +1,113 @@
+"""A served page, and requests to it that no browser sends."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import httpx2
+import psutil
+
+ROOT = Path(__file__).parents[1]
+API = "gradio_api"
+SERVED_WITHIN = 120.0  # seconds
+SERVE = """
+import json, sys
+import ilo
+from ilo.ui import page, temporary
+from ilo.ui.limits import Limits
+with temporary.files():
+    limits = Limits(**json.loads(sys.argv[2]))
+    page.serve(ilo.load("faces64"), None, limits, server_name="127.0.0.1", server_port=int(sys.argv[1]), quiet=True)
+"""
+
+
+class Forged:
+    """A page in a process of its own, and a client that may send it anything."""
+
+    def __init__(self, url, process):
+        self.process = psutil.Process(process.pid)
+        self.client = httpx2.Client(base_url=url, timeout=60)
+        config = self.client.get("config").json()
+        self._components = {c["id"]: c["props"] for c in config["components"]}
+        self._functions = {f["api_name"]: f for f in config["dependencies"]}
+
+    def memory(self):
+        """Resident megabytes."""
+        return self.process.memory_info().rss / 1e6
+
+    def data(self, name, **changes):
+        """The values of a handler's inputs as the page has them at first; labels name those that are another's."""
+        inputs = self._functions[name]["inputs"]
+        values = {i: self._components[i].get("value") for i in inputs}
+        for label, value in changes.items():
+            values |= {i: value for i in inputs if self._components[i].get("label") == label.replace("_", " ")}
+        return list(values.values())
+
+    def join(self, session, name="stream", data=None, **changes):
+        """Ask for something, such as a run; nothing of the answer is read."""
+        body = {"fn_index": self._functions[name]["id"], "session_hash": session}
+        body["data"] = self.data(name, **changes) if data is None else data
+        return self.client.post(f"{API}/queue/join", json=body)
+
+    def read(self, session):
+        """What a session is told, until it has been told all."""
+        stream = self.client.stream("GET", f"{API}/queue/data", params={"session_hash": session})
+        with stream as answer, suppress(httpx2.RemoteProtocolError):  # as Gradio ends the stream of an unknown session
+            for line in answer.iter_lines():
+                if line.startswith("data:"):
+                    yield json.loads(line[5:])
+
+    def ask(self, session, name="stream", **changes):
+        """Ask, and read all that is answered, as one text."""
+        answer = self.join(session, name, **changes)
+        assert answer.status_code == 200, answer.text
+        return json.dumps(list(self.read(session)))
+
+    def upload(self, content, name="a.jpg"):
+        return self.client.post(f"{API}/upload", files={"files": (name, content)})
+
+    @contextmanager
+    def heartbeat(self, session):
+        with self.client.stream("GET", f"{API}/heartbeat/{session}") as answer:
+            lines = answer.iter_lines()  # whose end would close the connection
+            next(lines)
+            yield
+
+
+@contextmanager
+def served(folder, **limits):
+    """A page with these limits; what it writes goes to `folder`."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-c", SERVE, str(port), json.dumps(limits)]
+    process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, "GRADIO_TEMP_DIR": str(folder)})
+    try:
+        end = time.monotonic() + SERVED_WITHIN
+        while True:
+            try:
+                yield_ = Forged(f"http://127.0.0.1:{port}/", process)
+                break
+            except httpx2.HTTPError:
+                assert process.poll() is None, "the page has ended"
+                assert time.monotonic() < end, "the page does not answer"
+                time.sleep(0.2)
+        yield yield_
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def wait_until(true, seconds):
+    """Whether something comes true in time."""
+    end = time.monotonic() + seconds
+    while not (found := true()) and time.monotonic() < end:
+        time.sleep(0.1)
+    return found
