@@ -50,11 +50,11 @@ class Forged:
             values |= {i: value for i in inputs if self._components[i].get("label") == label.replace("_", " ")}
         return list(values.values())
 
-    def join(self, session, name="stream", data=None, **changes):
+    def join(self, session, name="stream", data=None, query=None, **changes):
         """Ask for something, such as a run; nothing of the answer is read."""
         body = {"fn_index": self._functions[name]["id"], "session_hash": session}
         body["data"] = self.data(name, **changes) if data is None else data
-        return self.client.post(f"{API}/queue/join", json=body)
+        return self.client.post(f"{API}/queue/join", json=body, params=query)
 
     def read(self, session):
         """What a session is told, until it has been told all."""
@@ -81,28 +81,39 @@ class Forged:
             yield
 
 
-@contextmanager
 def served(folder, **limits):
     """A page with these limits; what it writes goes to `folder`."""
+    return _process(folder, lambda port: ["-c", SERVE, port, json.dumps(limits)])
+
+
+def app(folder, *arguments, **environment):
+    """A page that is served by app.py."""
+    return _process(folder, lambda port: ["app.py", "--port", port, *arguments], environment)
+
+
+@contextmanager
+def _process(folder, command, environment=()):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-c", SERVE, str(port), json.dumps(limits)]
-    process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, "GRADIO_TEMP_DIR": str(folder)})
+        port = str(free.getsockname()[1])
+    environment = {**os.environ, "GRADIO_TEMP_DIR": str(folder), **dict(environment)}
+    process = subprocess.Popen([sys.executable, *command(port)], cwd=ROOT, env=environment)
     try:
-        end = time.monotonic() + SERVED_WITHIN
-        while True:
-            try:
-                yield_ = Forged(f"http://127.0.0.1:{port}/", process)
-                break
-            except httpx2.HTTPError:
-                assert process.poll() is None, "the page has ended"
-                assert time.monotonic() < end, "the page does not answer"
-                time.sleep(0.2)
-        yield yield_
+        yield _answering(f"http://127.0.0.1:{port}/", process)
     finally:
         process.terminate()
         process.wait(20)
+
+
+def _answering(url, process):
+    end = time.monotonic() + SERVED_WITHIN
+    while True:
+        try:
+            return Forged(url, process)
+        except httpx2.HTTPError:
+            assert process.poll() is None, "the page has ended"
+            assert time.monotonic() < end, "the page does not answer"
+            time.sleep(0.2)
 
 
 def wait_until(true, seconds):

@@ -1,6 +1,9 @@
 """The Models tab: only the owner's, and what its buttons do."""
 
 import hashlib
+import html
+import os
+import time
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -8,11 +11,12 @@ import pytest
 
 import app
 from ilo import registry
-from ilo.registry import Entry, Url
+from ilo.registry import BY_ID, Entry, Url
+from ilo.stylegan2 import checkpoint
 from ilo.ui import owner as owner_tab
 from ilo.ui import page, text
 from ilo.ui.owner import KEY, ModelsTab, Owner
-from tests import published
+from tests import forged, published
 
 CONTENT = b"0123456789" * 100_000
 
@@ -128,3 +132,52 @@ def test_the_classes_follow_the_classifier(guide, model, tmp_path):
     assert [choice for choice, _ in wanted.choices] == ["goldfish", "otter"]
     wanted, second = morph.classes("tiny", "otter", "—")
     assert wanted.value in guide.names
+
+
+def skewed(path):
+    """A generator whose file says of its faces what no program can use."""
+    read = checkpoint.read_safetensors(BY_ID["faces64"].path)
+    checkpoint.write_safetensors(replace(read, about={**read.about, "alignment": {"eye_left": "left"}}), path)
+    return path
+
+
+def test_a_model_that_cannot_take_a_step_is_not_used(models_tab, entry, tmp_path, monkeypatch):
+    assert "notice error" in models_tab.use(ME, str(skewed(tmp_path / "skewed.safetensors")))
+    path = published.official(tmp_path / "network.pkl", published.generator(32))
+
+    def broken(*_, **__):
+        raise RuntimeError("out of\x1b[0m range")
+        yield
+
+    monkeypatch.setattr(owner_tab, "warm_up", broken)
+    answer = models_tab.use(ME, str(path))
+    assert r"network.pkl can be read, but a run with it fails (out of\x1b[0m range)" in html.unescape(answer)
+    assert models_tab.restarted == []
+
+
+def test_a_page_that_cannot_start_with_a_model_goes_back_to_the_one_before(tmp_path):
+    path = skewed(tmp_path / "skewed.safetensors")
+    with forged.app(tmp_path, "--model", str(path), "--instead", "faces64", ILO_OWNER_KEY="k3y") as page:
+        assert "faces64" in page.client.get("").text
+        page.join("owner", "open", query={"owner": "k3y"})
+        answer = str(list(page.read("owner")))
+        assert "The page could not start with skewed.safetensors" in answer
+        assert "back with the model before" in answer
+
+
+def test_a_page_that_starts_again_keeps_its_arguments(monkeypatch):
+    options = app.arguments(["--host", "0.0.0.0", "--port", "7861", "--max-steps", "7", "--model", "ffhq-256"])
+    commands = []
+    monkeypatch.setattr(owner_tab, "RESTART_SECONDS", 0)
+    monkeypatch.setattr(os, "execve", lambda _, command, __: commands.append(command[2:]))
+    owner = Owner.of(options)
+    owner.restart("faces64")
+    deadline = time.monotonic() + 5
+    while not commands and time.monotonic() < deadline:
+        time.sleep(0.01)
+    again = app.arguments(commands[0])
+    assert vars(again) == {**vars(options), "model": "faces64", "instead": "ffhq-256"}
+    Owner.of(again).fall_back(ValueError("no"))
+    last = app.arguments(commands[1])
+    assert (last.model, last.instead) == ("ffhq-256", None)
+    assert "faces64 (no)" in last.notice

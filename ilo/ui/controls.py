@@ -221,11 +221,11 @@ def check(model: Model) -> None:
         )
 
 
-def room(model: Model) -> str:
-    """The memory of a run with the suggested preset, beside what is free now."""
+def room(model: Model, steps: int) -> str:
+    """The memory of a run with the suggested preset, beside what is free now; and the steps that a run may have."""
     needed, free = memory.needed(model.generator.config, preset(model.preset)), memory.available(model.device)
     words = text.room(memory.gigabytes(needed), memory.gigabytes(free), needed <= free)
-    return f'<p class="fine">{words}</p>'
+    return f'<p class="fine">{words} {text.steps_allowed(steps)}</p>'
 
 
 def _subheading(words: str) -> None:

@@ -68,7 +68,7 @@ def build(
 
     opened = page.load(follow, None, [*(named[name] for name in linked), shared.panel], **PRIVATE)
     opened.then(preview, inputs, shared.shown, **PRIVATE)
-    page.load(lambda: controls.room(model), None, room, **PRIVATE)
+    page.load(lambda: controls.room(model, studio.runs.limits.steps), None, room, **PRIVATE)
     wiring.connect(page, (shared.run, studio.run))
 
 
@@ -109,5 +109,5 @@ def _method(model: Model) -> dict[str, Any]:
     helps({f"by-{name}": help_ for name, (_, help_) in text.METHODS.items()})
     with gr.Accordion("Layers, radii and weights", open=False, elem_id="advanced", elem_classes="advanced"):
         found = controls.advanced_controls(model)
-        room = gr.HTML(controls.room(model), elem_id="room", apply_default_css=False)
+        room = gr.HTML(elem_id="room", apply_default_css=False)
     return {"method": method, "preset": preset, "room": room, **found}
