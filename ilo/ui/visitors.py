@@ -74,13 +74,14 @@ class Visitors:
 
     def away(self, session: str) -> float:
         """Seconds since a session was last heard of; 0 while somebody listens. It begins when first asked about."""
-        now = time.monotonic()
         with self._lock:
-            if not self.served:
-                return 0.0
-            lines = self._lines.get(session, ())
-            heard = [now if line.stuck is None else line.stuck for line in lines]
-            return now - max(self._last.setdefault(session, now), *heard, 0.0)
+            return self._away(session, time.monotonic())
+
+    def _away(self, session: str, now: float) -> float:
+        if not self.served:
+            return 0.0
+        heard = [now if line.stuck is None else line.stuck for line in self._lines.get(session, ())]
+        return now - max(self._last.setdefault(session, now), *heard, 0.0)
 
     def unheard(self, session: str) -> bool:
         """Whether a session has been away for so long that its run is nobody's."""
@@ -89,15 +90,11 @@ class Visitors:
     def gone(self) -> list[str]:
         """The sessions that are to be forgotten: away for too long, or the ones too many that were away the longest."""
         with self._lock:
-            known = {*self._last, *self._lines}
-        away = {session: self.away(session) for session in known}
-        absent = sorted((session for session in known if away[session] > 0), key=lambda session: -away[session])
-        too_many = max(0, len(known) - self.limits.sessions)
-        return [
-            session
-            for i, session in enumerate(absent)
-            if away[session] > self.limits.session_seconds or (i < too_many and self.unheard(session))
-        ]
+            now = time.monotonic()
+            away = {session: self._away(session, now) for session in {*self._last, *self._lines}}
+        absent = sorted((s for s in away if away[s] > self.limits.unheard_seconds), key=lambda s: -away[s])
+        too_many = max(0, len(away) - self.limits.sessions)
+        return [s for i, s in enumerate(absent) if i < too_many or away[s] > self.limits.session_seconds]
 
     def forget(self, session: str) -> None:
         """Keep nothing of a session."""
