@@ -104,7 +104,16 @@ def test_a_body_of_no_declared_length_is_counted(page):
 
     assert page.client.post(f"{API}/queue/join", content=parts(1_000)).status_code == 413
     assert page.client.post(f"{API}/queue/join", content=parts(1)).status_code == 422  # no list
-    assert page.client.post(f"{API}/upload", content=parts(3_000)).status_code in (400, 413)
+
+    def form(count):
+        yield b'--x\r\nContent-Disposition: form-data; name="files"; filename="a.jpg"\r\n\r\n'
+        for _ in range(count):
+            yield b"<" * 10_000
+        yield b"\r\n--x--\r\n"
+
+    kind = {"Content-Type": "multipart/form-data; boundary=x"}
+    assert page.client.post(f"{API}/upload", content=form(1), headers=kind).status_code == 200
+    assert page.client.post(f"{API}/upload", content=form(3_000), headers=kind).status_code == 413
 
 
 def test_what_is_sent_does_not_come_back_in_full(page):
@@ -130,7 +139,7 @@ def test_a_large_file_is_refused(page):
 def hasty(tmp_path_factory):
     """A page that forgets quickly."""
     folder = tmp_path_factory.mktemp("hasty")
-    quick = {"unheard_seconds": 2, "session_seconds": 4, "tidy_seconds": 0.5, "read_seconds": 0.5}
+    quick = {"unheard_seconds": 2, "session_seconds": 4, "tidy_seconds": 0.5, "read_seconds": 0.5, "messages": 40}
     with served(folder, **quick, uploads_bytes=50_000_000, uploads_files=10) as forged:
         forged.folder = folder
         yield forged
@@ -176,6 +185,15 @@ def test_who_is_on_the_page_or_reads_keeps_the_run(hasty):
     assert "400 steps in" in words[-2]
     assert len(words) < 100  # what was not read has not piled up
     assert "400 steps in" in hasty.ask("no browser", **steps)
+
+
+def test_answers_that_nobody_reads_stay_few(hasty):
+    with hasty.heartbeat("idle tab"):
+        for _ in range(60):
+            assert hasty.join("idle tab", "call").status_code == 200
+        time.sleep(4)
+        assert len(list(hasty.read("idle tab"))) <= 1
+        assert "data:image" in hasty.ask("idle tab", "call")
 
 
 def test_uploads_that_nobody_uses_stay_few(hasty):

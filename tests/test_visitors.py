@@ -11,6 +11,7 @@ from ilo.morph import inversion, morph_preset, total_steps
 from ilo.operators import Identity
 from ilo.problem import Problem
 from ilo.settings import RoundSettings, SettingsError, SolverSettings, preset
+from ilo.solver import solve
 from ilo.ui import temporary, text
 from ilo.ui.door import Door
 from ilo.ui.limits import Limits
@@ -172,8 +173,9 @@ def order(settings, model, guide=None):
 
 def test_steps_are_counted_as_the_solver_counts_them(model):
     plan = RoundSettings(5, outer_iterations=3, range_steps=2)
-    settings = SolverSettings((RoundSettings(4), plan))
-    assert order(settings, model).total_steps == 4 + 3 * 5 + 2 * 2
+    asked = order(SolverSettings((RoundSettings(4), plan)), model)
+    *_, last = solve(model, asked.problem, asked.settings, perceptual=None)
+    assert asked.total_steps == last.total == last.done == 4 + 3 * 5 + 2 * 2
     guided = morph_preset("Paper", layers=5)
     assert total_steps(guided, False) == 1_200
     assert total_steps(guided, True) == 1_200 + inversion(guided).total_steps == 1_350

@@ -22,6 +22,7 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 UPLOAD = "/gradio_api/upload"
+PROGRESS = "/gradio_api/upload_progress"  # not used by this page; Gradio would keep each name that it is asked for
 HEARTBEAT = re.compile(r"/gradio_api/heartbeat/([^/]+)/?$")
 STREAM = re.compile(r"/gradio_api/queue/data/?$")  # the session is in its query
 CALL = re.compile(r"/gradio_api/call/(?:v2/)?[^/]+/([^/]+)/?$")  # a stream, too; the event's id is the session's
@@ -43,6 +44,8 @@ class Door:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
+        elif scope["path"].endswith(PROGRESS):
+            await PlainTextResponse(status_code=404)(scope, receive, send)
         elif scope["method"] in ("GET", "HEAD"):
             await self._answered(scope, receive, send)
         elif scope["path"].endswith(UPLOAD):
@@ -79,7 +82,7 @@ class Door:
                 body += part
         if size > most:
             del body
-            await _refuse(scope, receive, send, 413, text.request_too_large(most))
+            await _refuse(scope, receive, send, 413, text.request_too_large(most), drain=more)
             return
         whole = [{"type": "http.request", "body": bytes(body), "more_body": False}]
 
@@ -90,7 +93,7 @@ class Door:
 
     async def _upload(self, scope: Scope, receive: Receive, send: Send) -> None:
         """An upload, which Gradio writes to the disk as it comes."""
-        limits, size, started = self._limits, 0, False
+        limits, size, more, started = self._limits, 0, True, False
         most = limits.upload_bytes + FORM_BYTES
         if _declared(scope) > most:
             await _refuse(scope, receive, send, 413, text.upload_too_large(limits.upload_bytes))
@@ -100,9 +103,9 @@ class Door:
             return
 
         async def counted() -> Message:
-            nonlocal size
+            nonlocal size, more
             message = await receive()
-            size += len(message.get("body", b""))
+            size, more = size + len(message.get("body", b"")), message.get("more_body", False)
             if size > most:
                 raise TooLargeError
             return message
@@ -116,9 +119,9 @@ class Door:
         try:
             temporary.tidy(Path(scope["app"].uploaded_file_dir), limits)  # makes room for this one
             with anyio.move_on_after(limits.upload_seconds) as clock:
-                await self._app(scope, counted, told)
+                await self._app({**scope, "query_string": b""}, counted, told)  # no name to follow its progress by
         except TooLargeError:
-            await _refuse(scope, receive, send, 413, text.upload_too_large(limits.upload_bytes))
+            await _refuse(scope, receive, send, 413, text.upload_too_large(limits.upload_bytes), drain=more)
         else:
             if clock.cancelled_caught and not started:
                 await _refuse(scope, receive, send, 408, text.UPLOAD_TOO_SLOW, drain=False)

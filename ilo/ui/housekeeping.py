@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -25,6 +26,7 @@ log = logging.getLogger(__name__)
 async def lifespan(app: Any, visitors: Visitors) -> AsyncIterator[None]:
     """Keep house as long as a server runs the Gradio application `app`."""
     visitors.served = True
+    app.get_blocks()._queue.ANALYTICS_MAX_EVENTS = visitors.limits.queued  # each is kept with what names its session
     task = asyncio.create_task(_keep_house(app, visitors))
     try:
         yield
@@ -43,6 +45,8 @@ async def _keep_house(app: Any, visitors: Visitors) -> None:
             await sweep(app, visitors)
             if time.monotonic() - tidied > limits.tidy_seconds:
                 temporary.tidy(Path(app.uploaded_file_dir), limits)
+                uploads = app.get_blocks().upload_file_set  # their names, which Gradio would keep for good
+                uploads.difference_update([path for path in uploads if not os.path.exists(path)])
                 tidied = time.monotonic()
         except Exception:
             log.exception("the housekeeping failed")

@@ -86,7 +86,7 @@ def too_many_steps(steps: int, most: int) -> str:
 
 
 def line_full(most: int) -> str:
-    return f"{most} runs are waiting already, and this page lets no more wait. Try again in a few minutes."
+    return f"The line is full: {most} runs are waiting already. Try again in a few minutes."
 
 
 def turn_over(seconds: float) -> str:

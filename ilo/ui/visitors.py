@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from ilo.ui.limits import Limits
 
 
-@dataclass
+@dataclass(eq=False)  # one is not another, even if they look alike
 class Line:
     """An open connection to a visitor.
 
@@ -62,7 +62,8 @@ class Visitors:
             yield line
         finally:
             with self._lock:
-                self._last[session] = time.monotonic() if line.stuck is None else line.stuck
+                heard = time.monotonic() if line.stuck is None else line.stuck
+                self._last[session] = max(self._last.get(session, 0.0), heard)
                 self._lines[session].remove(line)
                 if not self._lines[session]:
                     del self._lines[session]
