@@ -129,7 +129,7 @@ class Bench(ABC):
         if session not in self._chosen:
             source.forget()
             raise PictureError(text.GONE)
-        del self._chosen[session]  # what was chosen last stands last
+        self._chosen.pop(session, None)  # what was chosen last stands last
         self._chosen[session] = source
         self._forget_pictures(session)
 

@@ -282,3 +282,30 @@ def test_a_link_fills_in_the_task_and_its_settings(page, server):
     assert page.locator("#method input:checked").get_attribute("value") == "csgm"
     assert page.locator("#preset input:checked").get_attribute("value") == "Paper"
     assert page.get_by_label("number input for Noise").input_value() == "40"
+
+
+def test_a_tab_in_the_background_keeps_its_run(page, tab):
+    page.click("#preset label:has-text('Paper')")
+    page.click("#run")
+    page.wait_for_selector(RUNNING)
+    other = page.context.new_page()  # in front of it
+    other.goto("about:blank")
+    other.bring_to_front()
+    time.sleep(13)  # longer than a run goes on that nobody listens to
+    page.bring_to_front()
+    other.close()
+    before = source(page)
+    page.wait_for_function("(before) => document.querySelector('#stage img').src !== before", arg=before)
+    page.click("#stop")
+    page.wait_for_selector(COMPARE)
+    assert "of 1200 steps" in page.inner_text("#panel")
+
+
+def test_more_steps_than_the_page_allows(page):
+    page.click("#advanced button")
+    field = page.locator("#advanced").get_by_label("Steps").first
+    field.fill("100000")
+    field.blur()
+    page.click("#run")
+    expect(page.locator("#notice")).to_contain_text("this page allows 5,000")
+    expect(page.locator("#room")).to_contain_text("5,000 steps")
