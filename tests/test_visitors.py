@@ -251,3 +251,4 @@ def test_the_folder_stays_small(tmp_path):
     assert left() == {temporary.LOCK, "deep_links/x/state.json", "downloads/b/2.zip"}
     temporary.tidy(tmp_path, Limits(kept_seconds=0))
     assert left() == {temporary.LOCK}
+    assert not (tmp_path / "aa").exists()

@@ -67,7 +67,7 @@ async def sweep(app: Any, visitors: Visitors) -> None:
         states.session_data.pop(session, None)
         states.time_last_used.pop(session, None)
     if gone:
-        memory.give_back()
+        memory.give_back()  # photographs are in pieces that the C library would keep
 
 
 async def _drop_messages(app: Any, session: str) -> None:

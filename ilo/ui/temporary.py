@@ -20,7 +20,6 @@ from ilo.ui.limits import Limits
 FOLDER = "GRADIO_TEMP_DIR"  # where Gradio looks for it
 PREFIX, LOCK = "ilo-studio-", ".lock"
 DOWNLOADS = "downloads"  # the folder in it that holds them
-EMPTY_SECONDS = 60.0  # a younger folder is about to be written to
 
 
 @contextmanager
@@ -84,10 +83,6 @@ def tidy(folder: Path, limits: Limits) -> None:
     uploads = [path for path in found if path != lock and not path.is_relative_to(apart)]
     _keep_newest(downloads, limits.kept_seconds, limits.downloads_bytes, limits.downloads_files)
     _keep_newest(uploads, limits.kept_seconds, limits.uploads_bytes, limits.uploads_files)
-    for place, _, _ in os.walk(folder, topdown=False):
-        with suppress(OSError):  # it is not empty
-            if place not in (str(folder), str(apart)) and time.time() - os.stat(place).st_mtime > EMPTY_SECONDS:
-                os.rmdir(place)
 
 
 def _keep_newest(paths: list[Path], seconds: float, most_bytes: int, most_files: int) -> None:
@@ -102,6 +97,7 @@ def _keep_newest(paths: list[Path], seconds: float, most_bytes: int, most_files:
         if changed < oldest or total > most_bytes or count > most_files:
             with suppress(OSError):
                 path.unlink()
+                path.parent.rmdir()  # each file has a folder of its own; the page's has its lock, and stays
 
 
 def end_as_by_hand() -> None:
