@@ -83,6 +83,7 @@ def test_a_link_brings_task_and_settings_back(studio, values, model, method):
         ({"task": "random-inpaint", "operator": '{"seed": "x"}'}, "whole number"),
         ({"task": "random-inpaint", "operator": '{"fraction": "0.2"}'}, "allowed is a number"),
         ({"task": "identity", "settings": '{"rounds": [{"steps": 5, "radius_features": 0.0123}]}'}, "cannot show"),
+        ({"task": "identity", "settings": '{"rounds": [{"steps": 6000}]}'}, "this page allows 5,000"),
     ],
 )
 def test_a_link_that_makes_no_sense_changes_nothing(studio, values, query, words):
@@ -265,6 +266,21 @@ def test_a_mask_as_large_as_the_photograph_was_painted_on_it(studio, values, tmp
     assert mask[33:].all()
 
 
+def test_the_oldest_pictures_are_forgotten_where_there_are_too_many(studio, values, tmp_path, monkeypatch):
+    path = tmp_path / "photo.png"
+    Image.new("RGB", (900, 700), "red").save(path)
+    size = studio.upload(values, "size", str(path))[0].size
+    monkeypatch.setattr(studio, "limits", Limits(pictures_bytes=round(2.5 * size)))
+    sources = [studio.upload(values, f"many {i}", str(path))[0] for i in range(3)]
+    assert [source.photo is None for source in sources] == [True, False, False]
+    assert text.GONE in studio.preview({**values, "source": sources[0]}, "many 0")[3]
+    studio.rechoose({**values, "source": sources[1]}, "many 1", {"choice": "whole"})  # now the latest one
+    studio.upload(values, "many 3", str(path))
+    assert list(studio._chosen)[-2:] == ["many 1", "many 3"]
+    for session in ("size", *(f"many {i}" for i in range(4))):
+        studio.leave(session)
+
+
 def test_already_damaged_has_no_truth(studio, values):
     order, _ = studio.order({**values, "truth": "given", "task": "denoise"})
     assert order.problem.truth is None
@@ -317,6 +333,28 @@ def test_a_run_streams_ends_and_is_saved(studio, values, monkeypatch):
     path = studio._saved["one"]
     studio.leave("one")
     assert gone(path, studio)
+
+
+def test_results_that_nobody_asks_for_stay_few(studio, values, monkeypatch):
+    monkeypatch.setattr(studio, "limits", Limits(results=2))
+    for session in "xyz":
+        list(studio.run(short(values), session))
+    assert list(studio._finished)[-2:] == ["y", "z"]
+    assert studio.save("x") == (SKIP, SKIP)
+    for session in "xyz":
+        studio.leave(session)
+
+
+def test_a_run_whose_turn_is_over_says_so(studio, values, monkeypatch):
+    monkeypatch.setattr(studio.runs, "limits", Limits(turn_seconds=0.2))
+    first = studio.run({**values, "0.steps": 4_000}, "first")
+    next(first)
+    second = studio.run(short(values), "second")
+    next(second)
+    stage, *_, notice, _, _, _ = list(first)[-1]
+    assert "compare-cut" in stage
+    assert "Others are waiting" in notice
+    assert "Done" in list(second)[-1][3]
 
 
 def test_a_full_disk_gives_a_sentence_and_the_results_stay(studio, values, monkeypatch):
