@@ -24,7 +24,7 @@ class Limits:
     waiting: int = 8  # runs in line behind the one that is being solved; each of them keeps a thread of the server
 
     # What is sent to the page
-    request_bytes: int = 128 * KB  # of a request, which may become 20 × as large in memory; the page's own have a few
+    request_bytes: int = 128 * KB  # of a request; in memory it may take 20 × as much. The page's own have 1 to 4 KB
     upload_bytes: int = 20 * MB  # of an uploaded picture
     upload_seconds: float = 180.0  # that one upload may take: 20 MB at 1 Mbit/s
     uploads_at_once: int = 16  # so that what is not yet counted as kept stays bounded, too
