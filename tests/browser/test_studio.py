@@ -306,6 +306,7 @@ def test_more_steps_than_the_page_allows(page):
     field = page.locator("#advanced").get_by_label("Steps").first
     field.fill("100000")
     field.blur()
+    page.wait_for_timeout(1000)  # until the page has taken the number over
     page.click("#run")
     expect(page.locator("#notice")).to_contain_text("this page allows 5,000")
     expect(page.locator("#room")).to_contain_text("5,000 steps")
