@@ -1,4 +1,4 @@
-"""`python -m ilo models list | fetch | verify | remove`."""
+"""`python -m ilo models list | fetch | check | verify | remove`."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from ilo import cache, download, registry
 from ilo.download import DownloadError, Progress
 from ilo.registry import Embedded, Entry
 from ilo.settings import SettingsError
+from ilo.words import shown
 
 WRONG = 1  # exit code of `verify`
 
@@ -64,10 +65,32 @@ def remove(options: argparse.Namespace) -> int:
     return 0
 
 
+def check(options: argparse.Namespace) -> int:
+    """Say what a file is and what it would be used as; 1 with every reason if it cannot be used."""
+    from ilo import weightsfile  # torch takes seconds to import
+    from ilo.lazy import ReadError
+
+    path = Path(options.file)
+    if not path.is_file():
+        raise SettingsError(f"There is no file {shown(options.file)}; give the path of a weights file.")
+    try:
+        found = weightsfile.describe(path)
+    except (ReadError, OSError) as error:
+        print(f"{path.name} cannot be used: {error}.")
+        return WRONG
+    print(f"{path.name} is {found.format}, {megabytes(found.size)}.")
+    if found.role:
+        print(f"It {'would be' if found.problems else 'can be used as'} {found.role}.")
+    for problem in found.problems:
+        print(f"It cannot be used: {problem}.")
+    return WRONG if found.problems else 0
+
+
 COMMANDS: dict[str | None, Callable[[argparse.Namespace], int]] = {
     None: show,
     "list": show,
     "fetch": fetch,
+    "check": check,
     "verify": verify,
     "remove": remove,
 }

@@ -68,12 +68,16 @@ def parser() -> Parser:
 
 
 def _add_models(commands: Any) -> None:
-    models = commands.add_parser("models", help="list, fetch, verify or remove models", allow_abbrev=False)
+    models = commands.add_parser("models", help="list, fetch, check, verify or remove models", allow_abbrev=False)
     models.set_defaults(action="list")
     actions = models.add_subparsers(dest="action", metavar="ACTION", parser_class=Parser)
     actions.add_parser("list", help="every known model, its terms, and whether it is here", allow_abbrev=False)
     fetch = actions.add_parser("fetch", help="download a model, or go on with its download", allow_abbrev=False)
     fetch.add_argument("id")
+    check = actions.add_parser(
+        "check", help="say what a weights file is and whether it can be used", allow_abbrev=False
+    )
+    check.add_argument("file", help="a .pkl, .pt, .pth, .ckpt or .safetensors file; it is not loaded")
     verify = actions.add_parser("verify", help="compare the files that are here with their hashes", allow_abbrev=False)
     verify.add_argument("id", nargs="?", help="default: all that are here")
     remove = actions.add_parser("remove", help="delete a downloaded model", allow_abbrev=False)
