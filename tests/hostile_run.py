@@ -1,8 +1,9 @@
-"""Loads weights files as a user would, each in a process of its own, and reports what became of it.
+"""Loads weights files as a user would, in processes that may break, and reports what became of each.
 
     python -m tests.hostile_run FILE…    (without files: each line of standard input is a JSON list of paths)
 
-One line of JSON per file, in the files' order. A warmed-up parent forks for every file, so that hundreds take seconds.
+One line of JSON per file, in the files' order. A warmed-up parent forks; a child loads files until one of them leaves
+traces in it, so that hundreds take seconds.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ from ilo.stylegan2.checkpoint import CheckpointError
 CPU_SECONDS = 20  # then a child is stopped
 ADDRESSES = 3 << 30  # bytes that a child may map beyond what its parent has
 AT_ONCE = 2
+CHUNK = 25  # files that a child loads one after the other, if they leave it as it was
+MUCH = 32 << 20  # bytes; a child that took more has no more files
 DEVICES = ("/dev/null", "/dev/tty")
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 # What reading numbers from a file has no use for, by the beginnings of the interpreter's audit events.
@@ -93,8 +96,9 @@ def _peak() -> int:
 class _Watch:
     """Reports what the interpreter is asked to do and no reader should ask."""
 
-    def __init__(self, pipe: int, folders: tuple[str, ...]):
-        self.pipe, self.folders, self.on = pipe, folders, True
+    def __init__(self, pipe: int, folders: tuple[str, ...], seconds: int):
+        self.pipe, self.folders, self.seconds = pipe, folders, seconds
+        self.on = self.seen = False
 
     def kept(self, path: object) -> bool:
         name = os.fsdecode(path) if isinstance(path, (str, bytes)) else ""
@@ -111,99 +115,119 @@ class _Watch:
         else:
             wrong = event.startswith(tuple(FORBIDDEN))
         if wrong:
-            self.on = False  # describing it may cause events itself
-            self.report({"executed": f"{event} {ascii(arguments)[:200]}"})
+            self.on, self.seen = False, True  # describing it may cause events itself
+            self.report({"executed": [f"{event} {ascii(arguments)[:200]}"]})
             self.on = True
 
     def report(self, what: dict) -> None:
         os.write(self.pipe, (json.dumps(what) + "\n").encode())
 
 
-def _child(path: Path, pipe: int, place: Path, seconds: int) -> None:
-    """Loads one file and writes what became of it into the pipe."""
-    os.chdir(place)
-    output = os.open(place.parent / f"{place.name}.out", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-    os.dup2(output, 1)
-    os.dup2(output, 2)
-    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
-    room = _status("VmSize") + ADDRESSES
-    resource.setrlimit(resource.RLIMIT_AS, (room, room))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+def _try(path: Path, watch: _Watch, output: Path) -> dict:
+    """Loads one file: what became of it."""
+    os.ftruncate(1, 0)
+    used = int(time.process_time())
+    resource.setrlimit(resource.RLIMIT_CPU, (used + watch.seconds, resource.RLIM_INFINITY))
     with contextlib.suppress(OSError):  # the peak begins anew
         Path("/proc/self/clear_refs").write_text("5")
-    watch = _Watch(pipe, (os.environ["ILO_CACHE"],))
-    sys.addaudithook(watch)
-    before, shared, begin = _status("VmRSS"), _status("RssFile"), time.perf_counter()
+    before, shared, begin, worked = _status("VmRSS"), _status("RssFile"), time.perf_counter(), time.process_time()
     message = ""
+    watch.on = True
     try:
         outcome = load(path)
     except (CheckpointError, ClassifierError) as error:
         outcome, message = "refused", str(error)
     except BaseException as error:
         outcome, message = f"other error: {type(error).__name__}", ascii(str(error)[:300])
-    took = time.perf_counter() - begin
-    watch.on = False
+    finally:
+        watch.on = False
     # A fork has no pages of the libraries until it touches them; they are not what the file takes.
     grown = _peak() - before - max(0, _status("RssFile") - shared)
-    watch.report(
-        {
-            "outcome": outcome,
-            "message": message[:500].encode("ascii", "backslashreplace").decode(),
-            "length": len(message),
-            "printable": message.isprintable(),
-            "seconds": round(took, 3),
-            "cpu": round(time.process_time(), 3),
-            "grown": grown,
-        }
-    )
+    printed = output.read_text(errors="replace")
+    return {
+        "outcome": outcome,
+        "message": message[:500].encode("ascii", "backslashreplace").decode(),
+        "length": len(message),
+        "printable": message.isprintable(),
+        "seconds": round(time.perf_counter() - begin, 3),
+        "cpu": round(time.process_time() - worked, 3),
+        "grown": grown,
+        "control": any(c not in "\n\t" and not c.isprintable() for c in printed),
+        "executed": ["printed 'executed'"] * ("executed" in printed) + [f"left {name!r} behind" for name in os.listdir()],
+    }
 
 
-def _start(path: Path, places: Path, number: int, seconds: int) -> dict:
-    place = places / str(number)
-    place.mkdir()
-    reading, writing = os.pipe()
-    process = os.fork()
-    if process == 0:
-        code = 1
-        try:
-            os.close(reading)
-            _child(path, writing, place, seconds)
-            code = 0
-        finally:
-            os._exit(code)
-    os.close(writing)
-    begin = time.perf_counter()
-    return {"path": path, "number": number, "process": process, "pipe": reading, "place": place, "begin": begin, "text": b""}
+def _child(paths: list[Path], pipe: int, place: Path, seconds: int) -> None:
+    """Loads files, and writes what became of them into the pipe, until one of them leaves traces in the process."""
+    os.chdir(place)
+    output = place.with_suffix(".out")
+    descriptor = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    room = _status("VmSize") + ADDRESSES
+    resource.setrlimit(resource.RLIMIT_AS, (room, room))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    watch = _Watch(pipe, (os.environ["ILO_CACHE"],), seconds)
+    sys.addaudithook(watch)
+    for path in paths:
+        watch.report({"begin": path.name})
+        found = _try(path, watch, output)
+        watch.report(found)
+        if watch.seen or found["executed"] or found["grown"] > MUCH or found["outcome"].startswith("other"):
+            return
+        _tidy()
 
 
-def _finish(job: dict) -> dict:
-    """What the child said, how it ended, and what it left behind."""
-    status = os.waitpid(job["process"], 0)[1]
-    os.close(job["pipe"])
-    said: list[dict] = []
-    for line in job["text"].decode().splitlines():
-        with contextlib.suppress(ValueError):  # it was killed while it wrote
-            said.append(json.loads(line))
-    found = {"name": job["path"].name, "outcome": "", "executed": [], "message": ""}
-    for part in said:
-        if "executed" in part:
-            found["executed"].append(part["executed"])
-        else:
-            found |= part
-    if os.WIFSIGNALED(status):
-        found["outcome"] = f"killed: {signal.Signals(os.WTERMSIG(status)).name}"
-    elif not found["outcome"]:
-        found["outcome"] = f"ended with {os.waitstatus_to_exitcode(status)}"
-    found["executed"] += [f"left {left.name!r} behind" for left in job["place"].iterdir()]
-    output = job["place"].parent / f"{job['place'].name}.out"
-    if output.is_file():
-        text = output.read_text(errors="replace")
-        found["control"] = any(c != "\n" and c != "\t" and not c.isprintable() for c in text)
-        found["printed"] = len(text)
-        if "executed" in text:
-            found["executed"].append("printed 'executed'")
-        output.unlink()
-    return {"wall": round(time.perf_counter() - job["begin"], 3), **found}
+def _tidy() -> None:
+    """Gives memory that is free back, so that it does not hide what comes next."""
+    gc.collect()
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+class _Job:
+    """A child with some files to load, of which those that it does not come to are loaded by another one."""
+
+    def __init__(self, numbers: list[int], paths: list[Path], place: Path, seconds: int):
+        self.numbers, self.paths, self.text, self.heard = numbers, paths, b"", time.perf_counter()
+        place.mkdir()
+        self.pipe, writing = os.pipe()
+        self.process = os.fork()
+        if self.process == 0:
+            code = 1
+            try:
+                os.close(self.pipe)
+                _child(paths, writing, place, seconds)
+                code = 0
+            finally:
+                os._exit(code)
+        os.close(writing)
+
+    def hear(self) -> bool:
+        """Whether the child is still there."""
+        part = os.read(self.pipe, 1 << 16)
+        self.text, self.heard = self.text + part, time.perf_counter()
+        return bool(part)
+
+    def finish(self) -> dict[int, dict]:
+        """What became of the files that it came to, by their numbers."""
+        status = os.waitpid(self.process, 0)[1]
+        os.close(self.pipe)
+        found: list[dict] = []
+        for line in self.text.decode().splitlines():
+            with contextlib.suppress(ValueError):  # it was killed while it wrote
+                part = json.loads(line)
+                if "begin" in part:
+                    found.append({"name": part["begin"], "outcome": "", "executed": [], "message": ""})
+                else:
+                    found[-1] |= {**part, "executed": found[-1]["executed"] + part["executed"]}
+        if not found or status and found[-1]["outcome"]:  # before or between files
+            raise RuntimeError(f"a child ended with {status} on its own")
+        if os.WIFSIGNALED(status):
+            found[-1]["outcome"] = f"killed: {signal.Signals(os.WTERMSIG(status)).name}"
+        elif not found[-1]["outcome"]:
+            found[-1]["outcome"] = f"ended with {os.waitstatus_to_exitcode(status)}"
+        return dict(zip(self.numbers, found, strict=False))
 
 
 def warm(paths: list[Path]) -> None:
@@ -212,35 +236,35 @@ def warm(paths: list[Path]) -> None:
     for path in paths:
         with contextlib.suppress(CheckpointError, ClassifierError):
             load(path)
-    gc.collect()
+    _tidy()
     gc.freeze()
-    with contextlib.suppress(OSError, AttributeError):  # what is free again must not hide what a child takes
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 def serve(paths: list[str], limit: int) -> None:
     """Reports on every path, in that order."""
     with tempfile.TemporaryDirectory(prefix="hostile-") as folder, selectors.DefaultSelector() as ready:
-        waiting, running = deque(enumerate(paths)), []
+        waiting = deque(range(len(paths)))
         results: dict[int, dict] = {}
-        shown = 0
+        running: list[_Job] = []
+        shown = started = 0
         while waiting or running:
             while waiting and len(running) < AT_ONCE:
-                number, path = waiting.popleft()
-                job = _start(Path(path), Path(folder), number, limit)
-                ready.register(job["pipe"], selectors.EVENT_READ, job)
+                numbers = [waiting.popleft() for _ in range(min(CHUNK, len(waiting)))]
+                job = _Job(numbers, [Path(paths[n]) for n in numbers], Path(folder) / str(started), limit)
+                started += 1
+                ready.register(job.pipe, selectors.EVENT_READ, job)
                 running.append(job)
             for key, _ in ready.select(1):
                 job = key.data
-                part = os.read(job["pipe"], 1 << 16)
-                job["text"] += part
-                if not part:
-                    ready.unregister(job["pipe"])
+                if not job.hear():
+                    ready.unregister(job.pipe)
                     running.remove(job)
-                    results[job["number"]] = _finish(job)
+                    found = job.finish()
+                    results |= found
+                    waiting.extendleft(reversed(job.numbers[len(found) :]))
             for job in running:
-                if time.perf_counter() - job["begin"] > 3 * limit + 10:  # it sleeps, or waits for something
-                    os.kill(job["process"], signal.SIGKILL)
+                if time.perf_counter() - job.heard > 3 * limit + 10:  # it sleeps, or waits for something
+                    os.kill(job.process, signal.SIGKILL)
             while shown in results:
                 print(json.dumps(results.pop(shown)), flush=True)
                 shown += 1

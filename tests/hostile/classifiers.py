@@ -187,7 +187,7 @@ def checkpoints() -> Table:
     made["all-on-one-storage-old"] = _checkpoint(_shared, False)
     made["all-on-one-storage-of-halves"] = _checkpoint(lambda: _shared(torch.float16))
     made["all-on-one-storage-of-bytes"] = _checkpoint(lambda: _shared(torch.uint8))
-    made["all-expanded"] = _checkpoint(lambda: {k: torch.zeros(1).expand(s) for k, s in _resnet_shapes().items()})
+    made["all-expanded"] = _checkpoint(lambda: {k: torch.zeros([]).expand(s) for k, s in _resnet_shapes().items()})
     made["all-missing"] = _checkpoint(dict)
     made["one-more"] = _checkpoint(lambda: _small(**{"more.weight": torch.zeros(1)}))
     made["30MB-of-bools-more"] = _checkpoint(lambda: _small(more=torch.zeros(30_000_000, dtype=torch.bool)))

@@ -125,7 +125,13 @@ def _storage_file() -> bytes:
 @cache
 def wide() -> Generator:
     """A generator with layers of 512, as the published ones, for its shapes."""
-    return files.generator(32, layers=2, width=512, channels=512)
+    return files.generator(16, layers=2, width=512, channels=512)
+
+
+@cache
+def narrow() -> Generator:
+    """A generator with a mapping of 512, and hardly more."""
+    return files.generator(8, layers=2, width=512, channels=4)
 
 
 def keys() -> Table:
@@ -201,8 +207,8 @@ def tensors() -> Table:
             made[f"{layer}-{kind}.pt"] = parts.rosinality(
                 lambda content, layer=layer, shape=shape: content["g_ema"].__setitem__(layer, torch.zeros(shape))
             )
-        made[f"{layer}-missing.pt"] = parts.rosinality(lambda content, layer=layer: content["g_ema"].__delitem__(layer) or None)
-        made[f"{layer}-nan.pt"] = parts.rosinality(lambda content, layer=layer: content["g_ema"][layer].fill_(torch.nan) and None)
+        made[f"{layer}-missing.pt"] = parts.rosinality(lambda content, layer=layer: content["g_ema"].__delitem__(layer))
+        made[f"{layer}-nan.pt"] = parts.rosinality(lambda content, layer=layer: content["g_ema"][layer].fill_(torch.nan))
     for kind, value in (("list", []), ("none", None), ("text", "x"), ("tensor", torch.zeros(1)), ("empty", {}), ("number", 7)):
         made[f"state-is-{kind}.pt"] = parts.rosinality(lambda content, value=value: content.__setitem__("g_ema", value))
         made[f"content-is-{kind}.pt"] = parts.saved(lambda value=value: value)
@@ -224,7 +230,7 @@ def tensors() -> Table:
         content["g_ema"] = {key: torch.zeros(1).expand(value.shape) for key, value in content["g_ema"].items()}
 
     made["expanded-weights.pt"] = parts.rosinality(expanded, wide)
-    made["a-99-layer-mapping-of-one-tensor.pt"] = parts.rosinality(_many_layers, wide)
+    made["a-99-layer-mapping-of-one-tensor.pt"] = parts.rosinality(_many_layers, narrow)
 
     def kinds(kind: torch.dtype) -> Callable[[dict[str, Any]], None]:
         return lambda content: content.__setitem__("g_ema", {k: v.to(kind) for k, v in content["g_ema"].items()})

@@ -193,7 +193,7 @@ def official(change: Callable[[dict[str, Any]], Any], made: Generator | None = N
     def write(path: Path) -> None:
         def dumps(content: Any, *_: Any, **__: Any) -> bytes:
             replaced = change(content)
-            return dumped(content if replaced is None else replaced, protocol)
+            return dumped(replaced if isinstance(replaced, Raw) else content, protocol)
 
         with mock.patch.object(files.pickle, "dumps", dumps):
             files.official(path, made or small())
@@ -247,7 +247,7 @@ def rosinality(change: Callable[[dict[str, Any]], Any], made: Callable[[], Gener
         state = {key: value.clone() for key, value in files.rosinality_state(made()).items()}
         found = {"g": {}, "d": {}, "g_ema": state, "latent_avg": made().mapping.w_avg.clone()}
         replaced = change(found)
-        return found if replaced is None else replaced
+        return replaced if isinstance(replaced, Raw) else found
 
     return saved(content, zipped)
 

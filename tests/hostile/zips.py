@@ -37,14 +37,14 @@ def _changed(change: Callable[[list[Entry]], Any], **options: Any) -> Write:
     def write(path: Path) -> None:
         entries = [Entry(entry.name, entry.data) for entry in _genuine()]
         replaced = change(entries)
-        path.write_bytes(zip_bytes(entries if replaced is None else replaced, **options))
+        path.write_bytes(zip_bytes(replaced if isinstance(replaced, tuple) else entries, **options))
 
     return write
 
 
 def _set(index: int, **fields: Any) -> Write:
     """A genuine checkpoint in which one entry's fields are others."""
-    return _changed(lambda entries: [setattr(entries[index], key, value) for key, value in fields.items()] and None)
+    return _changed(lambda entries: [setattr(entries[index], key, value) for key, value in fields.items()])
 
 
 def genuine() -> Write:
@@ -87,17 +87,17 @@ def entries() -> Table:
             f"{kind}-comment-64KB.pt": _set(index, comment=b"x" * 65535),
             f"{kind}-twice.pt": _changed(lambda e, i=index: e.append(Entry(e[i].name, e[i].data))),
             f"{kind}-twice-with-other-content.pt": _changed(lambda e, i=index: e.append(Entry(e[i].name, b"\x80\x02}."))),
-            f"{kind}-missing.pt": _changed(lambda e, i=index: e.pop(i) and None),
+            f"{kind}-missing.pt": _changed(lambda e, i=index: e.pop(i)),
             f"{kind}-empty.pt": _set(index, data=b""),
         }
     made["two-roots.pt"] = _changed(lambda e: e.append(Entry("other/data.pkl", e[0].data)))
     made["root-in-a-root.pt"] = _changed(lambda e: e.append(Entry("archive/archive/data.pkl", e[0].data)))
     made["two-roots-one-empty.pt"] = _changed(lambda e: e.append(Entry("data.pkl", b"\x80\x02}.")))
     made["case-differs.pt"] = _changed(lambda e: e.append(Entry("ARCHIVE/DATA.PKL", b"\x80\x02}.")))
-    made["backslashes.pt"] = _changed(lambda e: [setattr(x, "name", x.name.replace("/", "\\")) for x in e] and None)
+    made["backslashes.pt"] = _changed(lambda e: [setattr(x, "name", x.name.replace("/", "\\")) for x in e])
     made["null-in-a-name.pt"] = _changed(lambda e: e.append(Entry("archive/data.pkl\0.txt", b"\x80\x02}.")))
-    made["upwards.pt"] = _changed(lambda e: [setattr(x, "name", f"../../../../tmp/{x.name}") for x in e] and None)
-    made["absolute.pt"] = _changed(lambda e: [setattr(x, "name", f"/tmp/{x.name}") for x in e] and None)
+    made["upwards.pt"] = _changed(lambda e: [setattr(x, "name", f"../../../../tmp/{x.name}") for x in e])
+    made["absolute.pt"] = _changed(lambda e: [setattr(x, "name", f"/tmp/{x.name}") for x in e])
     for kind, order in (("big", b"big"), ("empty", b""), ("long", b"little" * 10**6), ("escape", b"\x1b[2J"), ("twice", b"little")):
         change = {"twice": lambda e, order=order: e.append(Entry("archive/byteorder", b"big"))}.get(
             kind, lambda e, order=order: setattr(e[1], "data", order)
@@ -106,7 +106,7 @@ def entries() -> Table:
     for kind, nasty in NASTY.items():
         short = nasty[:60_000]
         made[f"name-{kind}.pt"] = _changed(lambda e, n=short: e.append(Entry(f"archive/{n}", b"")))
-        made[f"root-{kind}.pt"] = _changed(lambda e, n=short: [setattr(x, "name", n + x.name) for x in e[:3]] and None)
+        made[f"root-{kind}.pt"] = _changed(lambda e, n=short: [setattr(x, "name", n + x.name) for x in e[:3]])
         made[f"storage-{kind}.pt"] = _changed(lambda e, n=short: setattr(e[3], "name", f"archive/data/{n}"))
     return made
 
@@ -177,14 +177,14 @@ def directories() -> Table:
         made[f"64-bit-{kind}.pt"] = raw(lambda numbers=numbers: _zip64(*numbers))
     made["before.pt"] = _changed(same, before=b"PK\x03\x04" + bytes(100))
     made["another-zip-before.pt"] = _changed(same, before=zip_bytes([Entry("archive/data.pkl", b"\x80\x02}.")]))
-    made["60000-entries.pt"] = _changed(lambda e: e + [Entry(f"archive/data/{i}") for i in range(100, 60_100)])
-    made["60000-entries-without-headers.pt"] = _changed(lambda e: e + [Entry(f"archive/x{i}", local=False) for i in range(60_000)])
-    made["300000-entries.pt"] = _changed(lambda e: e + [Entry(f"x{i}", local=False) for i in range(300_000)])
+    made["60000-entries.pt"] = _changed(lambda e: (*e, *[Entry(f"archive/data/{i}") for i in range(100, 60_100)]))
+    made["60000-entries-without-headers.pt"] = _changed(lambda e: (*e, *[Entry(f"archive/x{i}", local=False) for i in range(60_000)]))
+    made["100000-entries.pt"] = _changed(lambda e: (*e, *[Entry(f"x{i}", local=False) for i in range(100_000)]))
     made["700-names-of-60KB.pt"] = _changed(
-        lambda e: e + [Entry(str(i) + "x" * 60_000, local=False) for i in range(700)], count=720
+        lambda e: (*e, *[Entry(str(i) + "x" * 60_000, local=False) for i in range(700)]), count=720
     )
     made["700-entries-over-64KB-extras.pt"] = _changed(
-        lambda e: e + [Entry(f"x{i}", extra=struct.pack("<HH", 9, 65531) + bytes(65531), local=False) for i in range(700)]
+        lambda e: (*e, *[Entry(f"x{i}", extra=struct.pack("<HH", 9, 65531) + bytes(65531), local=False) for i in range(700)])
     )
     made["empty-zip.pt"] = raw(zip_bytes([]))
     made["empty-zip-behind-a-header.pt"] = raw(b"PK\x03\x04" + bytes(26) + zip_bytes([]))
