@@ -9,7 +9,7 @@ import difflib
 import json
 import logging
 import os
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -60,9 +60,10 @@ class Shape:
         tuples = isinstance(self.widths, tuple) and isinstance(self.blocks, tuple)
         sound = tuples and len(self.widths) == len(self.blocks) and 1 <= len(self.widths) <= 6
         sound = sound and all(type(n) is int and 1 <= n <= 16 for n in self.blocks)
-        numbers = (self.classes, self.size, *self.widths) if sound else ()
-        if not numbers or not all(type(n) is int and 1 <= n <= 4096 for n in numbers):
-            raise ValueError(f"{shown(self, 200)} is not the shape of a classifier")
+        sound = sound and all(type(n) is int and 1 <= n <= 4096 for n in (self.classes, *self.widths))
+        if not sound or type(self.size) is not int or not 16 <= self.size <= 512:
+            parts = ", ".join(f"{field.name} {shown(getattr(self, field.name), 40)}" for field in fields(self))
+            raise ValueError(f"{parts} are not the shape of a classifier")
 
 
 class Block(nn.Module):
@@ -300,14 +301,18 @@ def describe(data: Extent) -> ClassifierDescription:
         reason = "about is missing" if isinstance(error, KeyError) else shown(str(error), 200)
         found.problems.append(f"it does not describe a classifier of the studio ({reason})")
         return found
-    if not all(isinstance(word, str) and 0 < len(word) <= LONGEST_NAME for pair in found.classes for word in pair):
-        found.problems.append(f"its classes need an id and a name each, of 1 to {LONGEST_NAME} characters")
+    if not all(_is_name(word) for pair in found.classes for word in pair):
+        found.problems.append(f"its classes need an id and a name each, of 1 to {LONGEST_NAME} printable characters")
     if len(found.classes) != found.shape.classes:
         found.problems.append(f"it names {len(found.classes)} classes and has {found.shape.classes} outputs for them")
     with torch.device("meta"):
         state = ResidualNetwork(found.shape).state_dict()
     found.compare({key: value for key, value in state.items() if not key.endswith("num_batches_tracked")})
     return found
+
+
+def _is_name(word: Any) -> bool:
+    return isinstance(word, str) and 0 < len(word) <= LONGEST_NAME and word.isprintable()
 
 
 def _find(name: str) -> Path:

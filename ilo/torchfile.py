@@ -16,6 +16,7 @@ from ilo.words import shown
 MOST_FILES = 10_000  # inside a zip
 LONGEST_READ = 1_000_000  # bytes of a zip's directory
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
+ENCRYPTED = 0x1 | 0x40  # bits of an entry's flags
 ZIP_MAGIC = b"PK\x03\x04"
 
 
@@ -82,6 +83,10 @@ def _entries(data: Extent) -> dict[str, Extent]:
             for info in infos:
                 if info.compress_type != zipfile.ZIP_STORED or info.file_size != info.compress_size:
                     raise ReadError("it is a zip with compressed entries, which torch.save never writes")
+                if info.flag_bits & ENCRYPTED:
+                    raise ReadError("it is a zip with encrypted entries, which torch.save never writes")
+                if bytes(data.read(info.header_offset, 4)) != ZIP_MAGIC:
+                    raise ReadError("it is not a complete zip")
                 names, extras = struct.unpack("<HH", data.read(info.header_offset + 26, 4))
                 found[info.filename] = data.part(info.header_offset + 30 + names + extras, info.file_size)
     except (zipfile.BadZipFile, struct.error, NotImplementedError, OSError, ValueError) as error:

@@ -12,6 +12,8 @@ from ilo.stylegan2.network import Config, Generator
 from tests import programs
 from tests.programs import EasyDict
 
+SOURCE = "import os\nos.system('touch executed')\n"  # what a hostile network pickle brings along
+
 
 def generator(size=64, layers=2, width=16, channels=8, clamp=None, multiplier=0.01):
     """A generator with random weights, as large as is asked."""

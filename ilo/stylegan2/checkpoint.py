@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -21,6 +20,7 @@ from ilo.safefile import parse_json, read_header
 from ilo.stylegan2.network import Config, Generator
 from ilo.words import shown
 
+LEAST_WIDTH = 0.05  # of the picture, between the eyes and between the corners of the mouth
 LANDMARKS = ("eye_left", "eye_right", "nose", "mouth_left", "mouth_right")
 
 
@@ -93,7 +93,7 @@ def describe(data: Extent) -> GeneratorDescription:
     if "alignment" in found.about and not _is_alignment(found.about["alignment"]):
         found.problems.append(
             f"its alignment is {shown(found.about['alignment'])}; it has to say where {', '.join(LANDMARKS)} are, each "
-            "as [x, y] from 0 to 1"
+            "as [x, y] from 0.01 to 0.99, left and right apart"
         )
     found.compare_network()
     return found
@@ -172,12 +172,15 @@ def _config(raw: dict[str, Any]) -> Config:
 
 
 def _is_alignment(value: Any) -> bool:
-    points = value.values() if isinstance(value, dict) and sorted(value) == sorted(LANDMARKS) else [None]
-    return all(
-        isinstance(point, list) and len(point) == 2 and all(_is_fraction(coordinate) for coordinate in point)
-        for point in points
-    )
+    """Whether it has every landmark inside the picture, the eyes and the corners of the mouth apart."""
+    if not isinstance(value, dict) or sorted(value) != sorted(LANDMARKS):
+        return False
+    points = list(value.values())
+    if not all(isinstance(point, list) and len(point) == 2 and all(map(_is_fraction, point)) for point in points):
+        return False
+    return all(value[f"{pair}_right"][0] - value[f"{pair}_left"][0] >= LEAST_WIDTH for pair in ("eye", "mouth"))
 
 
 def _is_fraction(value: Any) -> bool:
-    return type(value) in (int, float) and math.isfinite(value) and 0 <= value <= 1
+    """Whether it is a position that is not at the very edge of the picture."""
+    return type(value) in (int, float) and 0.01 <= value <= 0.99

@@ -57,8 +57,8 @@ class Config:
         multiplier, clamp = self.mapping_lr_multiplier, self.conv_clamp
         if type(multiplier) not in (int, float) or not 1e-6 <= multiplier <= 1e3:
             raise ValueError(f"mapping_lr_multiplier is {shown(multiplier)}; allowed is a number from 0.000001 to 1000")
-        if clamp is not None and (type(clamp) not in (int, float) or not 0 < clamp < math.inf):
-            raise ValueError(f"conv_clamp is {shown(clamp)}; allowed is null or a number above 0")
+        if clamp is not None and (type(clamp) not in (int, float) or not 0 < clamp <= 1e6):
+            raise ValueError(f"conv_clamp is {shown(clamp)}; allowed is null or a number above 0, up to a million")
         if self.img_channels != 3:
             raise ValueError(f"its pictures have {shown(self.img_channels)} channels; allowed are 3")
 

@@ -164,7 +164,7 @@ def _configure(found: GeneratorDescription, modules: dict[str, Record]) -> None:
     """The configuration from shapes and from what the layers say alike; otherwise a problem."""
     layers = [module for module in modules.values() if module.name in ("SynthesisLayer", "ToRGBLayer")]
     clamp = _common(found, "conv_clamp", layers)
-    mapping = [module for path, module in modules.items() if re.fullmatch(r"mapping\.fc\d{1,2}\.", path)]
+    mapping = [module for path, module in modules.items() if re.fullmatch(r"mapping\.fc[0-9]{1,2}\.", path)]
     multiplier = _common(found, "bias_gain", mapping)
     try:
         found.config = infer(found.tensors, clamp, 0.01 if multiplier is None else multiplier)
@@ -187,8 +187,10 @@ def infer(tensors: dict[str, LazyTensor], clamp: float | None, lr_multiplier: fl
     """
     if "mapping.embed.weight" in tensors:
         raise ReadError("it is a network with classes; only unconditional generators are supported")
-    blocks = {int(hit[1]) for key in tensors if (hit := re.fullmatch(r"synthesis\.b(\d{1,4})\.conv1\.weight", key))}
-    layers = sum(1 for key in tensors if re.fullmatch(r"mapping\.fc\d{1,2}\.weight", key))
+    blocks = {
+        int(hit[1]) for key in tensors if (hit := re.fullmatch(r"synthesis\.b([1-9][0-9]{0,3})\.conv1\.weight", key))
+    }
+    layers = sum(1 for key in tensors if re.fullmatch(r"mapping\.fc(0|[1-9][0-9]?)\.weight", key))
     first, last = tensors.get("mapping.fc0.weight"), tensors.get(f"mapping.fc{layers - 1}.weight")
     if not blocks or first is None or last is None or not len(first.shape) == len(last.shape) == 2:
         raise ReadError("it holds no StyleGAN2 generator")

@@ -28,6 +28,7 @@ _LAYER = {
     "activate.bias": ("bias", ()),
     "bias": ("bias", (0, 2, 3)),  # of a ToRGB
 }
+_NUMBER = "0|[1-9][0-9]?"  # of a layer, written in one way only
 _KERNELS = ("conv.blur.kernel", "upsample.kernel")
 LEAST_SPREAD = 30.0  # of the mapping network's first weights: 100 for a multiplier of 0.01, 10 for 0.1
 _UPSAMPLING = 4.0  # gain of a kernel that fills in zeros
@@ -80,15 +81,15 @@ def _add(found: GeneratorDescription, key: str, tensor: LazyTensor) -> None:
 def _renamed(key: Any) -> tuple[str, tuple[int, ...]]:
     """The official name, empty for a kernel, and the axes that are left out."""
     key = key if isinstance(key, str) else ""
-    if hit := re.fullmatch(r"style\.(\d{1,2})\.(weight|bias)", key):
+    if hit := re.fullmatch(rf"style\.({_NUMBER})\.(weight|bias)", key):
         return f"mapping.fc{int(hit[1]) - 1}.{hit[2]}", ()
     if key == "input.input":
         return "synthesis.b4.const", (0,)
-    if hit := re.fullmatch(r"noises\.noise_(\d{1,2})", key):
+    if hit := re.fullmatch(rf"noises\.noise_({_NUMBER})", key):
         number = int(hit[1])
         layer = "b4.conv1" if number == 0 else f"{_block((number - 1) // 2)}.conv{(number - 1) % 2}"
         return f"synthesis.{layer}.noise_const", (0, 1)
-    hit = re.fullmatch(r"(conv1|to_rgb1|convs\.(\d{1,2})|to_rgbs\.(\d{1,2}))\.(.+)", key)
+    hit = re.fullmatch(rf"(conv1|to_rgb1|convs\.({_NUMBER})|to_rgbs\.({_NUMBER}))\.(.+)", key)
     if not hit or hit[4] not in (*_LAYER, *_KERNELS):
         raise ReadError("it is no part of a generator")
     part, convolution, picture, rest = hit.groups()
