@@ -27,6 +27,7 @@ from ilo.operators.base import resize
 from ilo.resnet import ResNet50
 from ilo.settings import SettingsError
 from ilo.unpickle import UnpickleError
+from ilo.words import shown
 
 # Of the training pictures on [0, 1], as ImageNet's classifiers have them.
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -35,6 +36,7 @@ MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 EMBEDDED = {name: registry.BY_ID[name].path for name in ("robust64", "standard64")}
 PUBLISHED = (".ckpt", ".pt")
 NEAREST = 5  # names that are offered for an unknown one
+LONGEST_NAME = 200  # characters; the search for near ones takes the longer, the longer a name is
 
 
 class ClassifierError(ValueError):
@@ -175,11 +177,13 @@ class Classifier(nn.Module):
         known |= {plain.lower(): i for i, plain in enumerate(self.names)}
         if wanted in known:
             return known[wanted]
+        if len(wanted) > LONGEST_NAME:
+            raise SettingsError(f"There is no class {shown(name)}; give a name of at most {LONGEST_NAME} characters.")
         near: list[str] = []
         for match in difflib.get_close_matches(wanted, known, n=len(known), cutoff=0.0):
             if self.names[known[match]] not in near:
                 near.append(self.names[known[match]])
-        raise SettingsError(f"There is no class {name!r}; the nearest are {', '.join(near[:NEAREST])}.")
+        raise SettingsError(f"There is no class {shown(name)}; the nearest are {', '.join(near[:NEAREST])}.")
 
     def prepare(self, images: Tensor) -> Tensor:
         """[B, 3, R, R] → [B, 3, size, size] where and as the network wants them, differentiable everywhere."""
