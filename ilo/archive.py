@@ -115,7 +115,10 @@ def _check_header(data: bytes) -> None:
     length = int.from_bytes(data[:8], "little")
     if length > min(LARGEST_HEADER, len(data) - 8):
         raise ValueError("its header is too long")
-    header = json.loads(data[8 : 8 + length])
+    try:
+        header = json.loads(data[8 : 8 + length])
+    except RecursionError:
+        raise ValueError("its header is nested too deeply") from None
     if not isinstance(header, dict):
         raise ValueError("its header is no list of tensors")
     notes = header.pop("__metadata__", {})

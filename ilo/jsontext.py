@@ -26,10 +26,12 @@ def parse(text: str, what: str) -> Any:
         raise SettingsError(f"{what} has {len(text):,} characters; at most {MOST_TEXT:,} are read.")
     try:
         values = json.loads(text)
-    except ValueError as error:
+    except json.JSONDecodeError as error:
         raise SettingsError(f"{what} is not JSON ({reason(error)}).") from None
+    except ValueError:  # Python's own limit
+        raise SettingsError(f"{what} has a number of too many digits.") from None
     except RecursionError:
-        raise SettingsError(f"{what} is nested too deep; {MOST_LEVELS} levels are read.") from None
+        raise SettingsError(f"{what} is nested too deeply; {MOST_LEVELS} levels are read.") from None
     _check(values, what)
     return values
 
@@ -41,7 +43,7 @@ def _check(values: Any, what: str) -> None:
         level = [part for value in level for part in _parts(value)]
         if not level:
             return
-    raise SettingsError(f"{what} is nested too deep; {MOST_LEVELS} levels are read.")
+    raise SettingsError(f"{what} is nested too deeply; {MOST_LEVELS} levels are read.")
 
 
 def _parts(value: Any) -> list[Any]:

@@ -308,7 +308,9 @@ def _check_engine(recorded: dict[str, Any]) -> None:
 def _json_plain(values: Any) -> Any:
     try:
         return json.loads(json.dumps(values, allow_nan=False))
-    except (TypeError, ValueError, RecursionError) as error:
+    except ValueError:
+        raise RecipeError("The operator's settings have numbers that are not finite (NaN or inf).") from None
+    except (TypeError, RecursionError) as error:
         raise RecipeError(f"The operator's settings cannot be written as JSON ({reason(error)}).") from None
 
 
