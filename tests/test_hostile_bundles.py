@@ -15,11 +15,11 @@ import pytest
 import safetensors.torch
 import torch
 from PIL import Image
-from test_bundle import record
 
 from ilo.bundle import contents
 from ilo.recipe import tensor_sha256
 from ilo.settings import RoundSettings, SolverSettings
+from tests.test_bundle import record
 
 MB = 2**20
 BESIDE = 64 * MB  # that a refusal may take, beside twice the bundle's size
@@ -165,10 +165,10 @@ def zipped(compression=zipfile.ZIP_DEFLATED, make=None, spoil=None):
 
 
 def many_entries(files, folder):
-    """A list of 200,000 files that are not there."""
+    """A list of 500,000 files that are not there."""
     path = zipped()(files, folder)
     entry = struct.pack("<4s4B4HL2L5H2L", b"PK\x01\x02", 20, 0, 20, 0, *[0] * 4, *[0] * 3, 1, *[0] * 4, 0, 0) + b"a"
-    count = 200_000
+    count = 500_000
     end = struct.pack("<4s4H2LH", b"PK\x05\x06", 0, 0, 65535, 65535, count * len(entry), 0, 0)
     path.write_bytes(count * entry + end)
     return path
@@ -365,7 +365,7 @@ CASES = {
     "no input": without("input.png"),
     "no result": without("result.png"),
     # The .zip.
-    "200,000 files in a zip": many_entries,
+    "500,000 files in a zip": many_entries,
     "LZMA": zipped(zipfile.ZIP_LZMA, make=text(bytes(80 * MB))),
     "BZ2": zipped(zipfile.ZIP_BZIP2, make=text(bytes(80 * MB))),
     "half a zip": zipped(spoil=lambda data: data[: len(data) // 2]),

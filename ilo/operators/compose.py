@@ -121,8 +121,8 @@ def _check_extent(operators: Sequence[Any]) -> None:
         if parts > MOST_PARTS or levels > MOST_LEVELS:
             given = f"{parts:,} operators or more" if parts > MOST_PARTS else f"sequences {levels} deep or deeper"
             raise SettingsError(
-                f"{Compose.title} is given {given}; allowed are {MOST_PARTS} operators in all, with the sequences among "
-                f"them, and sequences {MOST_LEVELS} deep."
+                f"{Compose.title} is given {given}; allowed are {MOST_PARTS} operators in all, sequences included, "
+                f"and sequences {MOST_LEVELS} deep."
             )
         level = [part for entry in level for part in _parts(entry)]
         levels += 1
