@@ -41,6 +41,7 @@ PUBLISHED = (".ckpt", ".pt")
 LONGEST_NAME = 300  # characters of a class's names
 logger = logging.getLogger(__name__)
 NEAREST = 5  # names that are offered for an unknown one
+LONGEST_NAME = 200  # characters; the search for near ones takes the longer, the longer a name is
 
 
 class ClassifierError(ValueError):
@@ -186,11 +187,13 @@ class Classifier(nn.Module):
         known |= {plain.lower(): i for i, plain in enumerate(self.names)}
         if wanted in known:
             return known[wanted]
+        if len(wanted) > LONGEST_NAME:
+            raise SettingsError(f"There is no class {shown(name)}; give a name of at most {LONGEST_NAME} characters.")
         near: list[str] = []
         for match in difflib.get_close_matches(wanted, known, n=len(known), cutoff=0.0):
             if self.names[known[match]] not in near:
                 near.append(self.names[known[match]])
-        raise SettingsError(f"There is no class {name!r}; the nearest are {', '.join(near[:NEAREST])}.")
+        raise SettingsError(f"There is no class {shown(name)}; the nearest are {', '.join(near[:NEAREST])}.")
 
     def prepare(self, images: Tensor) -> Tensor:
         """[B, 3, R, R] → [B, 3, size, size] where and as the network wants them, differentiable everywhere."""

@@ -118,7 +118,8 @@ class LazyTensor:
         if not sound or len(self.shape) != len(self.strides) or len(self.shape) > 8:
             raise ReadError("a tensor is not described as one")
         numbers = (self.offset, *self.shape, *self.strides)
-        if not all(type(n) is int and 0 <= n < 2**40 for n in numbers):
+        whole = all(type(n) is int and 0 <= n < 2**40 for n in numbers)
+        if not whole or math.prod(max(1, n) for n in self.shape) >= 2**40:  # an empty one, too
             raise ReadError("a tensor has an impossible shape")
         empty = 0 in self.shape
         extent = 0 if empty else 1 + sum((n - 1) * s for n, s in zip(self.shape, self.strides, strict=True))

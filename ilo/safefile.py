@@ -6,14 +6,15 @@ parsed, and shapes are known before a number is read.
 
 from __future__ import annotations
 
-import json
 import math
 import struct
 from typing import Any
 
 import torch
 
+from ilo import jsontext
 from ilo.lazy import Extent, LazyTensor, ReadError, Storage
+from ilo.settings import SettingsError
 from ilo.words import shown
 
 MOST_HEADER = 1_000_000  # bytes; the largest network's header has 30,000
@@ -22,30 +23,24 @@ DTYPES |= {"I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": tor
 DTYPES |= {"BOOL": torch.bool}
 
 
-def parse_json(text: str | bytes) -> Any:
-    """JSON from outside.
+def parse_json(text: str) -> Any:
+    """What a file says of itself.
 
     Raises:
-        ReadError: it is none, is nested too deeply, or says something twice.
+        ReadError: it is no JSON, or is nested too deeply.
     """
     try:
-        return json.loads(text, object_pairs_hook=_once)
-    except (ValueError, RecursionError) as error:
-        if isinstance(error, ReadError):
-            raise
-        reason = "nested too deeply" if isinstance(error, RecursionError) else shown(str(error))
-        raise ReadError(f"its description is no JSON ({reason})") from None
+        return jsontext.parse(text, "its description")
+    except SettingsError as error:
+        raise ReadError(str(error).removesuffix(".")) from None
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    made = dict(pairs)
-    if len(made) < len(pairs):
-        raise ReadError("its description says something twice")
-    return made
-
-
-def read_header(data: Extent) -> tuple[dict[str, LazyTensor], dict[str, str]]:
+def read_header(data: Extent, most: int = MOST_HEADER) -> tuple[dict[str, LazyTensor], dict[str, str]]:
     """The tensors of a safetensors file, which stay in it, and its metadata.
+
+    Args:
+        data: the file.
+        most: bytes that its header may have.
 
     Raises:
         ReadError: it is none, or not complete; its header is larger than any network's.
@@ -53,9 +48,12 @@ def read_header(data: Extent) -> tuple[dict[str, LazyTensor], dict[str, str]]:
     length = struct.unpack("<Q", data.read(0, 8))[0]
     if length > len(data) - 8:
         raise ReadError("it ends too early; copy or fetch it again")
-    if length > MOST_HEADER:
-        raise ReadError(f"its header has {length:,} bytes; allowed are {MOST_HEADER:,}")
-    header = parse_json(bytes(data.read(8, length)))
+    if length > most:
+        raise ReadError(f"its header has {length:,} bytes; allowed are {most:,}")
+    try:
+        header = parse_json(data.read(8, length).decode())
+    except UnicodeDecodeError:
+        raise ReadError("its header is no text") from None
     if not isinstance(header, dict):
         raise ReadError("its header is no JSON object")
     metadata = header.pop("__metadata__", {})

@@ -1,22 +1,32 @@
-"""Putting what came from outside into a sentence."""
+"""Values that come from outside, as a message can show them."""
 
 from __future__ import annotations
 
+import numbers
 import reprlib
+from pathlib import PurePath
 
-MOST = 80  # characters of a value that a message repeats
+
+class _Short(reprlib.Repr):
+    """The first few parts of a value; what is long is cut before it is written out."""
+
+    def repr_int(self, x: int, level: int) -> str:
+        return repr(x) if x.bit_length() < 4000 else "<a number of very many digits>"
+
+    def repr_instance(self, x: object, level: int) -> str:
+        if isinstance(x, (bytes, bytearray)):
+            return repr(bytes(x[: self.maxstring]))
+        return repr(x) if x is None or isinstance(x, (numbers.Number, PurePath)) else f"<{type(x).__name__}>"
 
 
-def shown(value: object, most: int = MOST) -> str:
-    """A value from a file or a visitor, fit to be printed.
+def shown(value: object, most: int = 80) -> str:
+    """`repr` of a value from outside, at most `most` characters of it; control characters are escaped."""
+    short = _Short()
+    short.maxlevel, short.maxstring = 3, 2 * most
+    text = repr(value[:most]) if isinstance(value, str) else short.repr(value)
+    return text if len(text) <= most else text[: most - 1] + "…"
 
-    Text is quoted, its control characters are escaped, and what is too long is cut; a huge value is never written out
-    in full first.
-    """
-    short = reprlib.Repr()
-    short.maxstring = short.maxother = short.maxlong = most
-    short.maxlevel = 3
-    if isinstance(value, str):
-        value = value[: most + 1]
-    text = short.repr(value)
-    return text if len(text) <= most + 2 else f"{text[: most - 1]}…"
+
+def reason(error: Exception) -> str:
+    """What an error says, in one short line."""
+    return shown(" ".join(str(error)[:300].split()), 120)[1:-1]
