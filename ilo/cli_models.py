@@ -19,11 +19,12 @@ WRONG = 1  # exit code of `verify`
 
 
 def show(options: argparse.Namespace) -> int:
-    """Every model in two lines: what it is and whether it is here; its terms."""
+    """Every model: what it is and whether it is here; its terms; how its reading was tested."""
     width = max(len(entry.id) for entry in registry.ENTRIES)
     for entry in registry.ENTRIES:
         print(f"{entry.id:<{width}}  {entry.title}. {state(entry)}")
-        print(f"{'':<{width}}  {entry.terms}")
+        for line in filter(None, (entry.terms, entry.tested)):
+            print(f"{'':<{width}}  {line}.")
     print(f"\nFetched models go to {cache.folder()} (ILO_CACHE changes that).")
     return 0
 
