@@ -17,10 +17,10 @@ import numpy as np
 import safetensors.torch
 import torch
 from PIL import Image
-from safetensors import SafetensorError
 from torch import Tensor
 
-from ilo import classifier
+from ilo import classifier, registry
+from ilo.archive import LARGEST_HEADER, BundleError, read_file, read_tensors
 from ilo.classifier import ClassifierError
 from ilo.guidance import Guidance
 from ilo.models import Model
@@ -30,11 +30,11 @@ from ilo.pictures import PictureError, from_uint8, mask_picture, read_mask, read
 from ilo.problem import Problem
 from ilo.recipe import Recipe, RecipeError, picture_sha256, tensor_sha256
 from ilo.recorder import TRACE_HEADER, Recorder
-from ilo.registry import ids
-from ilo.settings import MORPH, SettingsError
+from ilo.settings import MORPH, SettingsError, named
 from ilo.state import Result, State, to_uint8
 from ilo.stylegan2.network import Features
 from ilo.video import encode
+from ilo.words import reason, shown
 
 FILES = (
     "result.png",
@@ -49,11 +49,12 @@ FILES = (
 )
 QUICKLY = 1  # zlib's level for a photograph, which may have many pixels: four times as fast, 7 % larger
 PHOTO = "photo.png"  # the photograph with the result in it, where a face was taken out of one
-LARGEST_FILE = 256 * 2**20  # bytes; a bundle's own files are far smaller
-
-
-class BundleError(OSError):
-    """A bundle that cannot be written or read; the message is meant for the user."""
+# In bytes, what is read of a bundle's files at most; pictures and measurements depend on the resolution.
+LARGEST_RECIPE = 2**20
+LARGEST_LATENTS = 256 * 2**20  # 150 MB at 1024 px, where the last layers were searched
+LARGEST_RESOLUTION = 1024  # of a recipe whose generator is not known
+GUIDANCE = ("classes", "views", "shift", "noise")  # what a morph's recipe says of it, beside the classifier
+PNG = b"\x89PNG\r\n\x1a\n"
 
 
 def check_out_folder(folder: Path) -> None:
@@ -169,157 +170,188 @@ def load_latents(path: Path) -> State:
     Raises:
         BundleError: the file is missing, broken, or holds something else.
     """
-    tensors = _tensors(_read_limited(path), path.name)
+    data = read_file(path.parent, path.name, LARGEST_LATENTS)
+    if data is None:
+        raise BundleError(f"There is no file {path}; give the latents.safetensors of a run.")
+    tensors = read_tensors(data, path.name)
     try:
         noise = tuple(tensors[f"noise_{i}"] for i in range(sum(name.startswith("noise_") for name in tensors)))
         layer = int(tensors["layer"])
         features = Features(tensors["features_x"], tensors["features_rgb"]) if layer else None
         return State(tensors["z"], noise, layer, features)
-    except (KeyError, ValueError, RuntimeError) as error:
-        raise BundleError(f"{path.name} does not hold the latents of a run ({error}).") from None
+    except (KeyError, ValueError, RuntimeError, OverflowError) as error:
+        raise BundleError(f"{path.name} does not hold the latents of a run ({reason(error)}).") from None
 
 
-def read_bundle(path: Path, guide: str | None = None) -> tuple[Recipe, Problem | Guidance, Tensor | None]:
+def read_bundle(
+    path: Path, guide: str | None = None, resolution: int | None = None
+) -> tuple[Recipe, Problem | Guidance, Tensor | None]:
     """The recipe, the problem and the cropped picture of a bundle; its hashes are checked, nothing in it is executed.
 
     Args:
         path: a bundle's folder or .zip.
         guide: a morph's classifier, if it is not an embedded one: its file.
+        resolution: pixels per side of the generator's pictures; None: as the registry has it of the recipe's.
 
     Returns:
         The recipe, the problem (with its truth if the picture was damaged here; of a morph, its guidance), and the
         picture [1, 3, …] or None.
 
     Raises:
-        BundleError: a file is missing, broken or not the one that the recipe was made with.
-        RecipeError: recipe.json cannot be read or used.
+        BundleError: a file is missing, broken, too large or not the one that the recipe was made with.
+        RecipeError: recipe.json cannot be read or used, or is for another resolution.
     """
-    recipe_json = read_file(path, "recipe.json")
-    if recipe_json is None:
+    recipe = read_recipe(path)
+    return recipe, *read_problem(path, recipe, guide, resolution)
+
+
+def read_recipe(path: Path) -> Recipe:
+    """The recipe of a bundle; errors are those of `read_bundle`."""
+    data = read_file(path, "recipe.json", LARGEST_RECIPE)
+    if data is None:
         raise BundleError(f"{path} holds no recipe.json; give the folder or the .zip of a run.")
     try:
-        recipe = Recipe.from_json(recipe_json.decode())
+        return Recipe.from_json(data.decode())
     except UnicodeDecodeError:
         raise RecipeError("The recipe is not text; give the recipe.json of a run.") from None
-    if recipe.task == MORPH:
-        return recipe, *_read_morph(path, recipe, guide)
-    y_file = read_file(path, "measurement.safetensors")
-    if y_file is None:
-        raise BundleError(f"{path} holds no measurement.safetensors; give the folder or the .zip of a run.")
-    y = _tensors(y_file, "measurement.safetensors").get("y")
-    if y is None or y.dtype != torch.float32 or tensor_sha256(y) != recipe.measurement_sha256:
-        raise BundleError("measurement.safetensors is not the one that the recipe was made with.")
+
+
+def read_problem(
+    path: Path, recipe: Recipe, guide: str | None = None, resolution: int | None = None
+) -> tuple[Problem | Guidance, Tensor | None]:
+    """The problem, or a morph's guidance, and the cropped picture of a bundle whose recipe is read already.
+
+    Sizes are compared before anything is made from them. Arguments and errors are those of `read_bundle`.
+    """
+    _check_resolution(recipe, resolution)
     try:
-        image = _input(read_file(path, "input.png"), recipe, required=recipe.damaged_here)
-        mask = _mask(read_file(path, "mask.png"), recipe)
-        settings = dict(recipe.operator)
-        if mask is not None and _takes_mask(recipe.task):  # others make their own again
-            settings["mask"] = mask
+        if recipe.task == MORPH:
+            return _read_morph(path, recipe, guide)
+        return _read_problem(path, recipe)
+    except PictureError as error:
+        raise BundleError(f"The bundle has a picture that cannot be used: {error}") from None
+
+
+def _read_problem(path: Path, recipe: Recipe) -> tuple[Problem, Tensor | None]:
+    if "mask" in recipe.operator:
+        raise RecipeError("The recipe's operator has a mask; a run keeps it in mask.png.")
+    y = _measurement(path, recipe)
+    image = _input(path, recipe, required=recipe.damaged_here)
+    mask = _mask(path, recipe)
+    settings = dict(recipe.operator)
+    if mask is not None and _takes_mask(recipe.task):  # others make their own again
+        settings["mask"] = mask
+    try:
         operator = build(recipe.task, recipe.resolution, **settings)
         problem = Problem(operator, y, image if recipe.damaged_here else None)
     except SettingsError as error:
         raise RecipeError(f"The recipe does not fit its files: {error}") from None
-    except PictureError as error:
-        raise BundleError(f"The bundle has a picture that cannot be read: {error}") from None
     except (TypeError, OverflowError) as error:
-        raise RecipeError(f"The recipe has operator settings of a wrong type ({error}).") from None
+        raise RecipeError(f"The recipe has operator settings of a wrong type ({reason(error)}).") from None
     if recipe.mask_sha256 != (None if operator.mask is None else tensor_sha256(operator.mask)):
         raise BundleError("The mask is not the one that the recipe was made with.")
-    return recipe, problem, image
+    return problem, image
+
+
+def _check_resolution(recipe: Recipe, resolution: int | None) -> None:
+    """Raises `RecipeError` unless the recipe is for pictures of the generator's size."""
+    entry = registry.BY_ID.get(recipe.model)
+    known = resolution or (entry and entry.resolution)
+    if known and recipe.resolution != known:
+        raise RecipeError(
+            f"The recipe is for pictures of {recipe.resolution} px, but {shown(recipe.model)} makes pictures of "
+            f"{known} px; give the run as it was saved."
+        )
+    if recipe.resolution > LARGEST_RESOLUTION:
+        raise RecipeError(
+            f"The recipe is for pictures of {recipe.resolution} px; at most {LARGEST_RESOLUTION} px are read."
+        )
+
+
+def _measurement(path: Path, recipe: Recipe) -> Tensor:
+    """y [1, …] in float32."""
+    # Four times a picture's values, for operators of one's own.
+    data = read_file(path, "measurement.safetensors", 4 * 12 * recipe.resolution**2 + LARGEST_HEADER)
+    if data is None:
+        raise BundleError(f"{path} holds no measurement.safetensors; give the folder or the .zip of a run.")
+    y = read_tensors(data, "measurement.safetensors").get("y")
+    if y is None or y.dtype != torch.float32 or tensor_sha256(y) != recipe.measurement_sha256:
+        raise BundleError("measurement.safetensors is not the one that the recipe was made with.")
+    if y.ndim < 2 or len(y) != 1 or y.numel() == 0 or (y.ndim == 4 and max(y.shape[2:]) > recipe.resolution):
+        raise BundleError(
+            f"measurement.safetensors holds a measurement of shape {list(y.shape)}; one picture of at most "
+            f"{recipe.resolution} px was expected."
+        )
+    return y
 
 
 def _read_morph(path: Path, recipe: Recipe, guide: str | None) -> tuple[Guidance, Tensor | None]:
     """The guidance of a morph's recipe, and the photograph that it began with, if any."""
     values = dict(recipe.operator)
+    sha256, recorded = values.pop("classifier_sha256", None), values.pop("classifier", None)
+    if values.keys() != set(GUIDANCE):
+        raise RecipeError(
+            f"The recipe's guidance has {named(values.keys())}; it must have {', '.join(GUIDANCE)}, the classifier and "
+            "its hash."
+        )
+    if guide is None and recorded not in registry.ids("classifier"):
+        raise BundleError(
+            f"The run was guided by {shown(recorded)}, which the studio does not know; give its file with --classifier."
+        )
+    image = None if recipe.input_sha256 is None else _input(path, recipe, required=True)
     try:
-        sha256 = values.pop("classifier_sha256")
-        recorded = values.pop("classifier")
-        if guide is None and recorded not in ids("classifier"):
-            raise BundleError(
-                f"The run was guided by {recorded}, which the studio does not know; give its file with --classifier."
-            )
-        loaded = classifier.load(guide or recorded)
+        loaded = classifier.load(guide or str(recorded))
         guidance = Guidance(loaded, **values)
-        image = None
-        if recipe.input_sha256 is not None:
-            image = _input(read_file(path, "input.png"), recipe, required=True)
-    except (KeyError, TypeError, ClassifierError, SettingsError) as error:
+    except (TypeError, ClassifierError, SettingsError) as error:
         raise RecipeError(f"The recipe's guidance cannot be used ({error}).") from None
-    except PictureError as error:
-        raise BundleError(f"The bundle has a picture that cannot be read: {error}") from None
     if loaded.sha256 != sha256:
         raise BundleError(
-            f"The run was made with other weights of the classifier {recorded} than {loaded.path.name} holds; give "
-            "their file with --classifier."
+            f"The run was made with other weights of the classifier {shown(recorded)} than {loaded.path.name} holds; "
+            "give their file with --classifier."
         )
     return guidance, image
-
-
-def read_file(path: Path, name: str) -> bytes | None:
-    """One file of a bundle, which is a folder or a .zip; None if it is not there. Errors are `BundleError`s."""
-    if path.is_dir():
-        return _read_limited(path / name) if (path / name).is_file() else None
-    if not path.is_file():
-        raise BundleError(f"There is no run at {path}; give the folder or the .zip of a run.")
-    return _read_zipped(path, name)
 
 
 def _takes_mask(task: str) -> bool:
     return task in OPERATORS and "mask" in setting_names(OPERATORS[task])
 
 
-def _input(data: bytes | None, recipe: Recipe, required: bool) -> Tensor | None:
+def _input(path: Path, recipe: Recipe, required: bool) -> Tensor | None:
+    """The cropped picture: of the recipe's resolution where it is required, else perhaps smaller."""
+    data = _read_png(path, "input.png", recipe.resolution)
     if data is None:
         if required:
             raise BundleError("input.png is missing; the recipe was made with it.")
         return None
-    image = from_uint8(np.array(read_picture(data, smallest=1))[None])
+    image = from_uint8(np.array(read_picture(data, recipe.resolution if required else 1, recipe.resolution))[None])
     if picture_sha256(image) != recipe.input_sha256:
         raise BundleError("input.png is not the one that the recipe was made with.")
     return image
 
 
-def _mask(data: bytes | None, recipe: Recipe) -> Tensor | None:
+def _mask(path: Path, recipe: Recipe) -> Tensor | None:
     if recipe.mask_sha256 is None:
         return None
+    data = _read_png(path, "mask.png", recipe.resolution)
     if data is None:
         raise BundleError("mask.png is missing; the recipe was made with it.")
-    mask = read_mask(data)
+    mask = read_mask(data, recipe.resolution)
     if tensor_sha256(mask) != recipe.mask_sha256:
         raise BundleError("mask.png is not the one that the recipe was made with.")
     return mask
 
 
-def _read_zipped(path: Path, name: str) -> bytes | None:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            if name not in archive.namelist():
-                return None
-            with archive.open(name) as member:
-                data = member.read(LARGEST_FILE + 1)  # what the archive says of its sizes need not be true
-    except Exception as error:  # damaged archives fail in the errors of every compression
-        raise BundleError(f"{path.name} is not a complete .zip of a run ({error}).") from None
-    if len(data) > LARGEST_FILE:
-        raise BundleError(f"{name} in {path.name} is larger than any file of a run.")
+def png_limit(resolution: int) -> int:
+    """Bytes that a picture of a bundle may have: more than its pixels need, however badly they can be packed."""
+    return 4 * resolution**2 + 2**16
+
+
+def _read_png(path: Path, name: str, resolution: int) -> bytes | None:
+    """A picture's file, still packed, or None; a run writes no other kind. Raises `BundleError`."""
+    data = read_file(path, name, png_limit(resolution))
+    if data is not None and not data.startswith(PNG):
+        raise BundleError(f"{name} is not a PNG file; give the run as it was saved.")
     return data
-
-
-def _read_limited(path: Path) -> bytes:
-    try:
-        if path.stat().st_size > LARGEST_FILE:
-            raise BundleError(f"{path} is larger than any file of a run.")
-        return path.read_bytes()
-    except BundleError:
-        raise
-    except OSError as error:
-        raise BundleError(f"{path} cannot be read ({error.strerror}).") from None
-
-
-def _tensors(data: bytes, name: str) -> dict[str, Tensor]:
-    try:
-        return safetensors.torch.load(data)
-    except (SafetensorError, ValueError, KeyError, RuntimeError, TypeError) as error:
-        raise BundleError(f"{name} is not a complete safetensors file ({error}).") from None
 
 
 def _latents(state: State, recipe: Recipe, model: Model) -> bytes:

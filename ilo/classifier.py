@@ -5,28 +5,31 @@ A `Classifier` takes pictures as the rest of the studio has them, [B, 3, R, R] i
 
 from __future__ import annotations
 
-import copy
 import difflib
 import json
+import logging
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from ilo import cache, download, registry, resnet
+from ilo.budget import Budget
+from ilo.description import Description
 from ilo.download import DownloadError
+from ilo.lazy import Extent, ReadError
 from ilo.operators.base import resize
 from ilo.resnet import ResNet50
+from ilo.safefile import parse_json, read_header
 from ilo.settings import SettingsError
-from ilo.unpickle import UnpickleError
+from ilo.torchfile import read_torch
 from ilo.words import shown
 
 # Of the training pictures on [0, 1], as ImageNet's classifiers have them.
@@ -35,8 +38,10 @@ MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 EMBEDDED = {name: registry.BY_ID[name].path for name in ("robust64", "standard64")}
 PUBLISHED = (".ckpt", ".pt")
+LONGEST_NAME = 300  # characters of a class's names
+logger = logging.getLogger(__name__)
 NEAREST = 5  # names that are offered for an unknown one
-MOST_LETTERS = 200  # of a name that is looked for; comparing takes the longer, the longer it is
+LONGEST_NAME = 200  # characters; the search for near ones takes the longer, the longer a name is
 
 
 class ClassifierError(ValueError):
@@ -53,10 +58,13 @@ class Shape:
     size: int = 64  # pixels per side that it was trained at
 
     def __post_init__(self) -> None:
-        sound = len(self.widths) == len(self.blocks) and 1 <= len(self.widths) <= 6
-        sound = sound and all(1 <= n <= 64 for n in self.blocks)
-        if not sound or not all(1 <= n <= 4096 for n in (self.classes, self.size, *self.widths)):
-            raise ValueError(f"{self} is not the shape of a classifier")
+        tuples = isinstance(self.widths, tuple) and isinstance(self.blocks, tuple)
+        sound = tuples and len(self.widths) == len(self.blocks) and 1 <= len(self.widths) <= 6
+        sound = sound and all(type(n) is int and 1 <= n <= 16 for n in self.blocks)
+        sound = sound and all(type(n) is int and 1 <= n <= 4096 for n in (self.classes, *self.widths))
+        if not sound or type(self.size) is not int or not 16 <= self.size <= 512:
+            parts = ", ".join(f"{field.name} {shown(getattr(self, field.name), 40)}" for field in fields(self))
+            raise ValueError(f"{parts} are not the shape of a classifier")
 
 
 class Block(nn.Module):
@@ -107,8 +115,10 @@ class ResidualNetwork(nn.Module):
             inputs = width
         self.head = nn.Linear(inputs, shape.classes)
         # On [−1, 1]: (x + 1) / 2 is what the mean and the deviation are given for.
-        self.register_buffer("mean", 2 * torch.tensor(MEAN)[:, None, None] - 1, persistent=False)
-        self.register_buffer("deviation", 2 * torch.tensor(DEVIATION)[:, None, None], persistent=False)
+        # They are in memory even if the network is laid out without any, because no file holds them.
+        here = torch.device("cpu")
+        self.register_buffer("mean", 2 * torch.tensor(MEAN, device=here)[:, None, None] - 1, persistent=False)
+        self.register_buffer("deviation", 2 * torch.tensor(DEVIATION, device=here)[:, None, None], persistent=False)
 
     def features(self, x: Tensor) -> list[Tensor]:
         """Activations after each stage, of pictures [B, 3, H, W] in [−1, 1]."""
@@ -119,15 +129,15 @@ class ResidualNetwork(nn.Module):
             found.append(x)
         return found
 
-    def folded(self) -> ResidualNetwork:
-        """The same function with every normalisation in the convolution before it: for use, not for training."""
-        network = copy.deepcopy(self).eval()
-        network.stem, network.norm = _fused(network.stem, network.norm), nn.Identity()
-        for block in network.modules():
+    def fold(self) -> ResidualNetwork:
+        """Put every normalisation into the convolution before it: for use, not for training. Returns self."""
+        self.eval()
+        self.stem, self.norm = _fused(self.stem, self.norm), nn.Identity()
+        for block in self.modules():
             if isinstance(block, Block):
                 block.conv0, block.norm0 = _fused(block.conv0, block.norm0), nn.Identity()
                 block.conv1, block.norm1 = _fused(block.conv1, block.norm1), nn.Identity()
-        return network
+        return self
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits [B, classes] of pictures [B, 3, H, W] in [−1, 1]."""
@@ -140,7 +150,7 @@ def _fused(conv: nn.Conv2d, norm: nn.Module) -> nn.Conv2d:
 
 
 class Classifier(nn.Module):
-    """A trained network with the names of its classes; frozen.
+    """A trained network with the names of its classes; frozen, and folded in place.
 
     Pictures are compared as they are shown: values beyond [−1, 1] count as the limit, but their gradient passes.
     """
@@ -149,7 +159,7 @@ class Classifier(nn.Module):
         self, network: ResidualNetwork | ResNet50, name: str, path: Path, classes: list[tuple[str, str]], about: dict
     ):
         super().__init__()
-        self.network = network.folded().requires_grad_(False).to(memory_format=torch.channels_last)
+        self.network = network.fold().requires_grad_(False).to(memory_format=torch.channels_last)
         self.name, self.path, self.about = name, path, about
         self.wnids = tuple(wnid for wnid, _ in classes)
         self.synonyms = tuple(tuple(part.strip() for part in names.split(",")) for _, names in classes)
@@ -170,13 +180,15 @@ class Classifier(nn.Module):
         Raises:
             SettingsError: there is none; the message has the five nearest names.
         """
-        wanted = " ".join(str(name)[:MOST_LETTERS].lower().split())
+        wanted = " ".join(str(name).lower().split())
         known = {synonym.lower(): i for i, synonyms in enumerate(self.synonyms) for synonym in synonyms}
         known |= {wnid: i for i, wnid in enumerate(self.wnids)}
         # A plain name outranks a synonym of another class.
         known |= {plain.lower(): i for i, plain in enumerate(self.names)}
         if wanted in known:
             return known[wanted]
+        if len(wanted) > LONGEST_NAME:
+            raise SettingsError(f"There is no class {shown(name)}; give a name of at most {LONGEST_NAME} characters.")
         near: list[str] = []
         for match in difflib.get_close_matches(wanted, known, n=len(known), cutoff=0.0):
             if self.names[known[match]] not in near:
@@ -220,40 +232,90 @@ def load(name: str = "robust64", device: torch.device | str = "cpu") -> Classifi
         ClassifierError: no such id or file, a truncated file, or weights that do not fit its own shape and classes.
     """
     path = _find(name)
-    if path.suffix in PUBLISHED:
-        return _published(path, name if name in registry.BY_ID else path.stem).to(device)
     try:
-        with safe_open(path, framework="pt") as file:
-            about = json.loads((file.metadata() or {})["about"])
-            tensors = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118 (not a dict)
-        shape = about["shape"]
-        shape = Shape(int(shape["classes"]), tuple(shape["widths"]), tuple(shape["blocks"]), int(shape["size"]))
-        classes = [(str(wnid), str(names)) for wnid, names in about["classes"]]
-    except (SafetensorError, OSError) as error:
+        data = Extent.of_file(path)
+        if path.suffix in PUBLISHED:
+            checkpoint = resnet.describe(read_torch(data, Budget.of(data)), len(data))
+            network: ResidualNetwork | ResNet50 = checkpoint.read(MEAN, DEVIATION)
+            classes, about = resnet.names(checkpoint.classes), {}
+            title = name if name in registry.BY_ID else path.stem
+        else:
+            found = describe(data)
+            network, classes, about, title = found.read(), found.classes, found.about, path.stem
+        return Classifier(network, title, path, classes, about).to(device)
+    except ReadError as error:
+        raise ClassifierError(f"{path.name}: {error}.") from None
+    except OSError as error:
+        raise ClassifierError(f"{path.name}: it cannot be read ({error.strerror}). Fetch or copy it again.") from None
+    except Exception as error:  # a file that nobody has thought of
+        logger.exception("%s could not be loaded", path.name)
         raise ClassifierError(
-            f"{path.name}: not a complete safetensors file ({error}). Fetch or copy it again."
-        ) from None
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise ClassifierError(f"{path.name}: it does not describe a classifier of the studio ({error!r}).") from None
-    head = tensors.get("head.bias")
-    if head is None or not len(classes) == shape.classes == len(head):
-        found = "no" if head is None else len(head)
-        raise ClassifierError(
-            f"{path.name}: it names {len(classes)} classes and has {found} outputs for them; the numbers must be equal."
-        )
-    with torch.device("meta"):  # shapes without memory, until it is known that the file fills them
-        described = ResidualNetwork(shape).state_dict()
-    wanted = {key: tensor.shape for key, tensor in described.items() if not key.endswith("num_batches_tracked")}
-    if wanted.keys() != tensors.keys() or not all(t.isfinite().all() for t in tensors.values()):
-        raise ClassifierError(f"{path.name}: its tensors are not those of the network that it describes.")
-    for key, tensor in tensors.items():
-        if tensor.shape != wanted[key]:
-            raise ClassifierError(
-                f"{path.name}: {key} has shape {list(tensor.shape)}; what it describes has {list(wanted[key])}."
-            )
-    network = ResidualNetwork(shape)
-    network.load_state_dict(tensors, strict=False)
-    return Classifier(network, path.stem, path, classes, about).to(device)
+            f"{path.name}: it cannot be used ({type(error).__name__}: {shown(str(error))})."
+        ) from error
+
+
+@dataclass
+class ClassifierDescription(Description):
+    """A classifier's weights file in the studio's own format, before it is loaded."""
+
+    shape: Shape | None = None
+    classes: list[tuple[str, str]] = field(default_factory=list)  # WordNet id and names
+
+    @property
+    def role(self) -> str:
+        if self.shape is None:
+            return ""
+        return f"a classifier of {self.shape.classes:,} classes for pictures of {self.shape.size} pixels"
+
+    def read(self) -> ResidualNetwork:
+        """The network.
+
+        Raises:
+            ReadError: there is a problem, or the numbers are missing or not finite.
+        """
+        weights = self.weights()
+        if self.shape is None:
+            raise ReadError("it does not describe a classifier of the studio")
+        with torch.device("meta"):
+            network = ResidualNetwork(self.shape)
+        network.load_state_dict(weights, strict=False, assign=True)
+        return network
+
+
+def describe(data: Extent) -> ClassifierDescription:
+    """What a safetensors file is: a classifier, if its metadata have an `about` as `save` writes it.
+
+    Raises:
+        ReadError: it is no complete safetensors file.
+    """
+    tensors, metadata = read_header(data)
+    found = ClassifierDescription("safetensors in the studio's own format", len(data), tensors)
+    try:
+        about = parse_json(metadata["about"])
+        given: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in about["shape"].items()
+        }
+        if sorted(given) != ["blocks", "classes", "size", "widths"]:
+            raise ValueError(f"its shape has {shown(sorted(given))}")
+        found.shape = Shape(**given)
+        found.classes = [(wnid, names) for wnid, names in about["classes"]]
+        found.about = about
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        reason = "about is missing" if isinstance(error, KeyError) else shown(str(error), 200)
+        found.problems.append(f"it does not describe a classifier of the studio ({reason})")
+        return found
+    if not all(_is_name(word) for pair in found.classes for word in pair):
+        found.problems.append(f"its classes need an id and a name each, of 1 to {LONGEST_NAME} printable characters")
+    if len(found.classes) != found.shape.classes:
+        found.problems.append(f"it names {len(found.classes)} classes and has {found.shape.classes} outputs for them")
+    with torch.device("meta"):
+        state = ResidualNetwork(found.shape).state_dict()
+    found.compare({key: value for key, value in state.items() if not key.endswith("num_batches_tracked")})
+    return found
+
+
+def _is_name(word: Any) -> bool:
+    return isinstance(word, str) and 0 < len(word) <= LONGEST_NAME and word.isprintable()
 
 
 def _find(name: str) -> Path:
@@ -271,14 +333,6 @@ def _find(name: str) -> Path:
     if not os.path.isfile(path):  # False as well where one may not look
         raise ClassifierError(f"{path.name}: there is no such classifier file. Known are {', '.join(known)}.")
     return path
-
-
-def _published(path: Path, name: str) -> Classifier:
-    try:
-        network = resnet.read(path, MEAN, DEVIATION)
-    except (UnpickleError, OSError) as error:
-        raise ClassifierError(f"{path.name}: {error}.") from None
-    return Classifier(network, name, path, resnet.names(network.net.fc.out_features), {})
 
 
 def save(network: ResidualNetwork, path: Path, classes: list[tuple[str, str]], about: dict[str, Any]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from ilo import cli_options
 from ilo.settings import SettingsError, SolverSettings, check_whole
+from ilo.words import shown
 
 if TYPE_CHECKING:
     from ilo.guidance import Guidance
@@ -98,30 +100,22 @@ def _solve(options: argparse.Namespace) -> int:
 
 
 def _replay(options: argparse.Namespace) -> int:
-    from ilo.bundle import BundleError, check_out_folder, read_bundle, read_file
-    from ilo.models import load
+    from ilo.archive import read_file
+    from ilo.bundle import BundleError, check_out_folder, png_limit, read_problem, read_recipe
     from ilo.recorder import Recorder
-    from ilo.registry import ids
 
-    recipe, problem, image = read_bundle(options.run, options.classifier)
-    recorded = read_file(options.run, "result.png")
-    if recorded is None:
-        raise BundleError(f"{options.run} holds no result.png to compare with.")
+    recipe = read_recipe(options.run)
     if options.out is not None:
         check_out_folder(options.out)
         if options.out.resolve() == options.run.resolve():
             raise BundleError(f"--out is the run itself; give another folder than {options.out}.")
     with _threads(_recorded_threads(recipe) if options.threads is None else options.threads):
-        if options.model is None and recipe.model not in ids("generator"):
-            raise BundleError(
-                f"The run was made with {recipe.model}, which the studio does not know; give its file with --model."
-            )
-        model = load(options.model or recipe.model, _device(options.device or _recorded_device(recipe)))
-        if model.sha256 != recipe.model_sha256:
-            raise BundleError(
-                f"The run was made with other weights of {recipe.model} than {model.path.name} holds; give their file "
-                "with --model."
-            )
+        given = None if options.model is None else _model(options, recipe)
+        problem, image = read_problem(options.run, recipe, options.classifier, _resolution(recipe, given))
+        recorded = read_file(options.run, "result.png", png_limit(recipe.resolution))
+        if recorded is None:
+            raise BundleError(f"{options.run} holds no result.png to compare with.")
+        model = given or _model(options, recipe)
         recipe, perceptual = _as_now(recipe, model)
         recorder = Recorder(recipe, problem, image)
         if not _run(model, problem, recipe.settings, perceptual, recorder, recipe.stopped_at):
@@ -131,6 +125,36 @@ def _replay(options: argparse.Namespace) -> int:
         if options.out is not None:
             _save(recorder, options.out, model)
     return 0 if same else DIFFERENT
+
+
+def _model(options: argparse.Namespace, recipe: Recipe) -> Model:
+    """The generator of a recipe, or the given one if its weights are the same."""
+    from ilo.bundle import BundleError
+    from ilo.models import load
+
+    model = load(options.model or recipe.model, _device(options.device or _recorded_device(recipe)))
+    if model.sha256 != recipe.model_sha256:
+        raise BundleError(
+            f"The run was made with other weights of {shown(recipe.model)} than {model.path.name} holds; give their "
+            "file with --model."
+        )
+    return model
+
+
+def _resolution(recipe: Recipe, given: Model | None) -> int | None:
+    """Pixels per side of the generator's pictures, which is not loaded for that unless it is a file of its own."""
+    from ilo.bundle import BundleError
+    from ilo.models import find
+    from ilo.registry import BY_ID, ids
+
+    if given is not None:
+        return given.resolution
+    if recipe.model not in ids("generator"):
+        raise BundleError(
+            f"The run was made with {shown(recipe.model)}, which the studio does not know; give its file with --model."
+        )
+    find(recipe.model)  # refuses what is not here
+    return BY_ID[recipe.model].resolution
 
 
 def _as_now(recipe: Recipe, model: Model) -> tuple[Recipe, Perceptual | None]:
@@ -144,7 +168,8 @@ def _as_now(recipe: Recipe, model: Model) -> tuple[Recipe, Perceptual | None]:
     perceptual = _perceptual(model, recipe.perceptual) if recipe.perceptual else None
     name = None if perceptual is None else perceptual.name
     if name != recipe.perceptual:
-        print(f"The perceptual distance was {recipe.perceptual} and is {name or 'not available'} now.", file=sys.stderr)
+        was = shown(recipe.perceptual, 40)
+        print(f"The perceptual distance was {was} and is {name or 'not available'} now.", file=sys.stderr)
     return replace(recipe, engine=now, perceptual=name), perceptual
 
 
@@ -161,9 +186,9 @@ def _compare(recorded: bytes, recorder: Recorder) -> bool:
         print("result.png is the same, byte for byte.")
         return True
     try:
-        before = np.asarray(read_picture(recorded)).astype(int)
-    except PictureError:
-        print("result.png differs: the recorded one is broken.")
+        before = np.asarray(read_picture(recorded, 1, recorder.recipe.resolution)).astype(int)
+    except PictureError as error:
+        print(f"result.png differs, and the recorded one cannot be compared: {cli_options.one_line(str(error))}")
         return False
     now = to_uint8(recorder.result.image)[0].astype(int)
     if before.shape != now.shape:
@@ -316,8 +341,13 @@ def _threads(count: int | None) -> Iterator[None]:
 
 
 def _recorded_threads(recipe: Recipe) -> int | None:
-    count = recipe.engine.get("threads")
-    return count if isinstance(count, int) and not isinstance(count, bool) and 1 <= count <= 1024 else None
+    """The number of threads that a run had, or of this machine's cores if they are fewer, which is said."""
+    count, cores = recipe.engine.get("threads"), os.cpu_count() or 1
+    if not isinstance(count, int) or count < 1:
+        return None
+    if count > cores:
+        print(f"The run had {count:,} threads; this machine has {cores} cores and uses {cores}.", file=sys.stderr)
+    return min(count, cores)
 
 
 def _recorded_device(recipe: Recipe) -> str:

@@ -1,4 +1,4 @@
-"""`python -m ilo models list | fetch | verify | remove`."""
+"""`python -m ilo models list | fetch | check | verify | remove`."""
 
 from __future__ import annotations
 
@@ -13,16 +13,18 @@ from ilo import cache, download, registry
 from ilo.download import DownloadError, Progress
 from ilo.registry import Embedded, Entry
 from ilo.settings import SettingsError
+from ilo.words import shown
 
 WRONG = 1  # exit code of `verify`
 
 
 def show(options: argparse.Namespace) -> int:
-    """Every model in two lines: what it is and whether it is here; its terms."""
+    """Every model: what it is and whether it is here; its terms; how its reading was tested."""
     width = max(len(entry.id) for entry in registry.ENTRIES)
     for entry in registry.ENTRIES:
         print(f"{entry.id:<{width}}  {entry.title}. {state(entry)}")
-        print(f"{'':<{width}}  {entry.terms}")
+        for line in filter(None, (entry.terms, entry.tested)):
+            print(f"{'':<{width}}  {line}.")
     print(f"\nFetched models go to {cache.folder()} (ILO_CACHE changes that).")
     return 0
 
@@ -64,10 +66,32 @@ def remove(options: argparse.Namespace) -> int:
     return 0
 
 
+def check(options: argparse.Namespace) -> int:
+    """Say what a file is and what it would be used as; 1 with every reason if it cannot be used."""
+    from ilo import weightsfile  # torch takes seconds to import
+    from ilo.lazy import ReadError
+
+    path = Path(options.file)
+    if not path.is_file():
+        raise SettingsError(f"There is no file {shown(options.file)}; give the path of a weights file.")
+    try:
+        found = weightsfile.describe(path)
+    except (ReadError, OSError) as error:
+        print(f"{path.name} cannot be used: {error}.")
+        return WRONG
+    print(f"{path.name} is {found.format}, {megabytes(found.size)}.")
+    if found.role:
+        print(f"It {'would be' if found.problems else 'can be used as'} {found.role}.")
+    for problem in found.problems:
+        print(f"It cannot be used: {problem}.")
+    return WRONG if found.problems else 0
+
+
 COMMANDS: dict[str | None, Callable[[argparse.Namespace], int]] = {
     None: show,
     "list": show,
     "fetch": fetch,
+    "check": check,
     "verify": verify,
     "remove": remove,
 }

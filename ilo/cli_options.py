@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn, get_args
 
+from ilo import jsontext
 from ilo.settings import (
     MORPH,
     MORPH_METHODS,
@@ -25,6 +25,7 @@ from ilo.settings import (
     check_whole,
     preset,
 )
+from ilo.words import reason
 
 # Option → the operator's setting of that meaning.
 OPERATOR_OPTIONS = {
@@ -50,7 +51,8 @@ class Parser(argparse.ArgumentParser):
 
 
 def one_line(text: str) -> str:
-    return " ".join(text.split())
+    """Without line breaks; control characters, which a file's name may have, are escaped."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in " ".join(text.split()))
 
 
 def parser() -> Parser:
@@ -68,12 +70,16 @@ def parser() -> Parser:
 
 
 def _add_models(commands: Any) -> None:
-    models = commands.add_parser("models", help="list, fetch, verify or remove models", allow_abbrev=False)
+    models = commands.add_parser("models", help="list, fetch, check, verify or remove models", allow_abbrev=False)
     models.set_defaults(action="list")
     actions = models.add_subparsers(dest="action", metavar="ACTION", parser_class=Parser)
     actions.add_parser("list", help="every known model, its terms, and whether it is here", allow_abbrev=False)
     fetch = actions.add_parser("fetch", help="download a model, or go on with its download", allow_abbrev=False)
     fetch.add_argument("id")
+    check = actions.add_parser(
+        "check", help="say what a weights file is and whether it can be used", allow_abbrev=False
+    )
+    check.add_argument("file", help="a .pkl, .pt, .pth, .ckpt or .safetensors file; it is not loaded")
     verify = actions.add_parser("verify", help="compare the files that are here with their hashes", allow_abbrev=False)
     verify.add_argument("id", nargs="?", help="default: all that are here")
     remove = actions.add_parser("remove", help="delete a downloaded model", allow_abbrev=False)
@@ -287,19 +293,18 @@ def _check_later_rounds(rounds: tuple[RoundSettings, ...], name: str, *_: str) -
 def _read_settings(text: str) -> SolverSettings:
     if not text.lstrip().startswith("{"):
         try:
-            text = Path(text).read_text()
+            with Path(text).open() as file:
+                text = file.read(jsontext.MOST_TEXT + 1)
         except UnicodeDecodeError:
             raise SettingsError(f"--settings: {text} is not a text file; give a recipe.json.") from None
         except OSError as error:
             raise SettingsError(f"--settings: {text} cannot be read ({error.strerror}).") from None
+    values = jsontext.parse(text, "--settings")
+    values = values.get("settings", values) if isinstance(values, dict) else values
     try:
-        values = json.loads(text)
-        values = values.get("settings", values) if isinstance(values, dict) else values
         return SolverSettings.from_dict(values)
-    except SettingsError:
-        raise
-    except (ValueError, TypeError, OverflowError, RecursionError) as error:
-        raise SettingsError(f"--settings is not the JSON of settings ({error}); give a recipe.json.") from None
+    except (TypeError, OverflowError) as error:
+        raise SettingsError(f"--settings is not the JSON of settings ({reason(error)}); give a recipe.json.") from None
 
 
 def _numbers(count: int | None = None) -> Callable[[str], list[float]]:
@@ -352,6 +357,6 @@ def _class(text: str) -> tuple[str, float]:
 
 def _json(text: str) -> Any:
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise argparse.ArgumentTypeError(f"not JSON ({error})") from None
+        return jsontext.parse(text, "this")
+    except SettingsError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None

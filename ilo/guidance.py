@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ilo.classifier import Classifier
-from ilo.settings import SettingsError, check_number, check_whole
-from ilo.words import listed, shown
+from ilo.settings import SettingsError, check_number, check_whole, named
+from ilo.words import shown
 
 MOST_CLASSES = 4
 
@@ -49,7 +49,7 @@ class Guidance:
         if not 1 <= len(self.classes) <= MOST_CLASSES:
             raise SettingsError(f"{len(self.classes)} classes are given; allowed are 1 to {MOST_CLASSES}.")
         for name, weight in self.classes.items():
-            check_number(f"The weight of {listed([name])}", weight, 1e-6, 1e6)
+            check_number(f"The weight of {named([name])}", weight, 1e-6, 1e6)
             self.classifier.index(name)
         check_whole("views", self.views, 0, 16)
         check_whole("shift", self.shift, 0, 32)

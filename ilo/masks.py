@@ -51,7 +51,7 @@ def fit_mask(mask: Any, resolution: int) -> tuple[torch.Tensor, bool]:
     check_whole("resolution", resolution, 1, 4096)
     try:
         values = torch.as_tensor(mask)
-    except (TypeError, ValueError, RuntimeError):
+    except (TypeError, ValueError, RuntimeError, OverflowError):
         raise SettingsError(f"The mask is a {type(mask).__name__}; give an array of zeros and ones.") from None
     if values.ndim < 2 or values.ndim > 4 or any(n != 1 for n in values.shape[:-2]) or values.numel() == 0:
         raise SettingsError(f"The mask has shape {list(values.shape)}; give [H,W], [1,H,W] or [1,1,H,W].")

@@ -19,6 +19,7 @@ from ilo.stylegan2 import checkpoint, latents, published
 from ilo.stylegan2.checkpoint import Checkpoint, CheckpointError
 from ilo.stylegan2.latents import GaussianW
 from ilo.stylegan2.network import Config, Generator
+from ilo.words import shown
 
 FORMATS = (".safetensors", ".pkl", ".pt")
 logger = logging.getLogger(__name__)
@@ -73,16 +74,29 @@ def load(name: str = "faces64", device: str | torch.device = "cpu") -> Model:
     """
     path = find(name)
     try:
-        found = cache.sha256(path)
+        return _load(name, path, torch.device(device))
+    except CheckpointError:
+        raise
     except OSError as error:
         raise CheckpointError(f"{path.name}: it cannot be read ({error.strerror}). Copy or fetch it again.") from None
+    except Exception as error:  # a file that nobody has thought of
+        logger.exception("%s could not be loaded", path.name)
+        raise CheckpointError(
+            f"{path.name}: it cannot be used ({type(error).__name__}: {shown(str(error))})."
+        ) from error
+
+
+def _load(name: str, path: Path, device: torch.device) -> Model:
+    found = cache.sha256(path)
     if path.suffix == ".safetensors":
         kept, read = path, checkpoint.read_safetensors(path)
         generator = checkpoint.build(read, path.name)
     else:
         kept, read, generator = _published(path, found)
-    fitted = latents.cached(generator, kept.with_suffix(".latents.safetensors"))
-    device = torch.device(device)
+    try:
+        fitted = latents.cached(generator, kept.with_suffix(".latents.safetensors"))
+    except ValueError as error:
+        raise CheckpointError(f"{path.name}: {error}.") from None
     return Model(
         name if name in registry.BY_ID else path.stem,
         generator.to(device).freeze(),

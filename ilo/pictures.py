@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
 from torch import Tensor
 
 from ilo.settings import SettingsError, check_number
@@ -28,6 +28,7 @@ SMALLEST_SIDE = 8
 LARGEST_SIDE = 10_000
 MOST_PIXELS = 40_000_000
 MAX_ZOOM = 8.0
+PngImagePlugin.MAX_TEXT_MEMORY = 2**22  # bytes of text that a PNG may unfold, of which nothing is used
 
 
 class PictureError(ValueError):
@@ -59,7 +60,7 @@ class Crop:
 WHOLE = Crop()
 
 
-def read_picture(source: Source, smallest: int = SMALLEST_SIDE) -> Image.Image:
+def read_picture(source: Source, smallest: int = SMALLEST_SIDE, largest: int = LARGEST_SIDE) -> Image.Image:
     """A picture, turned upright, in RGB.
 
     Grey, 16-bit, palette and CMYK pictures are converted, transparency is put on white, an animation gives its first
@@ -68,16 +69,16 @@ def read_picture(source: Source, smallest: int = SMALLEST_SIDE) -> Image.Image:
     Args:
         source: a file's path or its bytes, a PIL image, or an array [H, W], [H, W, 1], [H, W, 3] or [H, W, 4] of uint8,
             uint16, bool, or floats from 0 to 1.
-        smallest: the least number of pixels per side.
+        smallest, largest: the numbers of pixels per side that are allowed.
 
     Raises:
         PictureError: no such file, not a picture, broken, or too small or too large. The size is read from the file's
             header, so a huge picture is never decoded.
     """
-    return _guarded(_name(source), lambda: _rgb(_open(source, smallest)))
+    return _guarded(_name(source), lambda: _rgb(_open(source, smallest, largest)))
 
 
-def read_mask(source: Source) -> Tensor:
+def read_mask(source: Source, largest: int = LARGEST_SIDE) -> Tensor:
     """A mask: float32 [1, 1, H, W], 1 = observed, 0 = to be filled in.
 
     In the file, white marks the pixels that are to be filled in and black is kept. If it has an alpha channel that is
@@ -87,7 +88,7 @@ def read_mask(source: Source) -> Tensor:
     """
 
     def hidden() -> np.ndarray:
-        image = _open(source, smallest=1)
+        image = _open(source, 1, largest)
         if image.has_transparency_data:
             alpha = np.asarray(image.convert("RGBA").getchannel("A"))
             if alpha.min() < 255:
@@ -163,7 +164,7 @@ def _name(source: Source) -> str:
     return Path(source).name or str(source) if isinstance(source, (str, Path)) else "The picture"
 
 
-def _open(source: Source, smallest: int) -> Image.Image:
+def _open(source: Source, smallest: int, largest: int) -> Image.Image:
     """The decoded picture, upright, in its own mode."""
     if isinstance(source, np.ndarray):
         image = _from_array(source, smallest)
@@ -172,7 +173,7 @@ def _open(source: Source, smallest: int) -> Image.Image:
     else:
         file = io.BytesIO(source) if isinstance(source, bytes) else Path(source)
         image = Image.open(file, formats=FORMATS)
-    _check_size(image.size, smallest)
+    _check_size(image.size, smallest, largest)
     image.load()
     try:
         return ImageOps.exif_transpose(image)
@@ -180,10 +181,12 @@ def _open(source: Source, smallest: int) -> Image.Image:
         return image
 
 
-def _check_size(size: tuple[int, int], smallest: int) -> None:
+def _check_size(size: tuple[int, int], smallest: int, largest: int = LARGEST_SIDE) -> None:
     width, height = size
     if min(size) < smallest:
         raise PictureError(f"The picture is {width}×{height} px; at least {smallest}×{smallest} px are needed.")
+    if largest < LARGEST_SIDE and max(size) > largest:
+        raise PictureError(f"The picture is {width}×{height} px; allowed are {largest} px per side.")
     if max(size) > LARGEST_SIDE or width * height > MOST_PIXELS:
         raise PictureError(f"The picture is {width}×{height} px; {_limits()}")
 

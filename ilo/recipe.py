@@ -12,10 +12,11 @@ from urllib.parse import parse_qsl, urlencode
 
 from torch import Tensor
 
-from ilo import engine
+from ilo import engine, jsontext
 from ilo.guidance import Guidance
 from ilo.losses import Perceptual
 from ilo.models import Model
+from ilo.morph import inversion
 from ilo.operators import OPERATORS
 from ilo.operators.base import MAX_SEED, setting_names
 from ilo.problem import Problem
@@ -28,13 +29,16 @@ from ilo.settings import (
     SettingsError,
     SolverSettings,
     check_whole,
+    named,
     preset,
 )
 from ilo.state import to_uint8
-from ilo.words import listed, shown
+from ilo.words import reason, shown
 
 VERSION = 1
 MAX_QUERY = 20_000  # characters
+LONGEST_NAME = 200  # characters of a model's name, and of what is recorded of the machine
+MOST_RECORDED = 50  # facts about the machine
 
 # What `ilo.engine.description` records, in words.
 _ENGINE_NAMES = {
@@ -76,13 +80,21 @@ class Recipe:
     version: int = VERSION
 
     def __post_init__(self) -> None:
-        if self.version != VERSION:
+        if self.version != VERSION or isinstance(self.version, bool):
             raise RecipeError(f"The recipe has version {shown(self.version)}; this program reads version {VERSION}.")
         _check_types(self)
         check_whole("resolution", self.resolution, 2, 4096)
         check_whole("measurement_seed", self.measurement_seed, 0, MAX_SEED)
+        if self.stopped_at is not None:
+            check_whole("stopped_at", self.stopped_at, 0, self._steps)
         # Tuples become lists, so that a recipe equals itself as read.
         object.__setattr__(self, "operator", _json_plain(self.operator))
+
+    @property
+    def _steps(self) -> int:
+        """Of the whole run, the inversion of a morph's photograph included."""
+        inverted = self.task == MORPH and self.input_sha256 is not None
+        return self.settings.total_steps + (inversion(self.settings).total_steps if inverted else 0)
 
     def to_json(self) -> str:
         """Readable JSON, with a line for each field; `from_json` is the exact inverse."""
@@ -95,17 +107,17 @@ class Recipe:
         """Raises `RecipeError` for text that is no recipe, unknown or missing fields, and values not allowed."""
         values = _parse(text, "The recipe")
         fields = dataclasses.fields(cls)
-        unknown = sorted(set(values) - {f.name for f in fields})
+        unknown = values.keys() - {f.name for f in fields}
         missing = [f.name for f in fields if f.default is dataclasses.MISSING and f.name not in values]
         if values.get("version", VERSION) == VERSION and (unknown or missing):
-            what = f"does not know {listed(unknown)}" if unknown else f"lacks {', '.join(missing)}"
+            what = f"does not know {named(unknown)}" if unknown else f"lacks {', '.join(missing)}"
             raise RecipeError(f"The recipe {what}; give the recipe.json of a run.")
         values = {f.name: values[f.name] for f in fields if f.name in values}
         try:
             values["settings"] = SolverSettings.from_dict(values.get("settings", {}))
             return cls(**values)
         except (TypeError, OverflowError) as error:
-            raise RecipeError(f"The recipe has values of a wrong type ({error}).") from None
+            raise RecipeError(f"The recipe has values of a wrong type ({reason(error)}).") from None
         except SettingsError as error:
             raise RecipeError(str(error)) from None
 
@@ -158,18 +170,20 @@ class Shared:
             if len(query) > MAX_QUERY:
                 raise RecipeError(f"The link has {len(query):,} characters; at most {MAX_QUERY:,} are read.")
             query = dict(parse_qsl(query.removeprefix("?"), keep_blank_values=True))
+        if any(len(value) > MAX_QUERY for value in query.values()):
+            raise RecipeError(f"The link has values of more than {MAX_QUERY:,} characters; they are not read.")
         task = query.get("task", "")
         if task not in OPERATORS:
             raise RecipeError(f"The link's task is {shown(task)}; allowed are {', '.join(OPERATORS)}.")
         operator = _parse(query.get("operator", "{}"), "The link's operator")
-        unknown = sorted(set(operator) - set(setting_names(OPERATORS[task])) | ({"mask"} & set(operator)))
+        unknown = operator.keys() - set(setting_names(OPERATORS[task])) | ({"mask"} & operator.keys())
         if unknown:
-            raise RecipeError(f"{OPERATORS[task].title} does not know the setting {listed(unknown)} of the link.")
+            raise RecipeError(f"{OPERATORS[task].title} does not know the setting {named(unknown)} of the link.")
         try:
             seed = _whole(query.get("measurement_seed", "0"), "measurement_seed")
             return cls(query.get("model", "faces64"), task, operator, _shared_settings(query, task), seed)
         except (TypeError, OverflowError) as error:
-            raise RecipeError(f"The link has values of a wrong type ({error}).") from None
+            raise RecipeError(f"The link has values of a wrong type ({reason(error)}).") from None
         except SettingsError as error:
             raise RecipeError(str(error)) from None
 
@@ -230,11 +244,17 @@ def make_recipe(
 def differences(recorded: Mapping[str, str | int], now: Mapping[str, str | int]) -> list[str]:
     """A sentence for everything outside the settings that is not as it was when a recipe was made."""
     return [
-        f"{_ENGINE_NAMES.get(name, f'The version of {name}')} was {recorded.get(name, 'not recorded')} "
-        f"and is {now.get(name, 'not known')} now."
+        f"{_ENGINE_NAMES.get(name, f'The version of {named([name])}')} "
+        f"was {_plain(recorded.get(name, 'not recorded'))} and is {_plain(now.get(name, 'not known'))} now."
         for name in dict.fromkeys([*recorded, *now])
         if recorded.get(name) != now.get(name)
     ]
+
+
+def _plain(value: str | int) -> str:
+    """A recorded fact without quotes, if there is nothing odd about it."""
+    text = str(value)
+    return text if text.isprintable() and len(text) <= 80 else shown(value)
 
 
 def picture_sha256(image: Tensor) -> str:
@@ -246,7 +266,9 @@ def picture_sha256(image: Tensor) -> str:
 def tensor_sha256(values: Tensor) -> str:
     """Hash of the shape and the float32 values of a tensor."""
     array = values.detach().cpu().float().contiguous().numpy()
-    return hashlib.sha256(str(array.shape).encode() + array.tobytes()).hexdigest()
+    digest = hashlib.sha256(str(array.shape).encode())
+    digest.update(array.data)
+    return digest.hexdigest()
 
 
 def _check_types(recipe: Recipe) -> None:
@@ -266,23 +288,39 @@ def _check_types(recipe: Recipe) -> None:
         if not isinstance(value, kinds):
             allowed = " or ".join("null" if kind is type(None) else kind.__name__ for kind in kinds)
             raise RecipeError(f"The recipe's {name} is {shown(value)}; it must be {allowed}.")
+    if len(recipe.model) > LONGEST_NAME:
+        raise RecipeError(f"The recipe's model is {shown(recipe.model)}; at most {LONGEST_NAME} characters are read.")
+    _check_engine(recipe.engine)
+
+
+def _check_engine(recorded: dict[str, Any]) -> None:
+    if len(recorded) > MOST_RECORDED:
+        raise RecipeError(f"The recipe's engine has {len(recorded):,} entries; at most {MOST_RECORDED} are read.")
+    for name, value in recorded.items():
+        sound = isinstance(value, str) and len(value) <= LONGEST_NAME
+        whole = isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
+        if not sound and not whole:
+            raise RecipeError(
+                f"The recipe's engine has {named([name])} of {shown(value)}; it must be a short text or a whole number."
+            )
 
 
 def _json_plain(values: Any) -> Any:
     try:
         return json.loads(json.dumps(values, allow_nan=False))
-    except (TypeError, ValueError) as error:
-        raise RecipeError(f"The operator's settings cannot be written as JSON ({error}).") from None
+    except ValueError:
+        raise RecipeError("The operator's settings have numbers that are not finite (NaN or inf).") from None
+    except (TypeError, RecursionError) as error:
+        raise RecipeError(f"The operator's settings cannot be written as JSON ({reason(error)}).") from None
 
 
 def _parse(text: str, what: str) -> dict[str, Any]:
     try:
-        values = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        reason = " ".join(str(error).split())
-        raise RecipeError(f"{what} is not JSON ({reason}); give the recipe.json of a run.") from None
+        values = jsontext.parse(text, what)
+    except SettingsError as error:
+        raise RecipeError(f"{error} Copy it again.") from None
     if not isinstance(values, dict):
-        raise RecipeError(f"{what} is not a JSON object; give the recipe.json of a run.")
+        raise RecipeError(f"{what} is not a JSON object; copy it again.")
     return values
 
 
@@ -324,7 +362,7 @@ def _shared_settings(query: Mapping[str, str], task: str) -> SolverSettings:
 
 def _whole(text: str, name: str) -> int:
     if not text.isascii() or not text.isdigit() or len(text) > 10:
-        raise RecipeError(f"The link's {name} is {shown(text)}; allowed is a whole number from 0 to {MAX_SEED}.")
+        raise RecipeError(f"The link's {name} is {shown(text, 40)}; allowed is a whole number from 0 to {MAX_SEED}.")
     value = int(text)
     check_whole(name, value, 0, MAX_SEED)
     return value

@@ -59,6 +59,7 @@ class Entry:
     sha256: str = ""  # or how it begins; empty: not published, so that of the first download is kept
     alignment: str = ""  # how faces lie in a generator's pictures: "ffhq", or "file" if the weights' file says it
     presets: tuple[str, str] = ("Quick", "Paper")  # suggested on a CPU and on a GPU
+    tested: str = ""  # how its reading was tested, where the published file itself was not at hand
 
     @property
     def path(self) -> Path:
@@ -71,15 +72,21 @@ class Entry:
 
 
 _NVIDIA = "NVIDIA Source Code License-NC: research and evaluation only, not for commercial use"
-_TRAINED = "for research and education, not for commercial use, as the pictures that it was trained on"
+_TRAINED = "For research and education, not for commercial use, as the pictures that it was trained on"
 _NGC = "https://api.ngc.nvidia.com/v2/models/nvidia/research/stylegan2/versions/1/files/"
+
+
+_OFFICIAL = "Tested with network pickles that the program itself wrote with random weights, not with this file"
+_ROSINALITY = "Tested with checkpoints that the program itself wrote with random weights, not with this file"
+_ROBUSTNESS = "Tested with checkpoints that the library's own training wrote, not with this file"
+_LAYOUT = "Tested with a file of the same layout and random weights, not with this file"
 
 
 def _ffhq(size: int) -> Entry:
     file = f"stylegan2-ffhq-{size}x{size}.pkl"
     return Entry(
         f"ffhq-{size}", "generator", f"StyleGAN2, FFHQ faces, {size} px", file, Url(_NGC + file), _NVIDIA, size,
-        alignment="ffhq",
+        alignment="ffhq", tested=_OFFICIAL,
     )  # fmt: skip
 
 
@@ -106,17 +113,19 @@ ENTRIES = (
             "akhaliq/OneshotCLIP-stylegan2-ffhq", "stylegan2-ffhq-config-f.pt",
             "024390a9508cb2d124dfaa8ec1caee3ad1a9da59",
         ),
-        _NVIDIA, 1024, alignment="ffhq",
+        _NVIDIA, 1024, alignment="ffhq", tested=_ROSINALITY,
     ),
     Entry(
         "robust-resnet50", "classifier", "Robust ResNet-50, 1,000 ImageNet classes, ε = 3", "resnet50_l2_eps3.ckpt",
         Hub("madrylab/robust-imagenet-models", "resnet50_l2_eps3.ckpt", "3f04ac96136001cfe402022100728124cbe3fac5"),
         "MIT; trained on ImageNet, whose pictures are for research and education", 224,
+        tested=_ROBUSTNESS,
     ),
     Entry(
         "lpips-vgg", "perceptual", "VGG-16, under the perceptual distance LPIPS", "vgg16-397923af.pth",
         Url("https://download.pytorch.org/models/vgg16-397923af.pth"),
         "BSD-3-Clause; trained on ImageNet, whose pictures are for research and education", sha256="397923af",
+        tested=_LAYOUT,
     ),
     Entry(
         "yunet", "detector", "YuNet, which finds faces and their eyes, nose and mouth", YUNET_FILE,

@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-import copy
-from pathlib import Path
+import math
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -14,11 +14,13 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.models import ResNet50_Weights, resnet50
 from torchvision.models.resnet import Bottleneck
 
-from ilo.torchfile import mapped, read_torch
-from ilo.unpickle import LazyTensor, UnpickleError
+from ilo.description import Description
+from ilo.lazy import LazyTensor, ReadError, read_weights
 
 PREFIX = "module.model."  # of the network itself; what attacks it has a copy under another one
 COUNTERS = "num_batches_tracked"
+NORMALISER = ("new_mean", "new_std")
+MOST_CLASSES = 100_000
 
 
 class ResNet50(nn.Module):
@@ -31,8 +33,10 @@ class ResNet50(nn.Module):
     def __init__(self, classes: int, mean: tuple[float, ...], deviation: tuple[float, ...]):
         super().__init__()
         self.net = resnet50(weights=None, num_classes=classes)
-        self.register_buffer("mean", 2 * torch.tensor(mean)[:, None, None] - 1, persistent=False)
-        self.register_buffer("deviation", 2 * torch.tensor(deviation)[:, None, None], persistent=False)
+        # In memory even if the network is laid out without any: no file holds them.
+        here = torch.device("cpu")
+        self.register_buffer("mean", 2 * torch.tensor(mean, device=here)[:, None, None] - 1, persistent=False)
+        self.register_buffer("deviation", 2 * torch.tensor(deviation, device=here)[:, None, None], persistent=False)
 
     def features(self, x: Tensor) -> list[Tensor]:
         """Activations after each of the four stages, of pictures [B, 3, H, W] in [−1, 1]."""
@@ -48,10 +52,9 @@ class ResNet50(nn.Module):
         """Logits [B, classes] of pictures [B, 3, H, W] in [−1, 1]."""
         return self.net.fc(self.features(x)[-1].mean((2, 3)))
 
-    def folded(self) -> ResNet50:
-        """The same function with every normalisation in the convolution before it."""
-        made = copy.deepcopy(self).eval()
-        net = made.net
+    def fold(self) -> ResNet50:
+        """Put every normalisation into the convolution before it: for use, not for training. Returns self."""
+        net = self.eval().net
         net.conv1, net.bn1 = fuse_conv_bn_eval(net.conv1, net.bn1), nn.Identity()
         for block in net.modules():
             if isinstance(block, Bottleneck):
@@ -60,37 +63,68 @@ class ResNet50(nn.Module):
                 block.conv3, block.bn3 = fuse_conv_bn_eval(block.conv3, block.bn3), nn.Identity()
                 if block.downsample is not None:
                     block.downsample = nn.Sequential(fuse_conv_bn_eval(*block.downsample))
-        return made
+        return self
 
 
-def read(path: Path, mean: tuple[float, ...], deviation: tuple[float, ...]) -> ResNet50:
-    """The network of a checkpoint; nothing of the file is executed.
+@dataclass
+class ResNetDescription(Description):
+    """A checkpoint of `robustness` before it is loaded."""
+
+    classes: int = 0
+    normaliser: dict[str, LazyTensor] = field(default_factory=dict)  # new_mean, new_std, of pictures on [0, 1]
+
+    @property
+    def role(self) -> str:
+        return f"a classifier of {self.classes:,} classes, a ResNet-50 for pictures of {ResNet50.size} pixels"
+
+    def read(self, mean: tuple[float, ...], deviation: tuple[float, ...]) -> ResNet50:
+        """The network, with the file's own normaliser if it has one, and the given one otherwise.
+
+        Raises:
+            ReadError: there is a problem, or the numbers are missing or not finite.
+        """
+        weights = self.weights()
+        own = {
+            name: tuple(value.flatten().tolist()) for name, value in read_weights(self.normaliser, self.size).items()
+        }
+        mean, deviation = own.get("new_mean", mean), own.get("new_std", deviation)
+        if min(deviation) <= 0:
+            raise ReadError(f"its normaliser divides by {min(deviation):g}")
+        with torch.device("meta"):
+            network = ResNet50(self.classes, mean, deviation)
+        network.net.load_state_dict(weights, strict=False, assign=True)
+        return network
+
+
+def describe(content: Any, size: int) -> ResNetDescription:
+    """The network of what a checkpoint holds.
+
+    Args:
+        content: of the file, tensors being in it still.
+        size: the file's bytes.
 
     Raises:
-        UnpickleError: it is damaged, names what no checkpoint needs, or holds no ResNet-50.
-        OSError: it cannot be read.
+        ReadError: it holds no network of `robustness`.
     """
-    content = read_torch(mapped(path))
+    found = ResNetDescription("a checkpoint of the robustness library", size)
     state = _state(content)
-    head = state.get("fc.bias")
-    if head is None or len(head.shape) != 1 or not 2 <= head.shape[0] <= 100_000:
-        raise UnpickleError("it holds no ResNet-50 for classes")
-    network = ResNet50(head.shape[0], mean, deviation)
-    wanted = network.net.state_dict()
-    missing = sorted(key for key in wanted.keys() - state.keys() if not key.endswith(COUNTERS))
-    unknown = sorted(state.keys() - wanted.keys())
-    if missing or unknown:
-        what = f"{missing[0]} is missing" if missing else f"{unknown[0]} does not belong there"
-        raise UnpickleError(f"it is no ResNet-50 ({what})")
-    for key, tensor in state.items():
-        if torch.Size(tensor.shape) != wanted[key].shape:
-            raise UnpickleError(f"{key} has shape {list(tensor.shape)}; a ResNet-50 has {list(wanted[key].shape)}")
-    tensors = {key: tensor.read() for key, tensor in state.items()}
-    broken = [key for key, tensor in tensors.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
-    if broken:
-        raise UnpickleError(f"{broken[0]} holds values that are not finite numbers")
-    network.net.load_state_dict(tensors, strict=False)
-    return network
+    found.tensors = {
+        key.removeprefix(PREFIX): value
+        for key, value in state.items()
+        if key.startswith(PREFIX) and not key.endswith(COUNTERS)
+    }
+    found.normaliser = {name: state[key] for name in NORMALISER if (key := f"module.normalizer.{name}") in state}
+    if any(math.prod(tensor.shape) != 3 for tensor in found.normaliser.values()):
+        found.problems.append("its normaliser is not one for three colours")
+    head = found.tensors.get("fc.bias")
+    if head is None or len(head.shape) != 1 or not 2 <= head.shape[0] <= MOST_CLASSES:
+        found.problems.append("it holds no ResNet-50 for classes")
+        return found
+    found.classes = head.shape[0]
+    with torch.device("meta"):
+        wanted = resnet50(weights=None, num_classes=found.classes).state_dict()
+    found.compare({key: value for key, value in wanted.items() if not key.endswith(COUNTERS)})
+    return found
 
 
 def _state(content: Any) -> dict[str, LazyTensor]:
@@ -98,14 +132,10 @@ def _state(content: Any) -> dict[str, LazyTensor]:
         for entry in ("model", "state_dict"):
             state = content.get(entry)
             if isinstance(state, dict):
-                found = {
-                    key.removeprefix(PREFIX): value
-                    for key, value in state.items()
-                    if isinstance(key, str) and key.startswith(PREFIX) and isinstance(value, LazyTensor)
-                }
-                if found:
+                found = {k: v for k, v in state.items() if isinstance(k, str) and isinstance(v, LazyTensor)}
+                if any(key.startswith(PREFIX) for key in found):
                     return found
-    raise UnpickleError(f"it has no network under {PREFIX}…")
+    raise ReadError(f"it has no network under {PREFIX}…")
 
 
 def names(count: int) -> list[tuple[str, str]]:

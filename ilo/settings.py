@@ -6,12 +6,14 @@ A value that makes no sense raises `SettingsError`, whose message says what was 
 from __future__ import annotations
 
 import dataclasses
+import heapq
 import math
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
-from ilo.words import listed, shown
+from ilo.words import shown
 
 Method = Literal["ilo", "csgm", "pulse", "pixels"]
 Schedule = Literal["ramp", "one-cycle"]
@@ -21,6 +23,8 @@ Skip = Literal["carry", "drop"]
 
 VERSION = "0.1.0"  # of the program; a recipe records it
 MAX_STEPS = 100_000
+MOST_ROUNDS = 32  # more than any generator has layers
+MOST_SCALES = 64
 MORPH = "morph"  # the task that has no operator: a classifier guides
 MORPH_METHODS: tuple[Method, ...] = ("ilo", "pixels")
 
@@ -46,8 +50,17 @@ def check_whole(name: str, value: Any, low: int, high: int) -> None:
 
 
 def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
-    if value not in choices:
+    if not isinstance(value, str) or value not in choices:
         raise SettingsError(f"{name} is {shown(value)}; allowed are {', '.join(choices)}.")
+
+
+def named(names: Collection[object]) -> str:
+    """Names from outside for a message: three of them, the odd ones escaped, and how many more there are."""
+    first = heapq.nsmallest(3, names, key=str)
+    plain = (isinstance(name, str) and name.isidentifier() and len(name) <= 40 for name in first)
+    texts = [str(name) if simple else shown(name, 40) for name, simple in zip(first, plain, strict=True)]
+    more = len(names) - len(texts)
+    return ", ".join(texts) + (f" and {more:,} more" if more else "")
 
 
 @dataclass(frozen=True)
@@ -123,6 +136,9 @@ class SolverSettings:
             raise SettingsError("There are no rounds; give at least one.")
         if not isinstance(self.rounds, tuple) or not all(isinstance(plan, RoundSettings) for plan in self.rounds):
             raise SettingsError(f"rounds is {shown(self.rounds)}; give a tuple of RoundSettings.")
+        _check_count("rounds", len(self.rounds), MOST_ROUNDS)
+        if not isinstance(self.weights, LossWeights):
+            raise SettingsError(f"weights is {shown(self.weights)}; give LossWeights.")
         if not isinstance(self.sna, bool):
             raise SettingsError(f"sna is {shown(self.sna)}; allowed are True and False.")
         check_choice("method", self.method, get_args(Method))
@@ -133,6 +149,9 @@ class SolverSettings:
         check_choice("skip", self.skip, get_args(Skip))
         check_choice("dtype", self.dtype, get_args(Dtype))
         check_whole("first_layer", self.first_layer, 0, 16)
+        if not isinstance(self.radius_scales, (list, tuple)):
+            raise SettingsError(f"radius_scales is {shown(self.radius_scales)}; give a list of numbers.")
+        _check_count("scales of the radii", len(self.radius_scales), MOST_SCALES)
         object.__setattr__(self, "radius_scales", tuple(self.radius_scales))
         for scale in self.radius_scales:
             check_number("A scale of the radii", scale, 0.0, 1e6)
@@ -154,9 +173,15 @@ class SolverSettings:
         rounds = values.pop("rounds", None)
         if not isinstance(rounds, (list, tuple)):
             raise SettingsError("The settings have no list of rounds; copy the settings of a recipe.json.")
+        _check_count("rounds", len(rounds), MOST_ROUNDS)  # before they are built
         values["rounds"] = tuple(_build(RoundSettings, r) for r in rounds)
         values["weights"] = _build(LossWeights, values.get("weights", {}))
         return _build(cls, values)
+
+
+def _check_count(what: str, count: int, most: int) -> None:
+    if count > most:
+        raise SettingsError(f"There are {count:,} {what}; allowed are {most:,}.")
 
 
 def _plain(value: Any) -> Any:
@@ -170,9 +195,9 @@ def _plain(value: Any) -> Any:
 def _build(cls: Any, values: Any) -> Any:
     if not isinstance(values, dict):
         raise SettingsError(f"{cls.__name__} is {shown(values)}; a JSON object is needed.")
-    unknown = sorted(set(values) - {f.name for f in dataclasses.fields(cls)})
+    unknown = values.keys() - {f.name for f in dataclasses.fields(cls)}
     if unknown:
-        raise SettingsError(f"{cls.__name__} does not know {listed(unknown)}.")
+        raise SettingsError(f"{cls.__name__} does not know {named(unknown)}.")
     return cls(**{k: math.inf if v == "inf" else v for k, v in values.items()})
 
 

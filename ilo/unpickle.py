@@ -2,8 +2,7 @@
 
 Python's own unpickler calls whatever a file names. This one never resolves a name: what a file wants to be constructed
 stays a `Name` until a closed table says which tensor, dict or inert record it stands for; every other name is refused.
-Tensors stay views of the file until they are asked for, so that reading a network out of a file with three of them
-takes the memory of one.
+Bytes and long texts stay in the file until they are asked for, and everything that is done is paid from a `Budget`.
 """
 
 from __future__ import annotations
@@ -13,182 +12,86 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-import torch
-from torch import Tensor
+from ilo.budget import Budget
+from ilo.lazy import DTYPES, Extent, LazyTensor, ReadError
+from ilo.pickled import Constructor, LongText, Name, Record, plain_key
+from ilo.words import shown
 
-MOST_OPCODES = 400_000  # the largest published file has a tenth of that
-MOST_TEXT = 16_000_000  # bytes of all strings together
-PLAIN = (str, int, float, bool, type(None))
-DTYPES = {
-    "FloatStorage": ("<f4", torch.float32),
-    "HalfStorage": ("<f2", torch.float16),
-    "DoubleStorage": ("<f8", torch.float64),
-    "BFloat16Storage": ("<i2", torch.bfloat16),
-    "LongStorage": ("<i8", torch.int64),
-    "IntStorage": ("<i4", torch.int32),
-    "ShortStorage": ("<i2", torch.int16),
-    "CharStorage": ("<i1", torch.int8),
-    "ByteStorage": ("<u1", torch.uint8),
-    "BoolStorage": ("<u1", torch.bool),
-}
+WINDOW = 16_384  # bytes of the file that are read at once
+LONGEST_TEXT = 100_000  # bytes of a text that is read; a longer one stays in the file
+LONGEST_NAME = 200  # characters of a module's or a class's name
 
 
-class UnpickleError(ValueError):
-    """What is read is no plain data; the message says why."""
-
-
-@dataclass(frozen=True)
-class Name:
-    """What a pickle calls by module and name. It is never looked up."""
-
-    module: str
-    name: str
-
-    def __str__(self) -> str:
-        return f"{self.module}.{self.name}"
-
-
-@dataclass
-class Record:
-    """An object that stays data: whose it would be, and the state that it would get."""
-
-    name: str
-    arguments: tuple[Any, ...] = ()
-    state: Any = None
-
-
-@dataclass
-class Storage:
-    """Numbers in the file; `data` comes last in some formats."""
-
-    kind: str  # of DTYPES
-    count: int
-    data: memoryview | None = None
-
-
-@dataclass(frozen=True)
-class LazyTensor:
-    """A tensor that is still in the file."""
-
-    storage: Storage
-    offset: int
-    shape: tuple[int, ...]
-    strides: tuple[int, ...]
-
-    def read(self) -> Tensor:
-        """A contiguous copy.
-
-        Raises:
-            UnpickleError: it reaches beyond its storage.
-        """
-        storage = self.storage
-        if storage.data is None:
-            raise UnpickleError("a tensor's numbers are missing")
-        numpy_type, torch_type = DTYPES[storage.kind]
-        values = np.frombuffer(storage.data, numpy_type, storage.count)
-        if 0 in self.shape:
-            return torch.zeros(self.shape, dtype=torch_type)
-        extent = 1 + sum((n - 1) * s for n, s in zip(self.shape, self.strides, strict=True))
-        part = torch.from_numpy(values[self.offset : self.offset + extent].copy())
-        part = part.view(torch.bfloat16) if torch_type is torch.bfloat16 else part
-        return part.as_strided(self.shape, self.strides).contiguous().to(torch_type)
-
-
-# Constructors, as functions of their arguments.
-
-
-def _tensor(arguments: tuple[Any, ...]) -> LazyTensor:
-    storage, offset, shape, strides = arguments[:4]
-    sound = isinstance(storage, Storage) and isinstance(shape, tuple) and isinstance(strides, tuple)
-    if not sound or len(shape) != len(strides) or len(shape) > 8:
-        raise UnpickleError("a tensor is not described as one")
-    numbers = (offset, *shape, *strides)
-    if not all(isinstance(n, int) and not isinstance(n, bool) and 0 <= n < 2**40 for n in numbers):
-        raise UnpickleError("a tensor has an impossible shape")
-    extent = 1 + sum((n - 1) * s for n, s in zip(shape, strides, strict=True)) if 0 not in shape else 0
-    elements = int(np.prod([int(n) for n in shape], dtype=object)) if shape else 1
-    if offset + extent > storage.count or elements > max(extent, 0):
-        raise UnpickleError(f"a tensor of shape {list(shape)} does not fit into its {storage.count} numbers")
-    return LazyTensor(storage, offset, shape, strides)
-
-
-def _parameter(arguments: tuple[Any, ...]) -> LazyTensor:
-    if not arguments or not isinstance(arguments[0], LazyTensor):
-        raise UnpickleError("a parameter is no tensor")
-    return arguments[0]
-
-
-def _mapping(arguments: tuple[Any, ...]) -> dict:
-    if not arguments:
-        return {}
-    try:
-        return {_key(key): value for key, value in arguments[0]}
-    except (TypeError, ValueError) as error:
-        raise error if isinstance(error, UnpickleError) else UnpickleError("a dict is not made of pairs") from None
-
-
-def _key(value: Any) -> Any:
-    """A key of a dict. Tuples inside tuples are none: to hash them can take for ever, or more stack than there is."""
-    if isinstance(value, PLAIN) or (isinstance(value, tuple) and all(isinstance(part, PLAIN) for part in value)):
-        return value
-    raise UnpickleError("a dict has a key that is no plain value")
-
-
-Constructor = Callable[[tuple[Any, ...]], Any]
-TENSORS: dict[str, Constructor] = {
-    "torch._utils._rebuild_tensor_v2": _tensor,
-    "torch._utils._rebuild_parameter": _parameter,
-    "collections.OrderedDict": _mapping,
-}
 # Whose objects are passed over in a torch file: they belong to training programs, and their state is never used.
-INERT = ("dill", "robustness", "cox", "argparse", "numpy", "torch.optim")
+INERT = (
+    *("dill", "robustness", "cox", "argparse", "numpy", "torch.optim", "__main__", "__builtin__.__main__"),
+    *(f"torch.{name}" for name in ("Size", "device", "float16", "bfloat16", "float32", "float64", "int64")),
+)
 
 
-def _inert(module: str) -> bool:
-    return any(module == root or module.startswith(root + ".") for root in INERT)
+def _inert(name: str) -> bool:
+    return any(name == root or name.startswith(root + ".") for root in INERT)
 
 
 @dataclass
 class _Machine:
     """One pickle being read: position, stack, marks and memo."""
 
-    view: memoryview
-    position: int
+    data: Extent
+    base: int  # where the window begins
     allowed: dict[str, Constructor]
     inert: bool
     persistent: Callable[[Any], Any] | None
-    budget: list[int]  # opcodes and bytes of text that are left
+    budget: Budget
+    window: bytes = b""
+    at: int = 0  # in the window
     stack: list[Any] = field(default_factory=list)
     marks: list[int] = field(default_factory=list)
     memo: dict[int, Any] = field(default_factory=dict)
 
-    def take(self, count: int) -> memoryview:
-        if count < 0 or self.position + count > len(self.view):
-            raise UnpickleError("it ends too early")
-        part = self.view[self.position : self.position + count]
-        self.position += count
+    @property
+    def position(self) -> int:
+        return self.base + self.at
+
+    def take(self, count: int) -> bytes:
+        """The next few bytes."""
+        if self.at + count > len(self.window):
+            self.base, self.at = self.position, 0
+            self.window = bytes(self.data.read(self.base, min(max(count, WINDOW), len(self.data) - self.base)))
+            if count > len(self.window):
+                raise ReadError("it ends too early; copy or fetch it again")
+        part = self.window[self.at : self.at + count]
+        self.at += count
+        return part
+
+    def skip(self, count: int) -> Extent:
+        """The next bytes, many perhaps, which stay where they are."""
+        part = self.data.part(self.position, count)
+        inside = self.at + count <= len(self.window)
+        self.base, self.at = (self.base, self.at + count) if inside else (self.position + count, 0)
+        self.window = self.window if inside else b""
         return part
 
     def number(self, code: str) -> int:
         return struct.unpack(code, self.take(struct.calcsize(code)))[0]
 
-    def text(self, count: int, encoding: str = "utf-8") -> str:
-        self.budget[1] -= count
-        if self.budget[1] < 0:
-            raise UnpickleError("it holds more text than any network does")
-        return bytes(self.take(count)).decode(encoding, "surrogatepass" if encoding == "utf-8" else "strict")
+    def text(self, count: int, encoding: str = "utf-8") -> str | LongText:
+        if count > LONGEST_TEXT and encoding == "utf-8":
+            return LongText(self.skip(count))
+        self.budget.spend("text", count)
+        return self.skip(count).read().decode(encoding, "surrogatepass" if encoding == "utf-8" else "strict")
 
     def line(self) -> str:
-        begin = self.position
-        while self.take(1)[0] != 10:
-            if self.position - begin > 1000:
-                raise UnpickleError("it has a name that is too long")
-        return bytes(self.view[begin : self.position - 1]).decode("utf-8")
+        characters = bytearray()
+        while (byte := self.take(1)[0]) != 10:
+            characters.append(byte)
+            if len(characters) > LONGEST_NAME:
+                raise ReadError("it has a name that is too long")
+        return characters.decode("utf-8")
 
     def pop(self) -> Any:
         if len(self.stack) <= (self.marks[-1] if self.marks else 0):
-            raise UnpickleError("its instructions do not fit together")
+            raise ReadError("its instructions do not fit together")
         return self.stack.pop()
 
     def top(self) -> Any:
@@ -198,64 +101,65 @@ class _Machine:
 
     def since_mark(self) -> list[Any]:
         if not self.marks:
-            raise UnpickleError("its instructions do not fit together")
+            raise ReadError("its instructions do not fit together")
         begin = self.marks.pop()
         values = self.stack[begin:]
         del self.stack[begin:]
         return values
 
     def construct(self, what: Any, arguments: Any) -> Any:
+        if self.inert and isinstance(what, Record):  # what a record would give is as inert
+            return Record(what.name)
         if not isinstance(what, Name) or not isinstance(arguments, tuple):
-            raise UnpickleError("it calls something that has no name")
+            raise ReadError("it calls something that has no name")
         if str(what) in self.allowed:
-            return self.allowed[str(what)](arguments)
-        if self.inert and _inert(what.module):
-            return Record(str(what), arguments)
-        raise UnpickleError(f"it names {what}, which no network needs; nothing of it was run")
+            return self.allowed[str(what)](arguments, self.budget)
+        return Record(str(what), arguments)
 
     def name(self, module: Any, name: Any) -> Name:
-        if not isinstance(module, str) or not isinstance(name, str):
-            raise UnpickleError("a name is no text")
+        if not isinstance(module, str) or not isinstance(name, str) or len(module) + len(name) > LONGEST_NAME:
+            raise ReadError("a name is no text, or too long")
         made = Name(module, name)
+        if module.startswith("dnnlib.tflib"):
+            raise ReadError(
+                "it is a network of NVIDIA's TensorFlow programs; convert it with legacy.py of stylegan2-ada-pytorch"
+            )
         known = str(made) in self.allowed or (module == "torch" and name in DTYPES)
-        if not known and not (self.inert and _inert(module)):
-            raise UnpickleError(f"it names {made}, which no network needs; nothing of it was run")
+        if not known and not (self.inert and _inert(str(made))):
+            raise ReadError(f"it names {shown(str(made))}, which no network needs; nothing of it was run")
         return made
 
     def items(self, target: Any, values: list[Any]) -> None:
         if isinstance(target, Record):  # what would be stored in it is passed over
             return
         if not isinstance(target, dict) or len(values) % 2:
-            raise UnpickleError("its instructions do not fit together")
+            raise ReadError("its instructions do not fit together")
         for key, value in zip(values[::2], values[1::2], strict=True):
-            target[_key(key)] = value
+            target[plain_key(key)] = value
 
     def extend(self, target: Any, values: list[Any]) -> None:
         if isinstance(target, Record):
             return
         if not isinstance(target, list):
-            raise UnpickleError("its instructions do not fit together")
+            raise ReadError("its instructions do not fit together")
         target.extend(values)
 
     def build(self, target: Any, state: Any) -> None:
         if isinstance(target, Record):
             target.state = state
-        elif isinstance(target, dict) and isinstance(state, dict):
-            target.update(state)
-        elif not (isinstance(target, dict) and state is None) and not isinstance(target, LazyTensor):
-            raise UnpickleError("it sets the state of something that has none")
+        # A dict's or a tensor's own state is attributes, such as `_metadata` of a network's state dict.
+        elif not isinstance(target, (dict, LazyTensor)):
+            raise ReadError("it sets the state of something that has none")
 
     def run(self) -> Any:
         push = self.stack.append
         while True:
-            self.budget[0] -= 1
-            if self.budget[0] < 0:
-                raise UnpickleError("it has more instructions than any network's file")
+            self.budget.spend("instructions")
             code = self.take(1)[0]
             match code:
                 case 0x80:  # PROTO
                     if self.take(1)[0] > 5:
-                        raise UnpickleError("it is of a newer pickle protocol than 5")
+                        raise ReadError("it is of a newer pickle protocol than 5")
                 case 0x95:  # FRAME
                     self.take(8)
                 case 0x2E:  # STOP
@@ -286,7 +190,7 @@ class _Machine:
                 case 0x8A:  # LONG1
                     count = self.take(1)[0]
                     if count > 16:
-                        raise UnpickleError("it holds a number of absurd size")
+                        raise ReadError("it holds a number of absurd size")
                     push(int.from_bytes(self.take(count), "little", signed=True))
                 case 0x47:  # BINFLOAT
                     push(self.number(">d"))
@@ -301,11 +205,11 @@ class _Machine:
                 case 0x54:  # BINSTRING
                     push(self.text(self.number("<i"), "latin-1"))
                 case 0x43:  # SHORT_BINBYTES
-                    push(self.take(self.take(1)[0]))
+                    push(self.skip(self.take(1)[0]))
                 case 0x42:  # BINBYTES
-                    push(self.take(self.number("<I")))
+                    push(self.skip(self.number("<I")))
                 case 0x8E:  # BINBYTES8
-                    push(self.take(self.number("<Q")))
+                    push(self.skip(self.number("<Q")))
                 case 0x5D:  # EMPTY_LIST
                     push([])
                 case 0x6C:  # LIST
@@ -368,29 +272,45 @@ class _Machine:
                     self.memo[len(self.memo)] = self.top()
                 case 0x51:  # BINPERSID
                     if self.persistent is None:
-                        raise UnpickleError("it refers to something outside of itself")
+                        raise ReadError("it refers to something outside of itself")
                     push(self.persistent(self.pop()))
                 case _:
-                    raise UnpickleError(f"it has the instruction {code:#x}, which no network's file has")
+                    raise ReadError(f"it has the instruction {code:#x}, which no network's file has")
 
     def remembered(self, key: int) -> Any:
         if key not in self.memo:
-            raise UnpickleError("its instructions do not fit together")
+            raise ReadError("its instructions do not fit together")
         return self.memo[key]
 
 
 def run(
-    view: memoryview,
+    data: Extent,
     position: int,
     allowed: dict[str, Constructor],
-    budget: list[int],
+    budget: Budget,
     inert: bool = False,
     persistent: Callable[[Any], Any] | None = None,
 ) -> tuple[Any, int]:
-    machine = _Machine(view, position, allowed, inert, persistent, budget)
+    """Read one pickle.
+
+    Args:
+        data: where it is.
+        position: where it begins in `data`.
+        allowed: the constructors that it may name, by module and name.
+        budget: what reading the whole file may cost.
+        inert: whether objects of training programs become records; otherwise their names are refused.
+        persistent: what stands for an object outside of the pickle.
+
+    Returns:
+        What it holds, and the position behind it.
+
+    Raises:
+        ReadError: it is damaged, names anything else, or takes more than the budget.
+    """
+    machine = _Machine(data, position, allowed, inert, persistent, budget)
     try:
         return machine.run(), machine.position
-    except (UnicodeDecodeError, RecursionError, OverflowError, ValueError, TypeError, IndexError) as error:
-        if isinstance(error, UnpickleError):
+    except (UnicodeError, RecursionError, OverflowError, ValueError, TypeError, IndexError, struct.error) as error:
+        if isinstance(error, ReadError):
             raise
-        raise UnpickleError(f"it is damaged ({error})") from None
+        raise ReadError(f"it is damaged ({shown(str(error))})") from None

@@ -1,34 +1,32 @@
-"""Values from outside, as messages show them."""
+"""Values that come from outside, as a message can show them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import numbers
+import reprlib
+from pathlib import PurePath
+
+
+class _Short(reprlib.Repr):
+    """The first few parts of a value; what is long is cut before it is written out."""
+
+    def repr_int(self, x: int, level: int) -> str:
+        return repr(x) if x.bit_length() < 4000 else "<a number of very many digits>"
+
+    def repr_instance(self, x: object, level: int) -> str:
+        if isinstance(x, (bytes, bytearray)):
+            return repr(bytes(x[: self.maxstring]))
+        return repr(x) if x is None or isinstance(x, (numbers.Number, PurePath)) else f"<{type(x).__name__}>"
 
 
 def shown(value: object, most: int = 80) -> str:
-    """A value from outside on one line, for a message.
-
-    Args:
-        value: anything that a visitor has sent or that a file holds.
-        most: characters of the result; what is longer is cut and ends in "…".
-
-    Returns:
-        Its `repr`, in which control characters are escaped.
-    """
-    if isinstance(value, (str, bytes, bytearray)):
-        value = value[:most]  # the quotes then make it longer than `most`, so it is marked as cut
-    try:
-        words = repr(value)
-    except Exception:  # nested too deeply, or a number of too many digits
-        words = f"a value of the type {type(value).__name__} that cannot be shown"
-    return _line(words, most)
+    """`repr` of a value from outside, at most `most` characters of it; control characters are escaped."""
+    short = _Short()
+    short.maxlevel, short.maxstring = 3, 2 * most
+    text = repr(value[:most]) if isinstance(value, str) else short.repr(value)
+    return text if len(text) <= most else text[: most - 1] + "…"
 
 
-def listed(names: Iterable[object], most: int = 80) -> str:
-    """Names from outside in one row, without quotes; otherwise as `shown`."""
-    return _line(", ".join(str(name)[: most + 1] for name in names), most)
-
-
-def _line(words: str, most: int) -> str:
-    words = words if len(words) <= most else f"{words[: most - 1]}…"
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in words)
+def reason(error: Exception) -> str:
+    """What an error says, in one short line."""
+    return shown(" ".join(str(error)[:300].split()), 120)[1:-1]

@@ -1,27 +1,26 @@
-"""Small network files in the real published formats, written by the libraries that wrote the real ones."""
+"""Small network files in the published formats: real modules, written by the libraries that wrote the real files."""
 
 from __future__ import annotations
 
+import argparse
 import pickle
-import sys
-import types
-from collections import OrderedDict
-from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 
 from ilo.stylegan2.network import Config, Generator
+from tests import programs
+from tests.programs import EasyDict
 
-SOURCE = "import os\nos.system('touch executed')\n"  # what a network pickle brings along, and nobody may run
+SOURCE = "import os\nos.system('touch executed')\n"  # what a hostile network pickle brings along
 
 
-def generator(size=64, layers=2, width=16, channels=8, clamp=None):
+def generator(size=64, layers=2, width=16, channels=8, clamp=None, multiplier=0.01):
     """A generator with random weights, as large as is asked."""
     torch.manual_seed(size + layers)
     sizes = [4 * 2**k for k in range(size.bit_length() - 2)]
-    config = Config(width, width, size, {s: max(4, channels - 2 * k) for k, s in enumerate(sizes)}, layers)
-    made = Generator(Config(**{**config.__dict__, "conv_clamp": clamp}))
+    shape = {s: max(4, channels - 2 * k) for k, s in enumerate(sizes)}
+    made = Generator(Config(width, width, size, shape, layers, multiplier, clamp))
     for name, parameter in made.named_parameters():
         if name.endswith("noise_strength"):
             parameter.data.fill_(0.1)
@@ -29,92 +28,26 @@ def generator(size=64, layers=2, width=16, channels=8, clamp=None):
     return made
 
 
-class Persistent:
-    """Pickles as the official programs' modules do."""
+def official(path: Path, made: Generator, protocol: int = 4, mapping=None, synthesis=None, change=None) -> Path:
+    """An official network pickle: G, D, G_ema and more.
 
-    def __init__(self, class_name, state):
-        self.class_name, self.state = class_name, state
-
-    def __reduce__(self):
-        meta = {"type": "class", "version": 6, "module_src": SOURCE, "class_name": self.class_name, "state": self.state}
-        return sys.modules["torch_utils.persistence"]._reconstruct_persistent_obj, (meta,)
-
-
-@contextmanager
-def programs():
-    """The official programs' modules, as far as pickles name them."""
-    persistence, util = types.ModuleType("torch_utils.persistence"), types.ModuleType("dnnlib.util")
-
-    def _reconstruct_persistent_obj(meta):
-        raise AssertionError("a pickle was executed")
-
-    class EasyDict(dict):
-        pass
-
-    _reconstruct_persistent_obj.__module__ = "torch_utils.persistence"
-    _reconstruct_persistent_obj.__qualname__ = "_reconstruct_persistent_obj"
-    EasyDict.__module__, EasyDict.__qualname__ = "dnnlib.util", "EasyDict"
-    persistence._reconstruct_persistent_obj, util.EasyDict = _reconstruct_persistent_obj, EasyDict
-    made = {
-        "torch_utils": types.ModuleType("torch_utils"),
-        "torch_utils.persistence": persistence,
-        "dnnlib": types.ModuleType("dnnlib"),
-        "dnnlib.util": util,
+    `mapping` and `synthesis` are further options of those networks; `change` may do anything to the network.
+    """
+    config = made.config
+    mapping_kwargs = EasyDict(lr_multiplier=config.mapping_lr_multiplier, **(mapping or {}))
+    synthesis_kwargs = EasyDict(conv_clamp=config.conv_clamp, num_fp16_res=0, **(synthesis or {}))
+    network = programs.Generator(made, mapping_kwargs=mapping_kwargs, synthesis_kwargs=synthesis_kwargs).eval()
+    if change is not None:
+        change(network)
+    content = {
+        "G": programs.Generator(made, mapping_kwargs=mapping_kwargs, synthesis_kwargs=synthesis_kwargs),
+        "D": programs.Discriminator(),
+        "G_ema": network.requires_grad_(False),
+        "augment_pipe": None,
+        "training_set_kwargs": EasyDict(class_name="training.dataset.ImageFolderDataset", use_labels=False),
     }
-    sys.modules.update(made)
-    try:
-        yield util.EasyDict
-    finally:
-        for name in made:
-            del sys.modules[name]
-
-
-CLASSES = {
-    "FullyConnected": "FullyConnectedLayer",
-    "ToRGB": "ToRGBLayer",
-}
-
-
-def _persistent(module, kwargs):
-    parameters = OrderedDict((k, torch.nn.Parameter(v.detach().clone())) for k, v in module._parameters.items())
-    state = {
-        "training": False,
-        "_parameters": parameters,
-        "_buffers": OrderedDict((k, v.clone()) for k, v in module._buffers.items()),
-        "_non_persistent_buffers_set": set(),
-        "_backward_hooks": OrderedDict(),
-        "_forward_hooks": OrderedDict(),
-        "_modules": OrderedDict((k, _persistent(m, {})) for k, m in module._modules.items()),
-        "_init_args": (),
-        "_init_kwargs": kwargs,
-    }
-    name = type(module).__name__
-    return Persistent(CLASSES.get(name, name), state)
-
-
-def official(path: Path, made: Generator) -> Path:
-    """An official network pickle: G, D, G_ema and more, protocol 4."""
-    with programs() as easy_dict:
-        config = made.config
-        kwargs = easy_dict(
-            z_dim=config.z_dim,
-            c_dim=0,
-            w_dim=config.w_dim,
-            img_resolution=config.img_resolution,
-            img_channels=3,
-            mapping_kwargs=easy_dict(num_layers=config.mapping_layers),
-            synthesis_kwargs=easy_dict(channel_base=1024, channel_max=64, num_fp16_res=0, conv_clamp=config.conv_clamp),
-        )
-        network = _persistent(made, kwargs)
-        other = _persistent(torch.nn.Linear(2, 2), {})
-        content = {
-            "G": other,
-            "D": other,
-            "G_ema": network,
-            "augment_pipe": None,
-            "training_set_kwargs": easy_dict(n=1),
-        }
-        path.write_bytes(pickle.dumps(content, protocol=4))
+    with programs.importable():
+        path.write_bytes(pickle.dumps(content, protocol=protocol))
     return path
 
 
@@ -153,7 +86,37 @@ def rosinality_state(made: Generator) -> dict[str, torch.Tensor]:
     return {key: value.detach() for key, value in state.items()}
 
 
-def rosinality(path: Path, made: Generator, zipped: bool = True) -> Path:
-    content = {"g": {}, "d": {}, "g_ema": rosinality_state(made), "latent_avg": made.mapping.w_avg}
+def as_module(state: dict[str, torch.Tensor]) -> torch.nn.Module:
+    """A module whose state dict has these names and tensors."""
+    root = torch.nn.Module()
+    for key, value in state.items():
+        *parents, name = key.split(".")
+        module = root
+        for parent in parents:
+            if parent not in module._modules:
+                module.add_module(parent, torch.nn.Module())
+            module = module._modules[parent]
+        if parents[:1] == ["noises"] or name == "kernel":
+            module.register_buffer(name, value.clone())
+        else:
+            module.register_parameter(name, torch.nn.Parameter(value.clone()))
+    return root
+
+
+def rosinality(path: Path, made: Generator, zipped: bool = True, average: bool = True, kernel=None) -> Path:
+    """A checkpoint of rosinality's program; without `average` as its training saves it."""
+    state = rosinality_state(made)
+    if kernel is not None:
+        state = {key: kernel if key.endswith("kernel") else value for key, value in state.items()}
+    network = as_module(state)
+    adam = torch.optim.Adam(network.parameters(), lr=0.002)
+    sum(p.sum() for p in network.parameters()).backward()
+    adam.step()
+    network.load_state_dict(state)
+    content = {"g": network.state_dict(), "d": torch.nn.Linear(2, 2).state_dict(), "g_ema": network.state_dict()}
+    if average:
+        content |= {"latent_avg": made.mapping.w_avg}
+    else:
+        content |= {"g_optim": adam.state_dict(), "args": argparse.Namespace(size=64, lr=0.002), "ada_aug_p": 0.1}
     torch.save(content, path, _use_new_zipfile_serialization=zipped)
     return path

@@ -303,7 +303,7 @@ def test_hostile_archives_and_missing_ones(recorder, model, tmp_path, monkeypatc
         with pytest.raises((BundleError, RecipeError)):
             read_bundle(path)
     path.write_bytes(whole)
-    monkeypatch.setattr(ilo.bundle, "LARGEST_FILE", 100)
+    monkeypatch.setattr(ilo.bundle, "LARGEST_RECIPE", 100)
     with pytest.raises(BundleError, match="larger"):
         read_bundle(path)
     for missing in (tmp_path / "nowhere", tmp_path):

@@ -1,5 +1,6 @@
 """Classifiers: their files, their names, their gradients."""
 
+import copy
 import json
 
 import pytest
@@ -74,7 +75,7 @@ def test_files_that_cannot_be_used(classifier_file, tmp_path):
     for length in (0, 5, 100, len(data) - 1):
         cut = tmp_path / "cut.safetensors"
         cut.write_bytes(data[:length])
-        with pytest.raises(ClassifierError, match=r"cut\.safetensors: not a complete safetensors file"):
+        with pytest.raises(ClassifierError, match=r"cut\.safetensors: it (is empty|ends too early)"):
             classifier.load(str(cut))
     with pytest.raises(ClassifierError, match="names 3 classes and has 4 outputs"):
         classifier.load(changed(classifier_file, tmp_path, classes=[["n1", "a"], ["n2", "b"], ["n3", "c"]]))
@@ -83,9 +84,9 @@ def test_files_that_cannot_be_used(classifier_file, tmp_path):
     endless = {"classes": 4, "widths": [8, 8], "blocks": [1, 4096], "size": 32}
     with pytest.raises(ClassifierError, match="does not describe a classifier"):
         classifier.load(changed(classifier_file, tmp_path, shape=endless))
-    with pytest.raises(ClassifierError, match="tensors are not those"):
+    with pytest.raises(ClassifierError, match="'more' does not belong to the network"):
         classifier.load(changed(classifier_file, tmp_path, {"more": torch.zeros(1)}))
-    with pytest.raises(ClassifierError, match="tensors are not those"):
+    with pytest.raises(ClassifierError, match=r"head\.bias holds values that are not finite"):
         classifier.load(changed(classifier_file, tmp_path, {"head.bias": torch.full([4], torch.nan)}))
     with pytest.raises(ClassifierError, match=r"head.weight has shape \[4, 13\]"):
         classifier.load(changed(classifier_file, tmp_path, {"head.weight": torch.zeros(4, 13)}))
@@ -97,7 +98,7 @@ def test_folding_changes_nothing():
     network(torch.randn(16, 3, 32, 32))  # running means and variances that are not 0 and 1
     network.eval()
     images = torch.rand(2, 3, 32, 32) * 2 - 1
-    torch.testing.assert_close(network.folded()(images), network(images), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(copy.deepcopy(network).fold()(images), network(images), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", classifier.EMBEDDED)

@@ -307,7 +307,7 @@ def test_models_and_tasks(capsys):
     assert cli.main(["models"]) == 0
     said = capsys.readouterr().out
     assert "faces64" in said
-    assert "for research and education" in said
+    assert "For research and education" in said
     assert cli.main(["tasks"]) == 0
     said = capsys.readouterr().out
     for name, kind in OPERATORS.items():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -28,6 +29,8 @@ from ilo.operators import (
     default_tasks,
     register,
 )
+from ilo.operators.base import setting_names
+from ilo.operators.resample import motion_kernel
 from ilo.settings import SettingsError
 from tests.test_operators import EIGHT, _mask, _random
 
@@ -268,3 +271,63 @@ def test_default_tasks(resolution: int) -> None:
             build(name, resolution, **settings, **mask)
     factors = {8: 2, 64: 4, 256: 8, 1024: 16}
     assert tasks["super-resolve"]["factor"] == factors[resolution]
+
+
+def sequence(depth: int, width: int = 1) -> list[dict[str, object]]:
+    inner: list[dict[str, object]] = [{"name": "identity"}] * width
+    for _ in range(depth - 1):
+        inner = [{"name": "compose", "operators": inner}]
+    return inner
+
+
+@pytest.mark.parametrize(("depth", "width"), [(4, 13), (1, 16)])
+def test_sequences_within_limits(depth: int, width: int) -> None:
+    operator = build("compose", 8, operators=sequence(depth, width))
+    again = build("compose", 8, **operator.settings())
+    assert again.settings() == operator.settings()
+    assert torch.equal(again(torch.ones(1, 3, 8, 8)), torch.ones(1, 3, 8, 8))
+
+
+@pytest.mark.parametrize(("depth", "width"), [(5, 1), (1, 17), (4, 14), (2, 200_000)])
+def test_sequences_beyond_limits(depth: int, width: int) -> None:
+    with pytest.raises(SettingsError, match="allowed are 16 operators in all, sequences included"):
+        build("compose", 8, operators=sequence(depth, width))
+    if width < 16:
+        inner = Compose(resolution=8, operators=sequence(depth - 1, width))
+        with pytest.raises(SettingsError, match="allowed are 16 operators in all"):
+            Compose(resolution=8, operators=[inner])
+
+
+HOSTILE = [None, True, "1", -1, 0, 1e300, 10**400, float("nan"), float("inf"), [], [[1]], {}, b"1", 2**63, 1j]
+WITH_SETTINGS = ("random-inpaint", "denoise", "super-resolve", "deblur", "compressed-sensing")
+EVERY = [(name, setting) for name in WITH_SETTINGS for setting in setting_names(OPERATORS[name])]
+
+
+@pytest.mark.parametrize(("name", "setting"), EVERY)
+@pytest.mark.parametrize("extra", [{}, {"kind": "motion"}])
+def test_hostile_settings(name: str, setting: str, extra: dict[str, str]) -> None:
+    for value in HOSTILE:
+        settings: dict[str, Any] = {**(extra if name == "deblur" else {}), setting: value}
+        try:
+            operator = build(name, 16, **settings)
+        except SettingsError as error:
+            said = str(error)
+            assert said.isprintable(), said
+            assert len(said) < 300, said
+        else:
+            assert value is None or (type(value) is int and -1 <= value <= 0), settings
+            assert operator(torch.zeros(1, 3, 16, 16)).isfinite().all()
+
+
+@pytest.mark.parametrize("shape", [(), (0,), (1,), (0, 3, 8, 8), (1, 3, 4, 4), (3, 8, 8)])
+def test_measurements_of_other_shapes(shape: tuple[int, ...]) -> None:
+    operator = build("identity", 8)
+    for use in (operator.check_measurement, operator.adjoint, operator.picture):
+        with pytest.raises(SettingsError, match="needs floating-point"):
+            use(torch.zeros(shape))
+
+
+def test_the_longest_motion_takes_little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = motion_kernel(60.0, 33.0)
+    monkeypatch.setattr("ilo.operators.resample.MOST_WEIGHTS", 1000)
+    assert torch.allclose(motion_kernel(60.0, 33.0), whole, atol=1e-15)

@@ -19,10 +19,11 @@ from safetensors.torch import save_file
 from ilo import models
 from ilo.stylegan2 import checkpoint, published
 from ilo.stylegan2.checkpoint import CheckpointError
+from tests import programs
 from tests import published as files
 
 WRITERS = {
-    "official.pkl": files.official,
+    **{f"official-{n}.pkl": lambda path, made, n=n: files.official(path, made, n) for n in (2, 3, 4, 5)},
     "rosinality.pt": files.rosinality,
     "rosinality-old.pt": lambda path, made: files.rosinality(path, made, zipped=False),
 }
@@ -136,9 +137,10 @@ def inside(value):
     """As the generator of an official pickle."""
 
     def write(path):
-        with files.programs():
-            state = {"_parameters": {"w": value}, "_buffers": {}, "_modules": {}}
-            path.write_bytes(pickle.dumps({"G_ema": files.Persistent("Generator", state)}, 4))
+        network = programs.Discriminator()
+        network._parameters["w"] = value
+        with programs.importable():
+            path.write_bytes(pickle.dumps({"G_ema": network}, 4))
 
     return write
 
@@ -329,7 +331,8 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
 @pytest.mark.parametrize(
     "name",
     [
-        "official.pkl",
+        "official-2.pkl",
+        "official-4.pkl",
         "rosinality.pt",
         "rosinality-old.pt",
         "many-dicts.pkl",

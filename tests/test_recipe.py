@@ -122,12 +122,19 @@ def test_links_of_presets_are_short(model):
         'task=denoise&settings={"rounds":[{"steps":NaN}]}',
         'task=denoise&settings={"rounds":[{"lr":1' + "0" * 400 + "}]}",
         "task=denoise&x=" + "x" * 30_000,
+        {"task": "denoise", "model": "x" * 30_000},
+        {"task": "denoise", "operator": "[" * 10_000},
+        'task=compose&operator={"operators":' + "[" * 50 + "]" * 50 + "}",
+        'task=compose&operator={"operators":"\\ud800"}',
+        "task=%1b[31m",
+        'task=denoise&settings={"rounds":[' + "{}," * 40 + "{}]}",
     ],
 )
 def test_bad_links(query):
     with pytest.raises(RecipeError) as error:
         Shared.from_query(query)
-    assert "\n" not in str(error.value)
+    assert str(error.value).isprintable()
+    assert len(str(error.value)) < 400
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,17 @@
 """The published robust ResNet-50: its checkpoints, its pictures, its names."""
 
+import argparse
 import os
 from dataclasses import replace
 
+import dill
+import numpy as np
 import pytest
 import torch
 from torchvision.models import resnet50
 
 from ilo import classifier
-from ilo.classifier import MEAN, ClassifierError
+from ilo.classifier import DEVIATION, MEAN, ClassifierError
 from ilo.guidance import Guidance
 from ilo.morph import morph, morph_preset
 from ilo.resnet import ResNet50
@@ -19,18 +22,43 @@ class Schedule:
     """Something of a training program that the file brings along."""
 
 
-def checkpoint(path, classes=1000, prefix="module.model.", entry="model", extra=None, **options):
+class Attacked(torch.nn.Module):
+    """How `robustness` keeps a network: beside its normaliser, and once more inside of what attacks it."""
+
+    def __init__(self, net, mean, deviation):
+        super().__init__()
+        self.normalizer = torch.nn.Module()
+        self.normalizer.register_buffer("new_mean", torch.tensor(mean)[:, None, None])
+        self.normalizer.register_buffer("new_std", torch.tensor(deviation)[:, None, None])
+        self.model = net
+        self.attacker = torch.nn.Module()
+        self.attacker.normalize, self.attacker.model = self.normalizer, net
+
+
+def checkpoint(path, classes=1000, entry="model", extra=None, mean=MEAN, deviation=DEVIATION, wrapped=True, **options):
+    """What its training saves, with dill, after a step of SGD."""
     torch.manual_seed(0)
     net = resnet50(weights=None, num_classes=classes)
     for module in net.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.running_mean.normal_(0, 0.05)
             module.running_var.uniform_(0.8, 1.2)
-    state = {f"{prefix}{key}": value for key, value in net.state_dict().items()}
-    state |= {f"module.attacker.model.{key}": value for key, value in list(net.state_dict().items())[:3]}
-    state |= {"module.normalizer.new_mean": torch.zeros(3, 1, 1), "module.normalizer.new_std": torch.ones(3, 1, 1)}
-    content = {entry: state, "epoch": 90, "optimizer": {"state": {}, "lr": 0.1}, **(extra or {})}
-    torch.save(content, path, **options)
+    sgd = torch.optim.SGD(list(net.fc.parameters()), 0.1, momentum=0.9)
+    schedule = torch.optim.lr_scheduler.MultiStepLR(sgd, [30, 60])
+    sum(p.sum() for p in net.fc.parameters()).backward()
+    sgd.step()
+    schedule.step()
+    network = torch.nn.Module()
+    network.module = Attacked(net, mean, deviation)
+    content = {
+        entry: (network if wrapped else net).state_dict(),
+        "epoch": 90,
+        "optimizer": sgd.state_dict(),
+        "schedule": schedule.state_dict(),
+        "prec1": torch.tensor(0.5),
+        **(extra or {}),
+    }
+    torch.save(content, path, pickle_module=dill, **options)
     return net.eval()
 
 
@@ -44,7 +72,7 @@ def test_it_sees_what_torchvision_sees(published):
     net, path = published
     guide = classifier.load(str(path))
     images = torch.rand(2, 3, 224, 224)
-    mean, deviation = (torch.tensor(v)[:, None, None] for v in (MEAN, classifier.DEVIATION))
+    mean, deviation = (torch.tensor(v)[:, None, None] for v in (MEAN, DEVIATION))
     torch.testing.assert_close(guide(2 * images - 1), net((images - mean) / deviation), rtol=1e-3, atol=1e-3)
     assert [f.shape[1] for f in guide.features(2 * images - 1)] == [256, 512, 1024, 2048]
 
@@ -94,7 +122,7 @@ class Touch:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"prefix": "net."}, "it has no network under module.model"),
+        ({"wrapped": False}, "it has no network under module.model"),
         ({"extra": {"schedule": Touch()}}, "which no network needs; nothing of it was run"),
         ({"extra": {"schedule": Schedule()}}, "which no network needs"),
     ],
@@ -109,21 +137,36 @@ def test_what_is_no_such_checkpoint_says_so(tmp_path, monkeypatch, options, word
     assert not (tmp_path / "executed").exists()
 
 
-def test_dill_types_are_passed_over(tmp_path):
-    """A checkpoint of `robustness` brings its arguments as objects of its own program."""
+def test_what_dill_writes_is_passed_over(tmp_path):
     path = tmp_path / "dill.ckpt"
-    Schedule.__module__, before = "dill._dill", Schedule.__module__
-    import sys
-    import types
+    half = 0.5
+    extra = {
+        "args": argparse.Namespace(lr=0.1),
+        "set": {1, 2},
+        "frozen": frozenset(["a"]),
+        "lambda": lambda epoch: half**epoch,
+        "type": dict,
+        "scalar": np.float64(0.25),
+        "array": np.arange(3.0),
+        "size": torch.Size([1, 2]),
+        "device": torch.device("cpu"),
+        "dtype": torch.float32,
+    }
+    for zipped in (True, False):
+        checkpoint(path, classes=3, extra=extra, _use_new_zipfile_serialization=zipped)
+        assert len(classifier.load(str(path)).names) == 3
 
-    sys.modules["dill"], sys.modules["dill._dill"] = types.ModuleType("dill"), types.ModuleType("dill._dill")
-    sys.modules["dill._dill"].Schedule = Schedule
-    try:
-        checkpoint(path, classes=3, extra={"schedule": Schedule()})
-    finally:
-        Schedule.__module__ = before
-        del sys.modules["dill"], sys.modules["dill._dill"]
-    assert len(classifier.load(str(path)).names) == 3
+
+def test_a_files_own_normaliser_is_used(tmp_path):
+    path = tmp_path / "own.ckpt"
+    net = checkpoint(path, classes=3, mean=(0.5, 0.4, 0.3), deviation=(0.2, 0.25, 0.3))
+    guide = classifier.load(str(path))
+    images = torch.rand(2, 3, 224, 224)
+    mean, deviation = (torch.tensor(v)[:, None, None] for v in ((0.5, 0.4, 0.3), (0.2, 0.25, 0.3)))
+    torch.testing.assert_close(guide(2 * images - 1), net((images - mean) / deviation), rtol=1e-4, atol=1e-3)
+    checkpoint(path, classes=3, deviation=(0.0, 1.0, 1.0))
+    with pytest.raises(ClassifierError, match="its normaliser divides by 0"):
+        classifier.load(str(path))
 
 
 def test_truncated_files(tmp_path, published):

@@ -11,8 +11,8 @@ from typing import Any, ClassVar, TypeVar
 import torch
 from torch.nn import functional as F
 
-from ilo.settings import SettingsError, check_whole
-from ilo.words import listed, shown
+from ilo.settings import SettingsError, check_whole, named
+from ilo.words import shown
 
 OPERATORS: dict[str, type[Operator]] = {}
 MAX_SEED = 2**31 - 1
@@ -183,7 +183,7 @@ class Operator:
 
     def _check_shape(self, y: torch.Tensor) -> None:
         wanted = self.measurement_shape
-        if not y.is_floating_point() or y.shape[0] < 1 or tuple(y.shape[1:]) != wanted:
+        if not y.is_floating_point() or y.ndim == 0 or y.shape[0] < 1 or tuple(y.shape[1:]) != wanted:
             given = f"{list(y.shape)} of {str(y.dtype).removeprefix('torch.')}"
             needed = ",".join(map(str, ("B", *wanted)))
             raise SettingsError(
@@ -297,7 +297,7 @@ def register(kind: OperatorType) -> OperatorType:
     return kind
 
 
-def build(name: str, resolution: int, **settings: Any) -> Operator:
+def build(name: str, resolution: int, /, **settings: Any) -> Operator:
     """The operator of a name.
 
     Args:
@@ -312,10 +312,10 @@ def build(name: str, resolution: int, **settings: Any) -> Operator:
         raise SettingsError(f"The task is {shown(name)}; allowed are {', '.join(OPERATORS)}.")
     kind = OPERATORS[name]
     known = setting_names(kind)
-    unknown = sorted(set(settings) - set(known))
+    unknown = settings.keys() - set(known)
     if unknown:
         has = f"it has {', '.join(known)}" if known else "it has none"
-        raise SettingsError(f"{kind.title} does not know the setting {listed(unknown)}; {has}.")
+        raise SettingsError(f"{kind.title} does not know the setting {named(unknown)}; {has}.")
     parameters = inspect.signature(kind).parameters
     missing = [n for n in known if parameters[n].default is inspect.Parameter.empty and n not in settings]
     if missing:

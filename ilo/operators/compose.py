@@ -11,6 +11,9 @@ from ilo.operators.base import MAX_SEED, Operator, build, enlarge_nearest, regis
 from ilo.settings import SettingsError, check_whole
 from ilo.words import shown
 
+MOST_PARTS = 16  # operators in all, the sequences within a sequence included
+MOST_LEVELS = 4  # of sequences within sequences
+
 
 @register
 class Compose(Operator):
@@ -21,11 +24,12 @@ class Compose(Operator):
     Args:
         resolution: R of the first operator.
         operators: in the order of application, each an `Operator` or its name and settings as a dict, such as
-            `{"name": "denoise", "sigma": 10}`.
+            `{"name": "denoise", "sigma": 10}`; 16 at most, and sequences of sequences 4 deep at most.
         mask: of the inpainting among them that is given as a dict.
 
     Raises:
-        SettingsError: if there is no operator, one does not fit the picture that it gets, or the mask has no use.
+        SettingsError: if there is no operator, or there are too many, one does not fit the picture that it gets, or
+            the mask has no use.
     """
 
     name, title, formula = "compose", "Several in sequence", "y = A_k(… A_1(x))"
@@ -34,6 +38,7 @@ class Compose(Operator):
         super().__init__(resolution=resolution)
         if not isinstance(operators, (list, tuple)) or not operators:
             raise SettingsError(f"operators is {shown(operators)}; give a list of at least one operator.")
+        _check_extent(operators)
         shape: tuple[int, ...] = (3, resolution, resolution)
         chain: list[Operator] = []
         for entry in operators:
@@ -43,7 +48,7 @@ class Compose(Operator):
             chain.append(operator)
             shape = operator.measurement_shape
         if mask is not None:
-            raise SettingsError("A mask is given, but no inpainting that could use it; leave the mask away.")
+            raise SettingsError("A mask is given, but there is no inpainting that could use it; give none.")
         self.operators = tuple(chain)
         self.linear = all(operator.linear for operator in chain)
         painted = [operator.mask for operator in chain if operator.name in ("inpaint", self.name)]
@@ -106,6 +111,29 @@ class Compose(Operator):
 
     def settings(self) -> dict[str, Any]:
         return {"operators": [{"name": operator.name, **operator.settings()} for operator in self.operators]}
+
+
+def _check_extent(operators: Sequence[Any]) -> None:
+    """Raises `SettingsError` for too many operators, or sequences too deep in each other; nothing is built for that."""
+    level, levels, parts = list(operators), 1, 0
+    while level:
+        parts += len(level)
+        if parts > MOST_PARTS or levels > MOST_LEVELS:
+            given = f"{parts:,} operators or more" if parts > MOST_PARTS else f"sequences {levels} deep or deeper"
+            raise SettingsError(
+                f"{Compose.title} is given {given}; allowed are {MOST_PARTS} operators in all, sequences included, "
+                f"and sequences {MOST_LEVELS} deep."
+            )
+        level = [part for entry in level for part in _parts(entry)]
+        levels += 1
+
+
+def _parts(entry: Any) -> Sequence[Any]:
+    """What a sequence within a sequence consists of; nothing for any other operator."""
+    if isinstance(entry, Compose):
+        return entry.operators
+    within = entry.get("operators") if isinstance(entry, Mapping) and entry.get("name") == Compose.name else None
+    return within if isinstance(within, (list, tuple)) else ()
 
 
 def _resolve(entry: Operator | Mapping[str, Any], resolution: int, mask: Any) -> tuple[Operator, Any]:

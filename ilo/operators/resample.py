@@ -12,6 +12,7 @@ from ilo.operators.base import Operator, register
 from ilo.settings import SettingsError, check_choice, check_number, check_whole
 
 BlurKind = Literal["gaussian", "motion"]
+MOST_WEIGHTS = 2**20  # of a motion's line that are held at once
 
 
 def bicubic_matrix(resolution: int, factor: int) -> torch.Tensor:
@@ -95,7 +96,8 @@ def gaussian_matrix(resolution: int, sigma: float) -> torch.Tensor:
 def padding_matrix(resolution: int, radius: int) -> torch.Tensor:
     """One axis of reflection, `radius` pixels on either side: float64 `[R + 2·radius, R]` of zeros and ones."""
     source = _reflect(torch.arange(-radius, resolution + radius), resolution)
-    return F.one_hot(source, resolution).double()
+    matrix = torch.zeros(len(source), resolution, dtype=torch.float64)
+    return matrix.scatter_(1, source[:, None], 1.0)
 
 
 def motion_kernel(length: float, angle: float) -> torch.Tensor:
@@ -113,9 +115,13 @@ def motion_kernel(length: float, angle: float) -> torch.Tensor:
     along = ((torch.arange(points, dtype=torch.float64) + 0.5) / points - 0.5) * length
     across, up = along * math.cos(math.radians(angle)), along * math.sin(math.radians(angle))
     grid = torch.arange(-radius, radius + 1, dtype=torch.float64)
-    columns = (1 - (grid - across[:, None]).abs()).clamp_min(0)  # [points, k]
-    rows = (1 - (grid + up[:, None]).abs()).clamp_min(0)  # row numbers grow downwards
-    return rows.mT @ columns / points
+    kernel = torch.zeros(len(grid), len(grid), dtype=torch.float64)
+    some = max(1, MOST_WEIGHTS // len(grid))  # points at a time
+    for x, y in zip(across.split(some), up.split(some), strict=True):
+        columns = (1 - (grid - x[:, None]).abs()).clamp_min(0)  # [points, k]
+        rows = (1 - (grid + y[:, None]).abs()).clamp_min(0)  # row numbers grow downwards
+        kernel += rows.mT @ columns
+    return kernel / points
 
 
 @register

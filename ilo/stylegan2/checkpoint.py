@@ -1,19 +1,27 @@
-"""Reading generators from files: tensors and plain JSON only, nothing in a file is ever executed."""
+"""Generators from files: described first, then read; nothing in a file is ever executed."""
 
 from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
+from ilo.description import Description, differences
+from ilo.lazy import Extent, ReadError
+from ilo.safefile import parse_json, read_header
 from ilo.stylegan2.network import Config, Generator
+from ilo.words import shown
+
+LEAST_WIDTH = 0.05  # of the picture, between the eyes and between the corners of the mouth
+LANDMARKS = ("eye_left", "eye_right", "nose", "mouth_left", "mouth_right")
 
 
 class CheckpointError(ValueError):
@@ -29,23 +37,82 @@ class Checkpoint:
     about: dict[str, Any]  # alignment template, training summary, licence
 
 
+@dataclass
+class GeneratorDescription(Description):
+    """A generator's weights file before it is loaded; its tensors have the official names."""
+
+    config: Config | None = None  # None where the file leaves it open
+
+    @property
+    def role(self) -> str:
+        config = self.config
+        if config is None:
+            return ""
+        widths = "·".join(str(config.channels[size]) for size in sorted(config.channels))
+        clamp = "no clamp" if config.conv_clamp is None else f"activations clamped to ±{config.conv_clamp:g}"
+        latents = f"z {config.z_dim}, w {config.w_dim}, {config.mapping_layers} mapping layers"
+        size = f"{config.img_resolution} × {config.img_resolution}"
+        return f"a generator of {size} pixels: {latents}, channels {widths}, {clamp}"
+
+    def compare_network(self, optional: Sequence[str] = ()) -> None:
+        """Compare its tensors with those of its configuration's network."""
+        if self.config is not None:
+            self.compare(_state(self.config), optional)
+
+    def read(self) -> Checkpoint:
+        """The checkpoint.
+
+        Raises:
+            ReadError: there is a problem, or the numbers are missing or not finite.
+        """
+        tensors = self.weights()
+        if self.config is None:
+            raise ReadError("it holds no StyleGAN2 generator")
+        return Checkpoint(self.config, tensors, self.about)
+
+
+def describe(data: Extent) -> GeneratorDescription:
+    """What a safetensors file is: a generator, if its metadata have a `config`.
+
+    Raises:
+        ReadError: it is no complete safetensors file.
+    """
+    tensors, metadata = read_header(data)
+    found = GeneratorDescription("safetensors in the studio's own format", len(data), tensors=tensors)
+    try:
+        found.config = _config(parse_json(metadata["config"]))
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        reason = "config is missing" if isinstance(error, KeyError) else shown(str(error), 200)
+        found.problems.append(f"its metadata hold no StyleGAN2 configuration ({reason})")
+    for key in ("alignment", "training", "licence"):
+        try:
+            if key in metadata:
+                found.about[key] = parse_json(metadata[key])
+        except ReadError:
+            found.about[key] = metadata[key]
+    if "alignment" in found.about and not _is_alignment(found.about["alignment"]):
+        found.problems.append(
+            f"its alignment is {shown(found.about['alignment'])}; it has to say where {', '.join(LANDMARKS)} are, each "
+            "as [x, y] from 0.01 to 0.99, left and right apart"
+        )
+    found.compare_network()
+    return found
+
+
 def read_safetensors(path: Path) -> Checkpoint:
     """Read a generator from safetensors with JSON metadata `config` (and `alignment`, `training`, `licence`).
 
     Raises:
-        CheckpointError: the file is missing, truncated, not safetensors, or holds no StyleGAN2 configuration.
+        CheckpointError: the file is missing, truncated, not safetensors, or holds no StyleGAN2 generator.
     """
     if not path.is_file():
         raise CheckpointError(f"{path.name}: there is no such weights file. Check the name, or use faces64.")
     try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(
-            f"{path.name}: not a complete safetensors file ({error}). Fetch or copy it again."
-        ) from None
-    return Checkpoint(_config(path, metadata), tensors, _about(metadata))
+        return describe(Extent.of_file(path)).read()
+    except ReadError as error:
+        raise CheckpointError(f"{path.name}: {error}.") from None
+    except OSError as error:
+        raise CheckpointError(f"{path.name}: it cannot be read ({error.strerror}).") from None
 
 
 def write_safetensors(checkpoint: Checkpoint, path: Path) -> None:
@@ -68,62 +135,52 @@ def write_safetensors(checkpoint: Checkpoint, path: Path) -> None:
         partial.unlink(missing_ok=True)
 
 
+def _state(config: Config) -> dict[str, Tensor]:
+    """The state of a configuration's network, without memory for its numbers."""
+    with torch.device("meta"):
+        return Generator(config).state_dict()
+
+
 def build(checkpoint: Checkpoint, name: str) -> Generator:
     """The frozen float32 generator of a checkpoint.
 
     Raises:
         CheckpointError: tensors are missing, have other shapes than the configuration says, or are not finite.
     """
-    with torch.device("meta"):  # shapes without memory, until it is known that the file fills them
-        wanted = Generator(checkpoint.config).state_dict()
-    given = checkpoint.tensors
-    missing, unknown = sorted(wanted.keys() - given.keys()), sorted(given.keys() - wanted.keys())
-    if missing or unknown:
-        what = f"{missing[0]} is missing" if missing else f"{unknown[0]} does not belong there"
-        raise CheckpointError(f"{name}: not the network that its configuration describes ({what}).")
-    for key, tensor in given.items():
-        if tensor.shape != wanted[key].shape:
-            raise CheckpointError(
-                f"{name}: {key} has shape {list(tensor.shape)}; its configuration asks for {list(wanted[key].shape)}."
-            )
-        if not tensor.isfinite().all():
-            raise CheckpointError(f"{name}: {key} holds values that are not finite numbers.")
-    generator = Generator(checkpoint.config)
-    generator.load_state_dict({k: v.float() for k, v in given.items()})
+    wrong = differences(_state(checkpoint.config), {key: tensor.shape for key, tensor in checkpoint.tensors.items()})
+    wrong += [
+        f"{key} holds values that are not finite" for key, t in checkpoint.tensors.items() if not t.isfinite().all()
+    ]
+    if wrong:
+        raise CheckpointError(f"{name}: not the network that its configuration describes ({wrong[0]}).")
+    with torch.device("meta"):
+        generator = Generator(checkpoint.config)
+    generator.load_state_dict({key: tensor.float() for key, tensor in checkpoint.tensors.items()}, assign=True)
     return generator.freeze()
 
 
-def _config(path: Path, metadata: dict[str, str]) -> Config:
-    try:
-        raw = json.loads(metadata["config"])
-        config = Config(
-            z_dim=int(raw["z_dim"]),
-            w_dim=int(raw["w_dim"]),
-            img_resolution=int(raw["img_resolution"]),
-            channels={int(size): int(count) for size, count in raw["channels"].items()},
-            mapping_layers=int(raw["mapping_layers"]),
-            mapping_lr_multiplier=float(raw["mapping_lr_multiplier"]),
-            conv_clamp=raw.get("conv_clamp"),
-        )
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise CheckpointError(f"{path.name}: its metadata holds no StyleGAN2 configuration ({error!r}).") from None
-    sizes = [4 * 2**k for k in range(len(config.channels))]
-    limits = (config.z_dim, config.w_dim, *config.channels.values())
-    if sorted(config.channels) != sizes or config.img_resolution != sizes[-1] or not 8 <= sizes[-1] <= 1024:
-        raise CheckpointError(
-            f"{path.name}: its blocks are {sorted(config.channels)}; expected are 4, 8, … up to 1024."
-        )
-    if not all(1 <= n <= 4096 for n in limits) or not 1 <= config.mapping_layers <= 32:
-        raise CheckpointError(f"{path.name}: its configuration has layer sizes that StyleGAN2 never has.")
-    return config
+def _config(raw: dict[str, Any]) -> Config:
+    return Config(
+        z_dim=raw["z_dim"],
+        w_dim=raw["w_dim"],
+        img_resolution=raw["img_resolution"],
+        channels={int(size): count for size, count in raw["channels"].items()},
+        mapping_layers=raw["mapping_layers"],
+        mapping_lr_multiplier=raw["mapping_lr_multiplier"],
+        conv_clamp=raw.get("conv_clamp"),
+    )
 
 
-def _about(metadata: dict[str, str]) -> dict[str, Any]:
-    about: dict[str, Any] = {}
-    for key in ("alignment", "training", "licence"):
-        if key in metadata:
-            try:
-                about[key] = json.loads(metadata[key])
-            except ValueError:
-                about[key] = metadata[key]
-    return about
+def _is_alignment(value: Any) -> bool:
+    """Whether it has every landmark inside the picture, the eyes and the corners of the mouth apart."""
+    if not isinstance(value, dict) or sorted(value) != sorted(LANDMARKS):
+        return False
+    points = list(value.values())
+    if not all(isinstance(point, list) and len(point) == 2 and all(map(_is_fraction, point)) for point in points):
+        return False
+    return all(value[f"{pair}_right"][0] - value[f"{pair}_left"][0] >= LEAST_WIDTH for pair in ("eye", "mouth"))
+
+
+def _is_fraction(value: Any) -> bool:
+    """Whether it is a position that is not at the very edge of the picture."""
+    return type(value) in (int, float) and 0.01 <= value <= 0.99

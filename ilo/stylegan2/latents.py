@@ -13,9 +13,11 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
+from ilo.lazy import Extent, ReadError
+from ilo.safefile import read_header
 from ilo.stylegan2.network import Generator
 from ilo.stylegan2.ops import SLOPE
 
@@ -52,7 +54,11 @@ class GaussianW:
 
 @torch.no_grad()
 def fit(generator: Generator, samples: int = SAMPLES) -> GaussianW:
-    """Fit to `samples` outputs of the mapping network. Deterministic: the z come from a fixed seed."""
+    """Fit to `samples` outputs of the mapping network. Deterministic: the z come from a fixed seed.
+
+    Raises:
+        ValueError: the mapping network's outputs are all alike, or too large to be numbers.
+    """
     dim = generator.config.w_dim
     rng = torch.Generator().manual_seed(0)
     total, products = torch.zeros(dim, dtype=torch.float64), torch.zeros(dim, dim, dtype=torch.float64)
@@ -64,24 +70,40 @@ def fit(generator: Generator, samples: int = SAMPLES) -> GaussianW:
     mean = total / samples
     covariance = products / samples - torch.outer(mean, mean)
     jitter = 1e-6 * covariance.diagonal().mean() * torch.eye(dim, dtype=torch.float64)  # W may have low rank
-    return GaussianW(mean.float(), torch.linalg.cholesky(covariance + jitter).float().contiguous())
+    factor, failed = torch.linalg.cholesky_ex(covariance + jitter)
+    if failed or not factor.isfinite().all() or not factor.float().diagonal().min() > 0:
+        raise ValueError("its mapping network gives the same w for every z, or none that is a finite number")
+    return GaussianW(mean.float(), factor.float().contiguous())
 
 
 def cached(generator: Generator, path: Path) -> GaussianW:
     """The fit stored at `path`; fitted, and stored there where that is possible, if absent or of another network."""
     fingerprint = _fingerprint(generator)
-    try:
-        stored = load_file(path)
-        if torch.equal(stored["fingerprint"], fingerprint):
-            return GaussianW(stored["mean"], stored["factor"])
-    except (OSError, SafetensorError, KeyError):
-        pass
+    stored = _stored(path, generator.config.w_dim, fingerprint)
+    if stored is not None:
+        return stored
     latents = fit(generator)
     try:
         save_file({"mean": latents.mean, "factor": latents.factor, "fingerprint": fingerprint}, path)
     except (OSError, SafetensorError) as error:
         logger.info("The fit of the latents is not kept (%s).", error)
     return latents
+
+
+def _stored(path: Path, dim: int, fingerprint: Tensor) -> GaussianW | None:
+    """The fit in a file, if it is one of this network."""
+    wanted = {"mean": (dim,), "factor": (dim, dim), "fingerprint": tuple(fingerprint.shape)}
+    try:
+        tensors, _ = read_header(Extent.of_file(path))
+        if {name: tensor.shape for name, tensor in tensors.items()} != wanted:
+            return None
+        stored = {name: tensor.read() for name, tensor in tensors.items()}
+    except (OSError, ReadError):
+        return None
+    sound = stored["mean"].isfinite().all() and stored["factor"].isfinite().all()
+    if not sound or not torch.equal(stored["fingerprint"], fingerprint):
+        return None
+    return GaussianW(stored["mean"].float(), stored["factor"].float())
 
 
 def _fingerprint(generator: Generator) -> Tensor:

@@ -17,11 +17,19 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ilo.stylegan2 import ops
+from ilo.words import shown
+
+MOST_CHANNELS = 4096
+MOST_MAPPING_LAYERS = 16
 
 
 @dataclass(frozen=True)
 class Config:
-    """Shape of a generator."""
+    """Shape of a generator.
+
+    Raises:
+        ValueError: StyleGAN2 never has such a shape.
+    """
 
     z_dim: int
     w_dim: int
@@ -31,6 +39,28 @@ class Config:
     mapping_lr_multiplier: float = 0.01
     conv_clamp: float | None = None  # limit of the activations' magnitude
     img_channels: int = 3
+
+    def __post_init__(self) -> None:
+        counts = {"z_dim": self.z_dim, "w_dim": self.w_dim, "mapping_layers": self.mapping_layers}
+        counts |= {f"channels at {size}": count for size, count in self.channels.items()}
+        for name, count in counts.items():
+            most = MOST_MAPPING_LAYERS if name == "mapping_layers" else MOST_CHANNELS
+            if type(count) is not int or not 1 <= count <= most:
+                raise ValueError(f"{name} is {shown(count)}; allowed is a whole number from 1 to {most}")
+        sizes = [4 * 2**k for k in range(len(self.channels))]
+        if sorted(self.channels) != sizes or self.img_resolution not in sizes[-1:] or not 2 <= len(sizes) <= 9:
+            blocks = shown(sorted(self.channels))
+            raise ValueError(
+                f"its blocks are {blocks} for {shown(self.img_resolution)} pixels; expected are 4, 8, … up to the size "
+                "of the pictures, which is 8 to 1024"
+            )
+        multiplier, clamp = self.mapping_lr_multiplier, self.conv_clamp
+        if type(multiplier) not in (int, float) or not 1e-6 <= multiplier <= 1e3:
+            raise ValueError(f"mapping_lr_multiplier is {shown(multiplier)}; allowed is a number from 0.000001 to 1000")
+        if clamp is not None and (type(clamp) not in (int, float) or not 0 < clamp <= 1e6):
+            raise ValueError(f"conv_clamp is {shown(clamp)}; allowed is null or a number above 0, up to a million")
+        if self.img_channels != 3:
+            raise ValueError(f"its pictures have {shown(self.img_channels)} channels; allowed are 3")
 
     @property
     def num_layers(self) -> int:

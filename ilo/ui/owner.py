@@ -32,14 +32,13 @@ from ilo.ui import controls, painter, plots, temporary, text
 from ilo.ui.bench import sentence
 from ilo.ui.layout import PRIVATE, heading
 from ilo.ui.runs import warm_up
-from ilo.words import listed
+from ilo.words import reason
 
 log = logging.getLogger(__name__)
 
 KEY = "ILO_OWNER_KEY"
 PROGRESS_SECONDS = 0.2
 RESTART_SECONDS = 0.5  # until then the answer is on its way
-MOST_REASON = 200  # characters of an error that is told
 # Once the page has gone and come back, it is another one.
 RELOAD_SCRIPT = """
 () => {
@@ -81,7 +80,7 @@ class Owner:
             threading.Timer(RESTART_SECONDS, start, (model, "--instead", options.model)).start()
 
         def fall_back(error: Exception) -> None:
-            start(options.instead, "--notice", text.model_failed(Path(options.model).name, _reason(error)))
+            start(options.instead, "--notice", text.model_failed(Path(options.model).name, _why(error)))
 
         address = f"http://{host}:{options.port}/?owner={key}"
         return cls(key, address, restart, fall_back, options.notice)
@@ -183,7 +182,7 @@ class ModelsTab:
             try_out(model)
         except Exception as error:
             log.exception("%s cannot be used", name)
-            return plots.notice(text.model_unusable(Path(name).name, _reason(error)))
+            return plots.notice(text.model_unusable(Path(name).name, _why(error)))
         self.owner.restart(name)
         return f'<div data-restart="">{plots.notice(text.RESTARTING, "info")}</div>'
 
@@ -214,9 +213,9 @@ def try_out(model: Model) -> None:
             raise CheckpointError("its pictures are not finite")
 
 
-def _reason(error: Exception) -> str:
+def _why(error: Exception) -> str:
     """What has gone wrong, on one line."""
-    return listed([error], MOST_REASON) or type(error).__name__
+    return reason(error) or type(error).__name__
 
 
 def _row(entry: Entry, free: int) -> str:

@@ -1,0 +1,44 @@
+"""Weights files that must be refused with one sentence, quickly and in little memory, and nothing of which may run.
+
+`BOMBS` has a function for each that writes it. Each family is a module here, and says what its attacks are.
+"""
+
+from __future__ import annotations
+
+from fnmatch import fnmatchcase
+
+from tests import published as files
+from tests.hostile import calls, classifiers, generators, opcodes, parts, safetensors_files, structure, zips
+from tests.hostile.parts import Table, Write
+
+FAMILIES: dict[str, tuple[Table, tuple[str, ...]]] = {
+    "calls": (calls.table(), calls.HARMLESS),
+    "opcodes": (opcodes.table(), opcodes.HARMLESS),
+    "structure": (structure.table(), structure.HARMLESS),
+    "generators": (generators.table(), generators.HARMLESS),
+    "zips": (zips.table(), zips.HARMLESS),
+    "safetensors": (safetensors_files.table(), safetensors_files.HARMLESS),
+    "classifiers": (classifiers.table(), classifiers.HARMLESS),
+    "resnets": (classifiers.checkpoints(), ()),
+}
+# File name (its suffix and "classifier" in it say what reads it) → what writes it.
+BOMBS: dict[str, Write] = {f"{family}-{name}": write for family, (table, _) in FAMILIES.items() for name, write in table.items()}
+# Of these, what may also be loaded, as it then does no harm; what is loaded must be usable.
+HARMLESS = frozenset(
+    f"{family}-{name}"
+    for family, (table, patterns) in FAMILIES.items()
+    for name in table
+    if any(fnmatchcase(name, pattern.replace("[", "[[]")) for pattern in patterns)
+)
+# The same writers without any change: if these do not load, the others prove nothing.
+GENUINE: dict[str, Write] = {
+    "official.pkl": lambda path: files.official(path, parts.small()),
+    "official-rewritten.pkl": parts.official(lambda content: None),
+    "rosinality.pt": lambda path: files.rosinality(path, parts.small()),
+    "rosinality-old.pt": lambda path: files.rosinality(path, parts.small(), zipped=False),
+    "rosinality-rewritten.pt": parts.rosinality(lambda content: None),
+    "rosinality-old-rewritten.pt": parts.rosinality(lambda content: None, zipped=False),
+    "rosinality-zipped.pt": zips.genuine(),
+    "generator.safetensors": parts.generator_file(),
+    "classifier.safetensors": classifiers.own(),
+}

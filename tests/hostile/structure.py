@@ -1,0 +1,352 @@
+"""Small pickles that stand for enormous or endless structures, and genuine ones with such a structure inside."""
+
+from __future__ import annotations
+
+import io
+import struct
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from tests.hostile import parts
+from tests.hostile.parts import NASTY, PRIME, Raw, Table, blob, call, doubled, get, mapping, module, number, program, put
+from tests.hostile.generators import set_option
+from tests.hostile.parts import raw, raw_program, sequence, several, text
+
+NONE = b"N"
+FIRST = 100_000  # memo index above those of a genuine pickle
+
+
+def _parts(modules: bytes = b"}", parameters: bytes = b"}") -> bytes:
+    pairs = [(text("_parameters"), parameters), (text("_buffers"), b"}"), (text("_modules"), modules)]
+    return module(text("M"), mapping(pairs))
+
+
+def _legacy_storage(count: int) -> bytes:
+    """A storage as `_load_from_bytes` gets it."""
+    stream = io.BytesIO()
+    torch.save(torch.zeros(count)._typed_storage(), stream, _use_new_zipfile_serialization=False)
+    return stream.getvalue()
+
+
+def shared_modules() -> Table:
+    """Modules that hold the same module twice, in a chain: 2^depth ways lead to the last one."""
+
+    def chain(depth: int, wide: int, leaf: bytes) -> bytes:
+        # The stack holds one module; each turn stores it and makes one that holds it `wide` times.
+        code = _parts(parameters=mapping([(text("w"), leaf)]))
+        for level in range(depth):
+            children = mapping((text(f"c{i}"), get(FIRST + level)) for i in range(wide))
+            code = code + put(FIRST + level) + b"0" + _parts(children)
+        return code
+
+    leaf = parts.tensor(call(parts.LOAD, blob(_legacy_storage(4))), number(0), parts.numbers(4), parts.numbers(1))
+    made = {}
+    for depth, wide in ((7, 8), (8, 8), (8, 30), (10, 4), (12, 3), (16, 2), (24, 2), (30, 2), (40, 2), (300, 2)):
+        for kind, last in (("tensor", leaf), ("nothing", NONE)):
+            code = mapping([(text("c"), chain(depth, wide, last))])
+            made[f"shared-{depth}-deep-{wide}-wide-{kind}.pkl"] = raw_program(parts.generator_of(modules=code))
+    made["shared-30-deep-in-a-genuine-file.pkl"] = parts.official(
+        lambda content: parts.inner(content)["_modules"].__setitem__("more", Raw(chain(30, 2, leaf))), protocol=2
+    )
+    return made
+
+
+def cycles() -> Table:
+    """Things that contain themselves."""
+    empty = b"}" + put(1)
+    state = b"}" + put(1)
+    return {
+        "dict-in-itself.pkl": raw_program(empty, text("G_ema"), get(1), b"s"),
+        "list-in-itself.pkl": raw_program(b"]", put(1), get(1), b"a"),
+        "list-in-itself-as-pairs.pkl": raw_program(parts.ORDERED, b"]", put(1), get(1), b"a", b"\x85R"),
+        "dict-built-of-itself.pkl": raw_program(empty, text("a"), NONE, b"s", get(1), b"b"),
+        "state-of-itself.pkl": raw_program(
+            mapping([(text("G_ema"), module(text("Generator"), state + text("state") + get(1) + b"s"))])
+        ),
+        "module-in-itself.pkl": raw_program(
+            # The state is known before the module is, and gets the module as its child afterwards.
+            b"}", put(1), b"0", b"}", put(2), b"0", get(1), text("_modules"), get(2), b"s0",
+            module(text("Generator"), get(1)), put(3), b"0", get(2), text("c"), get(3), b"s0",
+            mapping([(text("G_ema"), get(3))]),
+        ),
+        "modules-in-a-ring.pkl": raw_program(
+            b"}", put(1), b"0", b"}", put(2), b"0", b"}", put(3), b"0", get(1), text("_modules"), get(2), b"s0",
+            module(text("Generator"), get(1)), put(4), b"0", _parts(get(3)), put(5), b"0",
+            get(2), text("a"), get(5), b"s0", get(3), text("b"), get(4), b"s0", mapping([(text("G_ema"), get(4))]),
+        ),
+        "parameters-are-the-modules.pkl": raw_program(
+            b"}", put(1), text("_parameters"), get(1), b"s", text("_modules"), get(1), b"s", text("_buffers"), get(1), b"s0",
+            mapping([(text("G_ema"), module(text("Generator"), get(1)))]),
+        ),
+        "state-dict-in-itself.pt": raw(parts.torch_zip(empty + text("g_ema") + get(1) + b"s")),
+        "state-dict-in-itself.ckpt": raw(
+            parts.torch_zip(empty + text("model") + get(1) + b"s" + text("module.model.fc.bias") + get(1) + b"s")
+        ),
+        "cycle-in-a-genuine-file.pkl": parts.official(
+            lambda content: content.__setitem__("D", content)
+        ),
+        "cycle-of-modules-in-a-genuine-file.pkl": parts.official(
+            lambda content: parts.inner(content, "synthesis")["_modules"].__setitem__("b16", content["G_ema"])
+        ),
+        "deep-list.pkl": raw_program(lambda: b"]" * 300_000 + b"a" * 299_999),
+        "deep-dict.pkl": raw_program(lambda: (b"}" + text("G_ema")) * 100_000 + NONE + b"s" * 100_000),
+        "deep-modules.pkl": raw_program(lambda: _deep_modules(2_000)),
+        "deep-modules-not-closed.pkl": raw_program(lambda: (b"}" + text("_modules")) * 100_000),
+        "deep-states.pkl": raw_program(
+            lambda: (parts.MODULE + b"}" + text("class_name") + text("M") + b"s" + text("state")) * 20_000
+            + NONE
+            + b"s\x85R" * 20_000
+        ),
+    }  # fmt: skip
+
+
+def _deep_modules(depth: int) -> bytes:
+    code = _parts()
+    for level in range(depth):
+        code = code + put(level) + b"0" + _parts(mapping([(text("c"), get(level))]))
+    return parts.generator_of(modules=mapping([(text("c"), code)]))
+
+
+def doubling() -> Table:
+    """Tuples, lists and dicts of twice the same thing, 60 deep, wherever a value may be compared, shown or hashed."""
+    pair = doubled(b")", 60)
+    lists = b"]" + b"".join(put(i) + b"0](" + get(i) + get(i) + b"e" for i in range(60))
+    dicts = b"}" + b"".join(put(i) + b"0" + mapping([(text("a"), get(i)), (text("b"), get(i))]) for i in range(60))
+    storage = call(parts.LOAD, blob(_legacy_storage(4)))
+    one, four = parts.numbers(1), parts.numbers(4)
+    made = {}
+    for kind, thing in (("tuples", pair), ("lists", lists), ("dicts", dicts)):
+        pkl: dict[str, bytes] = {
+            "content": thing,
+            "key": mapping([(thing, NONE)]),
+            "key-in-a-tuple": mapping([(thing + b"\x85", NONE)]),
+            "pairs": call(parts.ORDERED, thing),
+            "pair": call(parts.ORDERED, sequence(several(thing, thing))),
+            "offset": parts.generator_of(parameters=mapping([(text("w"), parts.tensor(storage, thing, four, one))])),
+            "shape": parts.generator_of(parameters=mapping([(text("w"), parts.tensor(storage, number(0), thing, one))])),
+            "strides": parts.generator_of(parameters=mapping([(text("w"), parts.tensor(storage, number(0), four, thing))])),
+            "side": parts.generator_of(
+                parameters=mapping([(text("w"), parts.tensor(storage, number(0), several(thing), one))])
+            ),
+            "class-name": mapping([(text("G_ema"), module(thing, b"}"))]),
+            "state": mapping([(text("G_ema"), module(text("Generator"), thing))]),
+            "parameters": parts.generator_of(parameters=thing),
+            "modules": parts.generator_of(modules=thing),
+            "parameter": parts.generator_of(parameters=mapping([(text("w"), thing)])),
+            "module": parts.generator_of(modules=mapping([(text("w"), thing)])),
+            "built": call(parts.ORDERED) + thing + b"b",
+            "blob": call(parts.LOAD, thing),
+        }
+        made |= {f"doubled-{kind}-as-{place}.pkl": raw_program(code) for place, code in pkl.items()}
+        whole = [text("storage"), parts.name("torch", "FloatStorage"), text("0"), text("cpu"), number(4), NONE]
+        for i, place in enumerate(("word", "kind", "key", "device", "count", "view")):
+            identity = several(*(thing if j == i else part for j, part in enumerate(whole))) + b"Q"
+            tensor = parts.tensor(identity, number(0), four, one)
+            made[f"doubled-{kind}-as-{place}.pt"] = raw(
+                parts.torch_zip(mapping([(text("g_ema"), mapping([(text("style.1.bias"), tensor)]))]))
+            )
+        good = [program(number(parts.MAGIC)), program(number(1001)), program(mapping([(text("little_endian"), b"\x88")]))]
+        good += [program(mapping([(text("g_ema"), b"}")])), program(b"]")]
+        for i, place in enumerate(("magic", "protocol", "system", "file", "keys")):
+            made[f"doubled-{kind}-as-old-{place}.pt"] = raw(
+                b"".join(program(thing) if j == i else part for j, part in enumerate(good))
+            )
+        for entry in ("g_ema", "latent_avg", "g", "args"):
+            made[f"doubled-{kind}-beside-{entry}.pt"] = parts.rosinality(
+                lambda content, entry=entry, thing=thing: content.__setitem__(entry, Raw(thing))
+            )
+        options = ("z_dim", "img_resolution", "synthesis_kwargs", "mapping_kwargs", "conv_clamp", "c_dim")
+        for option in options:
+            made[f"doubled-{kind}-as-option-{option}.pkl"] = parts.official(
+                lambda content, option=option, thing=thing: set_option(content, option, Raw(thing)), protocol=2
+            )
+    return made
+
+
+def copying() -> Table:
+    """Constructors that copy what they get, called again and again on the same large thing."""
+    pairs = b"](" + b"".join(several(number(i), NONE) for i in range(2000)) + b"e"
+    texts = b"](" + b"".join(text(f"{i:04}"[:2]) for i in range(2000)) + b"e"
+    table = b"}(" + b"".join(number(i) + NONE for i in range(100_000)) + b"u"
+    strings = b"}(" + b"".join(text(chr(97 + i % 26) + chr(97 + i // 26)) + NONE for i in range(676)) + b"u"
+    easy = parts.name("dnnlib.util", "EasyDict")
+    storage = blob(_legacy_storage(250_000))
+    small = blob(_legacy_storage(64))
+    made: Table = {}
+    for kind, what in (("ordered", parts.ORDERED), ("easy", easy)):
+        for name, thing in (("pairs", pairs), ("texts", texts), ("dict", strings)):
+            again = what + get(1) + b"\x85R"
+            made[f"{kind}-of-{name}-kept.pkl"] = raw_program(thing, put(1), lambda again=again: b"(" + again * 8_000 + b"t")
+            made[f"{kind}-of-{name}-dropped.pkl"] = raw_program(
+                thing, put(1), lambda again=again: (again + b"0") * 20_000
+            )
+        made[f"{kind}-with-pairs-built.pkl"] = raw_program(
+            table, put(1), b"0", lambda what=what: b"(" + (what + b")R" + get(1) + b"b") * 3_000 + b"t"
+        )
+    made["build-of-itself.pkl"] = raw_program(table, put(1), lambda: (get(1) + b"b") * 60_000)
+    made["build-of-a-twin.pkl"] = raw_program(table, put(1), b"0", table, lambda: (get(1) + b"b") * 60_000)
+    made["build-doubling.pkl"] = raw_program(
+        b"}", lambda: b"".join(put(i) + mapping([(number(i), get(i))]) + b"b" for i in range(100_000))
+    )
+    made["setitems-over-and-over.pkl"] = raw_program(b"}", lambda: (b"(" + (number(1) + NONE) * 300 + b"u") * 2_000)
+    made["reduce-chain.pkl"] = raw_program(parts.ORDERED, pairs, b"\x85R", lambda: b"".join(
+        put(i) + b"0" + parts.ORDERED + get(i) + b"\x85R" for i in range(20_000)))  # fmt: skip
+    made["appends-of-itself.pkl"] = raw_program(b"]", put(1), lambda: (b"(" + get(1) * 50 + b"e") * 20_000)
+    made["pairs-of-one-another.pkl"] = raw_program(b"](NNe", lambda: b"".join(
+        put(i) + b"0" + sequence(several(number(i), get(i)), several(number(-i), get(i))) for i in range(50_000)))  # fmt: skip
+    for kind, data, times in (("small", small, 90_000), ("1MB", storage, 90_000)):
+        again = parts.LOAD + get(1) + b"\x85R"
+        made[f"one-blob-{kind}-{times}-times.pkl"] = raw_program(
+            data, put(1), b"0", lambda again=again, times=times: b"(" + again * times + b"t"
+        )
+        made[f"one-blob-{kind}-dropped.pkl"] = raw_program(
+            data, put(1), b"0", lambda again=again, times=times: (again + b"0") * times
+        )
+    nested = _legacy_storage(4)
+    for _ in range(40):
+        nested = program(call(parts.LOAD, blob(nested)))
+    made["blobs-in-blobs.pkl"] = raw(nested)
+    made["blobs-in-blobs-in-a-tensor.pkl"] = raw_program(
+        parts.generator_of(parameters=mapping([(text("w"), call(parts.LOAD, blob(nested)))]))
+    )
+    spread = b""
+    for _ in range(6):
+        spread = program(blob(spread) + put(1) + b"0(" + (parts.LOAD + get(1) + b"\x85R") * 100 + b"t")
+    made["blobs-in-blobs-100-wide.pkl"] = raw(spread)
+    legacy = b"".join(program(number(n)) for n in (parts.MAGIC, 1001)) + program(mapping([(text("little_endian"), b"\x88")]))
+    for _ in range(5):
+        inside = blob(legacy) + put(1) + b"0(" + (parts.LOAD + get(1) + b"\x85R") * 60 + b"t"
+        legacy = b"".join(program(number(n)) for n in (parts.MAGIC, 1001))
+        legacy += program(mapping([(text("little_endian"), b"\x88")])) + program(inside) + program(b"]")
+    made["old-files-in-old-files-60-wide.pkl"] = raw_program(call(parts.LOAD, blob(legacy)))
+    made["long-numbers-made-of-text.pkl"] = raw_program(lambda: b"(" + b"\x8b" + struct.pack("<i", 10**6) + b"\x7f" * 10**6 + b"t")
+    return made
+
+
+def flooding() -> Table:
+    """Keys that all have one hash, which makes every insertion as slow as the dict is long; and keys of other kinds."""
+    made: Table = {}
+    kinds: dict[str, Callable[[int], bytes]] = {
+        "int": lambda i: number(i * PRIME),
+        "negative": lambda i: number(-i * PRIME),
+        "large": lambda i: number((i << 61) - i << 30),
+        "tuple": lambda i: several(number(i * PRIME)),
+        "pair": lambda i: several(number(i * PRIME), text("x")),
+        "tuple-of-tuples": lambda i: several(several(number(i * PRIME))),
+        "float": lambda i: parts.real(float(i) * 2.0**61 - i),
+        "shifted": lambda i: number(i << 40),
+        "shifted-float": lambda i: parts.real(float(i << 40)),
+        "bytes": lambda i: blob(struct.pack("<Q", i)),
+        "nan": lambda i: parts.real(float("nan")),
+    }
+    for kind, key in kinds.items():
+        keys = lambda key=key: b"".join(key(i) + NONE for i in range(1, 100_001))  # noqa: E731
+        made[f"flood-{kind}.pkl"] = raw_program(b"}(", keys, b"u")
+        if kind in ("int", "tuple", "float", "bytes", "pair"):
+            made[f"flood-{kind}.pt"] = raw(lambda keys=keys: parts.torch_zip(b"}(" + keys() + b"u"))
+    items = lambda: b"".join(several(number(i * PRIME), NONE) for i in range(1, 100_001))  # noqa: E731
+    made["flood-pairs.pkl"] = raw_program(parts.ORDERED, b"](", items, b"e\x85R")
+    made["flood-pairs.ckpt"] = raw(lambda: parts.torch_zip(parts.ORDERED + b"](" + items() + b"e\x85R"))
+    made["flood-dict.pkl"] = raw_program(b"(", lambda: b"".join(number(i * PRIME) + NONE for i in range(1, 100_001)), b"d")
+    made["flood-one-by-one.pkl"] = raw_program(b"}", lambda: b"".join(number(i * PRIME) + b"Ns" for i in range(1, 100_001)))
+    made["flood-adding-to-a-set.pkl"] = raw_program(b"\x8f(", lambda: b"".join(number(i * PRIME) for i in range(1, 100_001)), b"\x90")
+    made["flood-frozenset.pkl"] = raw_program(b"(", lambda: b"".join(number(i * PRIME) for i in range(1, 100_001)), b"\x91")
+    values = {"float": parts.real(1.5), "nan": parts.real(float("nan")), "bytes": b"C\x01a", "tuple": parts.numbers(1, 2)}
+    values |= {"none": NONE, "true": b"\x88", "large": number(2**70), "negative": number(-1), "list": b"]", "dict": b"}"}
+    values |= {"name": parts.ORDERED, "tensor-like": call(parts.ORDERED)}
+    for kind, key in values.items():
+        code = mapping([(key, NONE)])
+        for place in ("_parameters", "_buffers", "_modules"):
+            made[f"{kind}-as-a-key-of-{place}.pkl"] = parts.official(
+                lambda content, place=place, code=code: parts.inner(content, "mapping").__setitem__(place, Raw(code)), protocol=2
+            )
+        made[f"{kind}-as-a-key-of-g_ema.pt"] = raw(parts.torch_zip(mapping([(text("g_ema"), code)])))
+    return made
+
+
+def many() -> Table:
+    """More modules, tensors, names and numbers than any network has, and names that are not fit to be shown."""
+    empty = _parts()
+    storage = blob(_legacy_storage(250_000)) + put(1) + b"0"  # 1 MB
+    one = parts.LOAD + get(1) + b"\x85R" + put(2) + b"0"
+    view = lambda n, strides=(1,): parts.tensor(get(2), number(0), parts.numbers(*n), parts.numbers(*strides))  # noqa: E731
+    made: Table = {}
+
+    def names(count: int, form: str, value: bytes) -> Callable[[], bytes]:
+        return lambda: value + put(3) + b"0}(" + b"".join(text(form.format(i)) + get(3) for i in range(count)) + b"u"
+
+    block = _parts(mapping([(text("conv1"), _parts(parameters=mapping([(text("weight"), view((4,)))])))]))
+    made["150000-blocks.pkl"] = raw_program(
+        storage, one, lambda: parts.generator_of(mapping([(text("synthesis"), _parts(names(150_000, "b{}", block)()))]))
+    )
+    made["150000-empty-blocks.pkl"] = raw_program(
+        lambda: parts.generator_of(mapping([(text("synthesis"), _parts(names(150_000, "b{}", empty)()))]))
+    )
+    made["100000-layers-of-a-mapping.pkl"] = raw_program(
+        storage, one, lambda: parts.generator_of(
+            mapping([(text("mapping"), _parts(names(100_000, "fc{}", _parts(parameters=mapping([(text("weight"), view((4, 4), (4, 1)))])))()))]))
+    )  # fmt: skip
+    made["399-aliases-of-1MB.pkl"] = raw_program(
+        storage, one, lambda: parts.generator_of(parameters=names(399, "p{}", view((250_000,)))())
+    )
+    made["399-views-of-1MB.pkl"] = raw_program(
+        storage, one, lambda: parts.generator_of(parameters=mapping((text(f"p{i}"), view((250_000,))) for i in range(399)))
+    )
+    made["aliases-in-a-genuine-place.pkl"] = raw_program(
+        storage, one, lambda: parts.generator_of(mapping([(text("mapping"), _parts(mapping(
+            (text(f"fc{i}"), _parts(parameters=mapping([(text("weight"), view((500, 500), (500, 1)))]))) for i in range(400))))]))
+    )  # fmt: skip
+    for kind, shape, strides in (("row", (500, 500), (0, 1)), ("all", (10**6, 10**6), (0, 0)), ("huge", (2**39, 2**39), (0, 0))):
+        made[f"expanded-{kind}.pkl"] = raw_program(
+            storage, one, parts.generator_of(parameters=mapping([(text("w"), view(shape, strides))]))
+        )
+    made["30MB-of-bytes-as-a-parameter.pkl"] = _wide(torch.uint8, 30_000_000)
+    made["30MB-of-bools-as-a-parameter.pkl"] = _wide(torch.bool, 30_000_000)
+    made["30MB-of-chars-as-a-parameter.pkl"] = _wide(torch.int8, 30_000_000)
+    made["doubles-as-parameters.pkl"] = _wide(torch.float64, 4_000_000)
+    for kind, nasty in NASTY.items():
+        for place in ("_parameters", "_buffers", "_modules"):
+            made[f"{place[1:]}-called-{kind}.pkl"] = parts.official(
+                lambda content, place=place, nasty=nasty: _renamed(parts.inner(content, "synthesis.b8.conv1" if place[1] != "m" else "synthesis")[place], nasty)
+            )  # fmt: skip
+        made[f"class-called-{kind}.pkl"] = parts.official(
+            lambda content, nasty=nasty: setattr(content["G_ema"], "class_name", nasty)
+        )
+        made[f"option-called-{kind}.pkl"] = parts.official(
+            lambda content, nasty=nasty: parts.inner(content)["_init_kwargs"].__setitem__(nasty, nasty)
+        )
+    for kind, form in (("unicode", "b٨"), ("zeros", "b008"), ("sign", "b+8"), ("underscore", "b1_6"), ("huge", "b" + "9" * 5000)):
+        made[f"block-number-{kind}.pkl"] = parts.official(
+            lambda content, form=form: _moved(parts.inner(content, "synthesis")["_modules"], "b8", form)
+        )
+    return made
+
+
+def _wide(kind: torch.dtype, count: int) -> parts.Write:
+    """A tensor of a kind that is smaller in the file than as float32, in the place of one that is looked at."""
+    return parts.official(
+        lambda content: parts.inner(content, "mapping")["_buffers"].__setitem__("w_avg", torch.zeros(count, dtype=kind))
+    )
+
+
+def _renamed(entries: dict[str, Any], name: str) -> None:
+    entries[name] = entries[next(iter(entries))]
+
+
+def _moved(entries: dict[str, Any], old: str, new: str) -> None:
+    entries[new] = entries.pop(old)
+
+
+HARMLESS = (
+    "cycle-in-a-genuine-file.pkl",  # of what nobody looks at
+    "doubled-*-beside-*.pt",
+    "doubled-*-as-option-*.pkl",
+    "*-as-a-key-of-_buffers.pkl",
+    "option-called-*.pkl",
+)
+
+
+def table() -> Table:
+    return shared_modules() | cycles() | doubling() | copying() | flooding() | many()
