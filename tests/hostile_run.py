@@ -16,6 +16,7 @@ import os
 import pickle
 import resource
 import selectors
+import shutil
 import signal
 import sys
 import tempfile
@@ -59,8 +60,8 @@ def load(path: Path) -> str:
     if path.suffix == ".ckpt" or "classifier" in path.name:
         guide = classifier.load(str(path))
         guide.top(torch.zeros(1, 3, 32, 32))
-        guide.index(guide.names[0])
-        return "loaded"
+        shown = "".join(name for synonyms in guide.synonyms for name in synonyms)
+        return "loaded" if shown.isprintable() else "unusable: names that cannot be shown"
     model = models.load(str(path))
     config, latents = model.generator.config, model.latents
     if latents.mean.shape != (config.w_dim,) or latents.factor.shape != (config.w_dim, config.w_dim):
@@ -96,8 +97,10 @@ def _peak() -> int:
 class _Watch:
     """Reports what the interpreter is asked to do and no reader should ask."""
 
-    def __init__(self, pipe: int, folders: tuple[str, ...], seconds: int):
-        self.pipe, self.folders, self.seconds = pipe, folders, seconds
+    folders: tuple[str, ...] = ()  # in which files may be kept
+
+    def __init__(self, pipe: int, seconds: int):
+        self.pipe, self.seconds = pipe, seconds
         self.on = self.seen = False
 
     def kept(self, path: object) -> bool:
@@ -124,8 +127,10 @@ class _Watch:
 
 
 def _try(path: Path, watch: _Watch, output: Path) -> dict:
-    """Loads one file: what became of it."""
+    """Loads one file with an empty cache: what became of it."""
     os.ftruncate(1, 0)
+    cache = output.with_name(f"{output.stem}-{path.name}.cache")
+    os.environ["ILO_CACHE"], watch.folders = str(cache), (str(cache),)
     used = int(time.process_time())
     resource.setrlimit(resource.RLIMIT_CPU, (used + watch.seconds, resource.RLIM_INFINITY))
     with contextlib.suppress(OSError):  # the peak begins anew
@@ -144,6 +149,7 @@ def _try(path: Path, watch: _Watch, output: Path) -> dict:
     # A fork has no pages of the libraries until it touches them; they are not what the file takes.
     grown = _peak() - before - max(0, _status("RssFile") - shared)
     printed = output.read_text(errors="replace")
+    shutil.rmtree(cache, ignore_errors=True)
     return {
         "outcome": outcome,
         "message": message[:500].encode("ascii", "backslashreplace").decode(),
@@ -167,7 +173,7 @@ def _child(paths: list[Path], pipe: int, place: Path, seconds: int) -> None:
     room = _status("VmSize") + ADDRESSES
     resource.setrlimit(resource.RLIMIT_AS, (room, room))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    watch = _Watch(pipe, (os.environ["ILO_CACHE"],), seconds)
+    watch = _Watch(pipe, seconds)
     sys.addaudithook(watch)
     for path in paths:
         watch.report({"begin": path.name})

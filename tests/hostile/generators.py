@@ -252,8 +252,9 @@ HARMLESS = (
     "conv_clamp-infinity.pkl", "conv_clamp-huge.pkl", "conv_clamp-whole.pkl", "lr_multiplier-*.pkl",
     "init_kwargs-is-*.pkl", "parameters-is-*.pkl", "buffers-is-*.pkl",  # the generator itself has no tensors
     "mapping.*-zeros.p*", "mapping.*-1e3?.p*",  # if the latents are then finite
-    "entry-*.pt", "style.01.pt", "average-text*.pt", "average-dict*.pt", "average-list*.pt", "average-*long.pt",
-    "average-matrix.pt",
+    "entry-*.pt", "style.01.pt",
+    "average-*text.pt", "average-*dict.pt", "average-*list.pt", "average-*long.pt", "average-*matrix.pt",
+    "noises.*-missing.pt", "convs.0.noise.weight-[]*.pt", "convs.0.noise.weight-[1*.pt",  # no noise; one number
 )  # fmt: skip
 
 

@@ -16,6 +16,7 @@ from tests.hostile.parts import raw, raw_program, sequence, several, text
 
 NONE = b"N"
 FIRST = 100_000  # memo index above those of a genuine pickle
+FLOOD = 60_000  # keys: enough for minutes, and few enough for any limit of instructions
 
 
 def _parts(modules: bytes = b"}", parameters: bytes = b"}") -> bytes:
@@ -43,7 +44,8 @@ def shared_modules() -> Table:
 
     leaf = parts.tensor(call(parts.LOAD, blob(_legacy_storage(4))), number(0), parts.numbers(4), parts.numbers(1))
     made = {}
-    for depth, wide in ((7, 8), (8, 8), (8, 30), (10, 4), (12, 3), (16, 2), (24, 2), (30, 2), (40, 2), (300, 2)):
+    depths = ((2, 3000), (3, 300), (4, 60), (5, 30), (6, 16), (7, 8), (8, 8), (8, 30), (10, 4), (12, 3), (16, 2), (24, 2), (30, 2), (300, 2))
+    for depth, wide in depths:
         for kind, last in (("tensor", leaf), ("nothing", NONE)):
             code = mapping([(text("c"), chain(depth, wide, last))])
             made[f"shared-{depth}-deep-{wide}-wide-{kind}.pkl"] = raw_program(parts.generator_of(modules=code))
@@ -242,17 +244,17 @@ def flooding() -> Table:
         "nan": lambda i: parts.real(float("nan")),
     }
     for kind, key in kinds.items():
-        keys = lambda key=key: b"".join(key(i) + NONE for i in range(1, 100_001))  # noqa: E731
+        keys = lambda key=key: b"".join(key(i) + NONE for i in range(1, FLOOD))  # noqa: E731
         made[f"flood-{kind}.pkl"] = raw_program(b"}(", keys, b"u")
         if kind in ("int", "tuple", "float", "bytes", "pair"):
             made[f"flood-{kind}.pt"] = raw(lambda keys=keys: parts.torch_zip(b"}(" + keys() + b"u"))
-    items = lambda: b"".join(several(number(i * PRIME), NONE) for i in range(1, 100_001))  # noqa: E731
+    items = lambda: b"".join(several(number(i * PRIME), NONE) for i in range(1, FLOOD))  # noqa: E731
     made["flood-pairs.pkl"] = raw_program(parts.ORDERED, b"](", items, b"e\x85R")
     made["flood-pairs.ckpt"] = raw(lambda: parts.torch_zip(parts.ORDERED + b"](" + items() + b"e\x85R"))
-    made["flood-dict.pkl"] = raw_program(b"(", lambda: b"".join(number(i * PRIME) + NONE for i in range(1, 100_001)), b"d")
-    made["flood-one-by-one.pkl"] = raw_program(b"}", lambda: b"".join(number(i * PRIME) + b"Ns" for i in range(1, 100_001)))
-    made["flood-adding-to-a-set.pkl"] = raw_program(b"\x8f(", lambda: b"".join(number(i * PRIME) for i in range(1, 100_001)), b"\x90")
-    made["flood-frozenset.pkl"] = raw_program(b"(", lambda: b"".join(number(i * PRIME) for i in range(1, 100_001)), b"\x91")
+    made["flood-dict.pkl"] = raw_program(b"(", lambda: b"".join(number(i * PRIME) + NONE for i in range(1, FLOOD)), b"d")
+    made["flood-one-by-one.pkl"] = raw_program(b"}", lambda: b"".join(number(i * PRIME) + b"Ns" for i in range(1, FLOOD)))
+    made["flood-adding-to-a-set.pkl"] = raw_program(b"\x8f(", lambda: b"".join(number(i * PRIME) for i in range(1, FLOOD)), b"\x90")
+    made["flood-frozenset.pkl"] = raw_program(b"(", lambda: b"".join(number(i * PRIME) for i in range(1, FLOOD)), b"\x91")
     values = {"float": parts.real(1.5), "nan": parts.real(float("nan")), "bytes": b"C\x01a", "tuple": parts.numbers(1, 2)}
     values |= {"none": NONE, "true": b"\x88", "large": number(2**70), "negative": number(-1), "list": b"]", "dict": b"}"}
     values |= {"name": parts.ORDERED, "tensor-like": call(parts.ORDERED)}
