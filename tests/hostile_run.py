@@ -39,12 +39,14 @@ MUCH = 32 << 20  # bytes; a child that took more has no more files
 DEVICES = ("/dev/null", "/dev/tty")
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 # What reading numbers from a file has no use for, by the beginnings of the interpreter's audit events.
-FORBIDDEN = """
-    code.__new__ compile cpython ctypes exec ftplib function.__new__ http imaplib import marshal nntplib os.chflags
-    os.chmod os.chown os.exec os.fork os.kill os.link os.posix_spawn os.putenv os.spawn os.startfile os.symlink
-    os.system os.truncate os.unsetenv pdb pickle.find_class poplib pty setopencodehook shutil signal smtplib socket
-    sqlite3 subprocess sys.setprofile sys.settrace syslog telnetlib urllib webbrowser
-""".split()
+FORBIDDEN = (
+    "code.__new__", "compile", "cpython", "ctypes", "exec", "ftplib", "function.__new__", "http", "imaplib", "import",
+    "marshal", "nntplib", "os.chflags", "os.chmod", "os.chown", "os.exec", "os.fork", "os.kill", "os.link",
+    "os.posix_spawn", "os.putenv", "os.spawn", "os.startfile", "os.symlink", "os.system", "os.truncate",
+    "os.unsetenv", "pdb", "pickle.find_class", "poplib", "pty", "setopencodehook", "shutil", "signal", "smtplib",
+    "socket", "sqlite3", "subprocess", "sys.setprofile", "sys.settrace", "syslog", "telnetlib", "urllib",
+    "webbrowser",
+)  # fmt: skip
 MOVING = ("os.mkdir", "os.remove", "os.rename", "os.rmdir")  # only where files are kept between starts
 
 
@@ -111,12 +113,12 @@ class _Watch:
         if not self.on:
             return
         if event == "open":
-            path, mode, flags = arguments
+            path, _, flags = arguments
             wrong = bool((flags or 0) & WRITING) and not isinstance(path, int) and not self.kept(path)
         elif event in MOVING:
             wrong = not all(self.kept(a) for a in arguments if isinstance(a, (str, bytes)))
         else:
-            wrong = event.startswith(tuple(FORBIDDEN))
+            wrong = event.startswith(FORBIDDEN)
         if wrong:
             self.on, self.seen = False, True  # describing it may cause events itself
             self.report({"executed": [f"{event} {ascii(arguments)[:200]}"]})
@@ -159,7 +161,8 @@ def _try(path: Path, watch: _Watch, output: Path) -> dict:
         "cpu": round(time.process_time() - worked, 3),
         "grown": grown,
         "control": any(c not in "\n\t" and not c.isprintable() for c in printed),
-        "executed": ["printed 'executed'"] * ("executed" in printed) + [f"left {name!r} behind" for name in os.listdir()],
+        "executed": ["printed 'executed'"] * ("executed" in printed)
+        + [f"left {name!r} behind" for name in os.listdir()],
     }
 
 
@@ -227,7 +230,7 @@ class _Job:
                     found.append({"name": part["begin"], "outcome": "", "executed": [], "message": ""})
                 else:
                     found[-1] |= {**part, "executed": found[-1]["executed"] + part["executed"]}
-        if not found or status and found[-1]["outcome"]:  # before or between files
+        if not found or (status and found[-1]["outcome"]):  # before or between files
             raise RuntimeError(f"a child ended with {status} on its own")
         if os.WIFSIGNALED(status):
             found[-1]["outcome"] = f"killed: {signal.Signals(os.WTERMSIG(status)).name}"

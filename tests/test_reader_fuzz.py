@@ -120,8 +120,26 @@ def _damaged(whole: bytes, seed: int, times: int) -> bytes:
     """A file with a few of its bytes flipped, changed, repeated, moved, left out or replaced by telling ones."""
     chance = random.Random(seed)
     content = bytearray(whole)
-    telling = [b"\0" * 4, b"\xff" * 4, b"\xff" * 8, b"\x7f" * 8, b".", b"(", b"PK\x01\x02", b"PK\x05\x06", b"h\0", b"\x85R"]
-    telling += [struct.pack("<Q", 2**k) for k in (31, 32, 40, 62, 63)] + [b"9" * 20, b"[" * 50, b'"', b"NaN", b"-1", b"1e400"]
+    telling = [
+        b"\0" * 4,
+        b"\xff" * 4,
+        b"\xff" * 8,
+        b"\x7f" * 8,
+        b".",
+        b"(",
+        b"PK\x01\x02",
+        b"PK\x05\x06",
+        b"h\0",
+        b"\x85R",
+    ]
+    telling += [struct.pack("<Q", 2**k) for k in (31, 32, 40, 62, 63)] + [
+        b"9" * 20,
+        b"[" * 50,
+        b'"',
+        b"NaN",
+        b"-1",
+        b"1e400",
+    ]
     for _ in range(times):
         # Most of a file are numbers of tensors; what says what they are lies at its beginning and end.
         edge = chance.choice((64, 600, 5000, len(content)))
@@ -167,7 +185,9 @@ def _argument(opcode: pickletools.OpcodeInfo) -> st.SearchStrategy[bytes]:
     """Bytes such as an instruction may have after it, sound or not."""
     if opcode.arg is None:
         return st.just(b"")
-    lines = st.sampled_from(["1", "-1", "01", "'a'", "'\\x'", "os\nsystem", "torch\nFloatStorage", "9" * 30, "nan", "\xe9", ""])
+    lines = st.sampled_from(
+        ["1", "-1", "01", "'a'", "'\\x'", "os\nsystem", "torch\nFloatStorage", "9" * 30, "nan", "\xe9", ""]
+    )
     if opcode.arg.n == pickletools.UP_TO_NEWLINE:
         return lines.map(lambda s: s.encode() + b"\n")
     if opcode.arg.n > 0:
@@ -178,17 +198,45 @@ def _argument(opcode: pickletools.OpcodeInfo) -> st.SearchStrategy[bytes]:
 
 
 INSTRUCTIONS = st.one_of(
-    *(_argument(o).map(lambda data, code=o.code.encode("latin-1"): code + data) for o in pickletools.opcodes if o.code != ".")
+    *(
+        st.tuples(st.just(o.code.encode("latin-1")), _argument(o)).map(b"".join)
+        for o in pickletools.opcodes
+        if o.code != "."
+    )
 )
 NAMES = [parts.ORDERED, parts.LOAD, parts.REBUILD, parts.PARAMETER, parts.MODULE, parts.name("dnnlib.util", "EasyDict")]
-NAMES += [parts.name("torch", kind) for kind in ("FloatStorage", "BFloat16Storage", "BoolStorage", "ComplexFloatStorage")]
+NAMES += [
+    parts.name("torch", kind) for kind in ("FloatStorage", "BFloat16Storage", "BoolStorage", "ComplexFloatStorage")
+]
 NAMES += [parts.name("numpy", "dtype"), parts.name("numpy.core.multiarray", "scalar"), parts.name("os", "system")]
 NAMES += [parts.name("builtins", "set"), parts.name("_codecs", "encode"), parts.name("dill._dill", "_create_function")]
-TEXTS = ["storage", "0", "cpu", "state", "class_name", "Generator", "_parameters", "_buffers", "_modules", "G_ema", "g_ema"]
-TEXTS += ["latent_avg", "model", "state_dict", "module.model.fc.bias", "style.1.weight", "convs.3.noise.weight", "little_endian"]
+TEXTS = [
+    "storage",
+    "0",
+    "cpu",
+    "state",
+    "class_name",
+    "Generator",
+    "_parameters",
+    "_buffers",
+    "_modules",
+    "G_ema",
+    "g_ema",
+]
+TEXTS += [
+    "latent_avg",
+    "model",
+    "state_dict",
+    "module.model.fc.bias",
+    "style.1.weight",
+    "convs.3.noise.weight",
+    "little_endian",
+]
 TEXTS += ["synthesis", "mapping", "b4", "b8", "conv1", "weight", "_init_kwargs", "conv_clamp", "\ud800", "\x1b", ""]
 PLAIN = st.one_of(
-    st.sampled_from([b"N", b"\x88", b"\x89", b"}", b"]", b")", b"\x8f", parts.put(7)[:0] + b"N", *map(parts.text, TEXTS), *NAMES]),
+    st.sampled_from(
+        [b"N", b"\x88", b"\x89", b"}", b"]", b")", b"\x8f", parts.put(7)[:0] + b"N", *map(parts.text, TEXTS), *NAMES]
+    ),
     st.integers(-(2**70), 2**70).map(parts.number),
     st.integers(-2, 9).map(parts.number),
     st.floats().map(parts.real),
@@ -199,7 +247,10 @@ WHOLE = parts.stored()
 
 def _compound(inside: st.SearchStrategy[bytes]) -> st.SearchStrategy[bytes]:
     """Values made of values, by every way that the readers know; mostly of the wrong kinds."""
-    few, pairs = st.lists(inside, max_size=7), st.lists(st.tuples(st.sampled_from(TEXTS).map(parts.text) | inside, inside), max_size=5)
+    few, pairs = (
+        st.lists(inside, max_size=7),
+        st.lists(st.tuples(st.sampled_from(TEXTS).map(parts.text) | inside, inside), max_size=5),
+    )
     shapes = st.lists(st.integers(-1, 5) | st.integers(0, 2**63), max_size=4).map(lambda n: parts.numbers(*n))
     return st.one_of(
         few.map(lambda v: parts.several(*v)),
@@ -211,7 +262,13 @@ def _compound(inside: st.SearchStrategy[bytes]) -> st.SearchStrategy[bytes]:
         st.builds(lambda what, key, value: what + key + value + b"s", inside, inside, inside),
         st.builds(parts.module, st.sampled_from(["Generator", "M"]).map(parts.text) | inside, inside),
         st.builds(parts.generator_of, inside, inside, inside),
-        st.builds(parts.tensor, st.just(WHOLE) | inside, st.integers(-1, 9).map(parts.number), shapes | inside, shapes | inside),
+        st.builds(
+            parts.tensor,
+            st.just(WHOLE) | inside,
+            st.integers(-1, 9).map(parts.number),
+            shapes | inside,
+            shapes | inside,
+        ),
         st.builds(lambda v: v + b"Q", inside),
         st.builds(lambda v: parts.call(parts.LOAD, parts.blob(parts.program(v))), inside),
         st.builds(lambda v: parts.call(parts.LOAD, parts.blob(parts.torch_zip(v))), inside),
@@ -233,21 +290,27 @@ def _older(codes: list[bytes], numbers: bytes) -> bytes:
 
 OLDER = st.builds(
     _older,
-    st.tuples(*[st.just(b"")] * 3, CODES, st.just(b"") | CODES).map(list) | st.lists(st.just(b"") | CODES, min_size=5, max_size=5),
+    st.tuples(*[st.just(b"")] * 3, CODES, st.just(b"") | CODES).map(list)
+    | st.lists(st.just(b"") | CODES, min_size=5, max_size=5),
     st.just(struct.pack("<q", 4) + bytes(16)) | st.binary(max_size=40),
 )
+
+
+def _torch(code: bytes, *keys: str) -> bytes:
+    """A torch file with a value inside dicts."""
+    for key in keys:
+        code = parts.mapping([(parts.text(key), code)])
+    return parts.torch_zip(code)
+
+
 PICKLES = {
     "x.pkl": st.one_of(CODES, CODES.map(lambda code: parts.mapping([(parts.text("G_ema"), code)]))).map(parts.program),
-    "x.pt": st.one_of(
-        CODES.map(parts.torch_zip),
-        CODES.map(lambda code: parts.torch_zip(parts.mapping([(parts.text("g_ema"), code)]))),
-        OLDER,
-    ),
+    "x.pt": st.one_of(CODES.map(_torch), CODES.map(lambda code: _torch(code, "g_ema")), OLDER),
     "x.ckpt": st.one_of(
-        CODES.map(lambda code: parts.torch_zip(parts.mapping([(parts.text("model"), code)]))),
-        CODES.map(lambda c: parts.torch_zip(parts.mapping([(parts.text("model"), parts.mapping([(parts.text("module.model.fc.bias"), c)]))]))),
+        CODES.map(lambda code: _torch(code, "model")),
+        CODES.map(lambda code: _torch(code, "module.model.fc.bias", "model")),
     ),
-}  # fmt: skip
+}
 
 
 # JSON.
@@ -255,7 +318,9 @@ PICKLES = {
 NUMBERS = st.one_of(st.integers(-2, 10), st.integers(), st.floats(), st.sampled_from([2**31, 2**63, 10**30, 1e300]))
 JSON = st.recursive(
     st.one_of(st.none(), st.booleans(), NUMBERS, st.text(max_size=8), st.sampled_from(["4", "8", "F32", "config"])),
-    lambda inside: st.lists(inside, max_size=4) | st.dictionaries(st.text(max_size=4) | st.sampled_from("48"), inside, max_size=4),
+    lambda inside: (
+        st.lists(inside, max_size=4) | st.dictionaries(st.text(max_size=4) | st.sampled_from("48"), inside, max_size=4)
+    ),
     max_leaves=8,
 )
 
@@ -297,7 +362,9 @@ def described(whole: bytes) -> st.SearchStrategy[bytes]:
 @pytest.mark.parametrize("name", READERS)
 def test_random_bytes(attempt, name):
     begin = {"x.pkl": b"\x80\x04", "x.pt": b"PK\x03\x04", "x.ckpt": b"\x80\x02"}.get(name, bytes([40]) + bytes(7))
-    attempt(name, st.one_of(st.binary(max_size=300), st.binary(max_size=300).map(lambda data: begin + data)), SECONDS / 2)
+    attempt(
+        name, st.one_of(st.binary(max_size=300), st.binary(max_size=300).map(lambda data: begin + data)), SECONDS / 2
+    )
 
 
 @pytest.mark.parametrize("name", READERS)
