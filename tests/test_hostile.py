@@ -6,7 +6,6 @@ import os
 import pickle
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -39,13 +38,14 @@ def runner(tmp_path_factory, root):
         text=True,
     )
 
-    def run(paths: list[Path]) -> Iterator[dict]:
+    def run(paths: list[Path]) -> list[dict]:
         process.stdin.write(json.dumps([str(path) for path in paths]) + "\n")
         process.stdin.flush()
-        for _ in paths:
-            line = process.stdout.readline()
-            assert line, "the runner ended"
-            yield json.loads(line)
+        lines = [process.stdout.readline() for _ in paths]
+        assert all(lines), "the runner ended"
+        results = [json.loads(line) for line in lines]
+        assert [result["name"] for result in results] == [path.name for path in paths]
+        return results
 
     yield run
     process.stdin.close()
@@ -87,9 +87,12 @@ def test_genuine_files_load(runner, tmp_path):
     paths = [tmp_path / name for name in GENUINE]
     for path in paths:
         GENUINE[path.name](path)
+    wrong = {}
     for path, result in zip(paths, runner(paths), strict=True):
-        assert _violations(result, path.stat().st_size, True) == [], result
-        assert result["outcome"] == "loaded", result
+        found = _violations(result, path.stat().st_size, True)
+        if found or result["outcome"] != "loaded":
+            wrong[path.name] = found or [f"{result['outcome']}: {result['message']}"]
+    assert wrong == {}
 
 
 @pytest.mark.parametrize(
