@@ -16,6 +16,7 @@ import os
 import pickle
 import resource
 import selectors
+import shutil
 import signal
 import sys
 import tempfile
@@ -38,12 +39,14 @@ MUCH = 32 << 20  # bytes; a child that took more has no more files
 DEVICES = ("/dev/null", "/dev/tty")
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 # What reading numbers from a file has no use for, by the beginnings of the interpreter's audit events.
-FORBIDDEN = """
-    code.__new__ compile cpython ctypes exec ftplib function.__new__ http imaplib import marshal nntplib os.chflags
-    os.chmod os.chown os.exec os.fork os.kill os.link os.posix_spawn os.putenv os.spawn os.startfile os.symlink
-    os.system os.truncate os.unsetenv pdb pickle.find_class poplib pty setopencodehook shutil signal smtplib socket
-    sqlite3 subprocess sys.setprofile sys.settrace syslog telnetlib urllib webbrowser
-""".split()
+FORBIDDEN = (
+    "code.__new__", "compile", "cpython", "ctypes", "exec", "ftplib", "function.__new__", "http", "imaplib", "import",
+    "marshal", "nntplib", "os.chflags", "os.chmod", "os.chown", "os.exec", "os.fork", "os.kill", "os.link",
+    "os.posix_spawn", "os.putenv", "os.spawn", "os.startfile", "os.symlink", "os.system", "os.truncate",
+    "os.unsetenv", "pdb", "pickle.find_class", "poplib", "pty", "setopencodehook", "shutil", "signal", "smtplib",
+    "socket", "sqlite3", "subprocess", "sys.setprofile", "sys.settrace", "syslog", "telnetlib", "urllib",
+    "webbrowser",
+)  # fmt: skip
 MOVING = ("os.mkdir", "os.remove", "os.rename", "os.rmdir")  # only where files are kept between starts
 
 
@@ -59,8 +62,8 @@ def load(path: Path) -> str:
     if path.suffix == ".ckpt" or "classifier" in path.name:
         guide = classifier.load(str(path))
         guide.top(torch.zeros(1, 3, 32, 32))
-        guide.index(guide.names[0])
-        return "loaded"
+        shown = "".join(name for synonyms in guide.synonyms for name in synonyms)
+        return "loaded" if shown.isprintable() else "unusable: names that cannot be shown"
     model = models.load(str(path))
     config, latents = model.generator.config, model.latents
     if latents.mean.shape != (config.w_dim,) or latents.factor.shape != (config.w_dim, config.w_dim):
@@ -96,8 +99,10 @@ def _peak() -> int:
 class _Watch:
     """Reports what the interpreter is asked to do and no reader should ask."""
 
-    def __init__(self, pipe: int, folders: tuple[str, ...], seconds: int):
-        self.pipe, self.folders, self.seconds = pipe, folders, seconds
+    folders: tuple[str, ...] = ()  # in which files may be kept
+
+    def __init__(self, pipe: int, seconds: int):
+        self.pipe, self.seconds = pipe, seconds
         self.on = self.seen = False
 
     def kept(self, path: object) -> bool:
@@ -108,12 +113,12 @@ class _Watch:
         if not self.on:
             return
         if event == "open":
-            path, mode, flags = arguments
+            path, _, flags = arguments
             wrong = bool((flags or 0) & WRITING) and not isinstance(path, int) and not self.kept(path)
         elif event in MOVING:
             wrong = not all(self.kept(a) for a in arguments if isinstance(a, (str, bytes)))
         else:
-            wrong = event.startswith(tuple(FORBIDDEN))
+            wrong = event.startswith(FORBIDDEN)
         if wrong:
             self.on, self.seen = False, True  # describing it may cause events itself
             self.report({"executed": [f"{event} {ascii(arguments)[:200]}"]})
@@ -124,8 +129,10 @@ class _Watch:
 
 
 def _try(path: Path, watch: _Watch, output: Path) -> dict:
-    """Loads one file: what became of it."""
+    """Loads one file with an empty cache: what became of it."""
     os.ftruncate(1, 0)
+    cache = output.with_name(f"{output.stem}-{path.name}.cache")
+    os.environ["ILO_CACHE"], watch.folders = str(cache), (str(cache),)
     used = int(time.process_time())
     resource.setrlimit(resource.RLIMIT_CPU, (used + watch.seconds, resource.RLIM_INFINITY))
     with contextlib.suppress(OSError):  # the peak begins anew
@@ -144,6 +151,7 @@ def _try(path: Path, watch: _Watch, output: Path) -> dict:
     # A fork has no pages of the libraries until it touches them; they are not what the file takes.
     grown = _peak() - before - max(0, _status("RssFile") - shared)
     printed = output.read_text(errors="replace")
+    shutil.rmtree(cache, ignore_errors=True)
     return {
         "outcome": outcome,
         "message": message[:500].encode("ascii", "backslashreplace").decode(),
@@ -153,7 +161,8 @@ def _try(path: Path, watch: _Watch, output: Path) -> dict:
         "cpu": round(time.process_time() - worked, 3),
         "grown": grown,
         "control": any(c not in "\n\t" and not c.isprintable() for c in printed),
-        "executed": ["printed 'executed'"] * ("executed" in printed) + [f"left {name!r} behind" for name in os.listdir()],
+        "executed": ["printed 'executed'"] * ("executed" in printed)
+        + [f"left {name!r} behind" for name in os.listdir()],
     }
 
 
@@ -167,7 +176,7 @@ def _child(paths: list[Path], pipe: int, place: Path, seconds: int) -> None:
     room = _status("VmSize") + ADDRESSES
     resource.setrlimit(resource.RLIMIT_AS, (room, room))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    watch = _Watch(pipe, (os.environ["ILO_CACHE"],), seconds)
+    watch = _Watch(pipe, seconds)
     sys.addaudithook(watch)
     for path in paths:
         watch.report({"begin": path.name})
@@ -221,7 +230,7 @@ class _Job:
                     found.append({"name": part["begin"], "outcome": "", "executed": [], "message": ""})
                 else:
                     found[-1] |= {**part, "executed": found[-1]["executed"] + part["executed"]}
-        if not found or status and found[-1]["outcome"]:  # before or between files
+        if not found or (status and found[-1]["outcome"]):  # before or between files
             raise RuntimeError(f"a child ended with {status} on its own")
         if os.WIFSIGNALED(status):
             found[-1]["outcome"] = f"killed: {signal.Signals(os.WTERMSIG(status)).name}"

@@ -8,13 +8,14 @@ from __future__ import annotations
 from fnmatch import fnmatchcase
 
 from tests import published as files
-from tests.hostile import calls, classifiers, generators, opcodes, parts, safetensors_files, structure, zips
+from tests.hostile import amounts, calls, classifiers, generators, opcodes, parts, safetensors_files, structure, zips
 from tests.hostile.parts import Table, Write
 
 FAMILIES: dict[str, tuple[Table, tuple[str, ...]]] = {
     "calls": (calls.table(), calls.HARMLESS),
     "opcodes": (opcodes.table(), opcodes.HARMLESS),
     "structure": (structure.table(), structure.HARMLESS),
+    "amounts": (amounts.table(), amounts.HARMLESS),
     "generators": (generators.table(), generators.HARMLESS),
     "zips": (zips.table(), zips.HARMLESS),
     "safetensors": (safetensors_files.table(), safetensors_files.HARMLESS),
@@ -22,7 +23,9 @@ FAMILIES: dict[str, tuple[Table, tuple[str, ...]]] = {
     "resnets": (classifiers.checkpoints(), ()),
 }
 # File name (its suffix and "classifier" in it say what reads it) → what writes it.
-BOMBS: dict[str, Write] = {f"{family}-{name}": write for family, (table, _) in FAMILIES.items() for name, write in table.items()}
+BOMBS: dict[str, Write] = {
+    f"{family}-{name}": write for family, (table, _) in FAMILIES.items() for name, write in table.items()
+}
 # Of these, what may also be loaded, as it then does no harm; what is loaded must be usable.
 HARMLESS = frozenset(
     f"{family}-{name}"
@@ -33,7 +36,7 @@ HARMLESS = frozenset(
 # The same writers without any change: if these do not load, the others prove nothing.
 GENUINE: dict[str, Write] = {
     "official.pkl": lambda path: files.official(path, parts.small()),
-    "official-rewritten.pkl": parts.official(lambda content: None),
+    **{f"official-{n}.pkl": parts.official(lambda content: None, protocol=n) for n in (2, 3, 4, 5)},
     "rosinality.pt": lambda path: files.rosinality(path, parts.small()),
     "rosinality-old.pt": lambda path: files.rosinality(path, parts.small(), zipped=False),
     "rosinality-rewritten.pt": parts.rosinality(lambda content: None),

@@ -308,7 +308,9 @@ def referred() -> Table:
         for suffix in ("pt", "ckpt"):
             made[f"old-{place}.{suffix}"] = raw(b"".join(changed))
         made[f"old-{place}-in-a-tensor.pkl"] = raw(
-            program(parts.generator_of(parameters=mapping([(text("w"), call(parts.LOAD, parts.blob(b"".join(changed))))])))
+            program(
+                parts.generator_of(parameters=mapping([(text("w"), call(parts.LOAD, parts.blob(b"".join(changed))))]))
+            )
         )
     return made
 
@@ -321,13 +323,17 @@ def passed_over() -> Table:
         if what.split(".")[0] in ("dill", "numpy"):
             owner, _, attribute = what.rpartition(".")
             value = Raw(call(name(owner, attribute), *arguments))
-            made[f"beside-{what}.pt"] = parts.rosinality(lambda content, value=value: content.__setitem__("args", value))
+            made[f"beside-{what}.pt"] = parts.rosinality(
+                lambda content, value=value: content.__setitem__("args", value)
+            )
             made[f"instead-{what}.pt"] = parts.rosinality(
                 lambda content, value=value: content["g_ema"].__setitem__("style.1.weight", value)
             )
     lambdas = call(name("dill._dill", "_create_function"), parts.blob(code), b"}", text("<lambda>"))
     state = mapping([(text("__setstate__"), lambdas), (text("__code__"), call(name("os", "system"), TOUCH))])
-    made["lambda-with-a-call.pt"] = parts.rosinality(lambda content: content.__setitem__("args", Raw(lambdas + state + b"b")))
+    made["lambda-with-a-call.pt"] = parts.rosinality(
+        lambda content: content.__setitem__("args", Raw(lambdas + state + b"b"))
+    )
     return made
 
 
@@ -336,10 +342,19 @@ def brought_along() -> Table:
     made: Table = {}
     for field in ("module_src", "type", "version", "class_name", "hooks"):
         pairs = [(text(field), text(files.SOURCE))]
-        made[f"source-in-{field}.pkl"] = raw(program(mapping([(text("G_ema"), module(text("Generator"), b"}", pairs))])))
+        made[f"source-in-{field}.pkl"] = raw(
+            program(mapping([(text("G_ema"), module(text("Generator"), b"}", pairs))]))
+        )
         made[f"call-in-{field}.pkl"] = raw(
             program(
-                mapping([(text("G_ema"), module(text("Generator"), b"}", [(text(field), call(name("os", "system"), TOUCH))]))])
+                mapping(
+                    [
+                        (
+                            text("G_ema"),
+                            module(text("Generator"), b"}", [(text(field), call(name("os", "system"), TOUCH))]),
+                        )
+                    ]
+                )
             )
         )
     made["two-metas.pkl"] = raw(program(call(parts.MODULE, b"}", b"}")))

@@ -22,11 +22,20 @@ def set_option(content: dict[str, Any], option: str, value: Any) -> None:
 def options() -> Table:
     """Options of a genuine generator that are of a wrong kind or out of range."""
     made = {}
-    wrong: dict[str, Any] = {"text": "256", "list": [256], "dict": {"a": 1}, "nan": float("nan"), "negative": -1.0, "zero": 0}
+    wrong: dict[str, Any] = {
+        "text": "256",
+        "list": [256],
+        "dict": {"a": 1},
+        "nan": float("nan"),
+        "negative": -1.0,
+        "zero": 0,
+    }
     wrong |= {"true": True, "tuple": (1, 2), "minus-infinity": float("-inf"), "tensor": torch.zeros(1), "bytes": b"1"}
     wrong |= {"infinity": float("inf"), "huge": 1e300, "whole": 10**30}
     for kind, value in wrong.items():
-        made[f"conv_clamp-{kind}.pkl"] = parts.official(lambda content, value=value: set_option(content, "conv_clamp", value))
+        made[f"conv_clamp-{kind}.pkl"] = parts.official(
+            lambda content, value=value: set_option(content, "conv_clamp", value)
+        )
     for option in ("z_dim", "w_dim", "c_dim", "img_resolution", "img_channels", "mapping_kwargs", "synthesis_kwargs"):
         for kind in ("text", "list", "nan", "negative", "true", "tensor", "whole"):
             made[f"{option}-{kind}.pkl"] = parts.official(
@@ -34,28 +43,44 @@ def options() -> Table:
             )
     for kind in ("text", "nan", "zero", "negative", "true", "huge", "list", "tensor"):
         made[f"lr_multiplier-{kind}.pkl"] = parts.official(
-            lambda content, value=wrong[kind]: set_option(content, "mapping_kwargs", {"num_layers": 2, "lr_multiplier": value})
+            lambda content, value=wrong[kind]: set_option(
+                content, "mapping_kwargs", {"num_layers": 2, "lr_multiplier": value}
+            )
         )
     for kind, value in (("text", "x"), ("none", None), ("number", 5), ("list", []), ("tensor", torch.zeros(2))):
         for place in ("_init_kwargs", "_parameters", "_buffers", "_modules"):
             made[f"{place[1:]}-is-{kind}.pkl"] = parts.official(
                 lambda content, place=place, value=value: parts.inner(content).__setitem__(place, value)
             )
-        made[f"state-is-{kind}.pkl"] = parts.official(lambda content, value=value: setattr(content["G_ema"], "state", value))
-        made[f"generator-is-{kind}.pkl"] = parts.official(lambda content, value=value: content.__setitem__("G_ema", value))
+        made[f"state-is-{kind}.pkl"] = parts.official(
+            lambda content, value=value: setattr(content["G_ema"], "state", value)
+        )
+        made[f"generator-is-{kind}.pkl"] = parts.official(
+            lambda content, value=value: content.__setitem__("G_ema", value)
+        )
     return made
 
 
 def numbers() -> Table:
     """Weights that are no usable numbers: of whole layers nothing, or more than the latents can be fitted to."""
     made = {}
-    for kind, value in (("zeros", 0.0), ("nan", float("nan")), ("infinity", float("inf")), ("1e30", 1e30), ("1e38", 3e38)):
+    for kind, value in (
+        ("zeros", 0.0),
+        ("nan", float("nan")),
+        ("infinity", float("inf")),
+        ("1e30", 1e30),
+        ("1e38", 3e38),
+    ):
         for layer in ("mapping.fc0", "mapping.fc1"):
             for suffix, write in (("pkl", parts.official), ("pt", parts.rosinality)):
                 key = f"style.{int(layer[-1]) + 1}.weight"
 
                 def change(content: Any, layer: str = layer, value: float = value, key: str = key) -> None:
-                    found = content["g_ema"][key] if "latent_avg" in content else parts.inner(content, layer)["_parameters"]["weight"]
+                    found = (
+                        content["g_ema"][key]
+                        if "latent_avg" in content
+                        else parts.inner(content, layer)["_parameters"]["weight"]
+                    )
                     found.data.fill_(value)
 
                 made[f"{layer}-{kind}.{suffix}"] = write(change)
@@ -73,13 +98,23 @@ def described() -> Table:
         cases[f"stride-{edge}"] = number(0), four, parts.numbers(edge)
         cases[f"zero-times-{edge}"] = number(0), parts.numbers(0, edge, edge), parts.numbers(1, 1, 1)
         cases[f"{edge}-times-zero"] = number(0), parts.numbers(edge, edge, 0), parts.numbers(edge, 1, 1)
-    for kind, value in {"float": parts.real(4.0), "true": b"\x88", "text": text("4"), "none": b"N", "nan": parts.real(1e999)}.items():
+    for kind, value in {
+        "float": parts.real(4.0),
+        "true": b"\x88",
+        "text": text("4"),
+        "none": b"N",
+        "nan": parts.real(1e999),
+    }.items():
         cases[f"offset-{kind}"] = value, four, one
         cases[f"side-{kind}"] = number(0), several(value), one
         cases[f"stride-{kind}"] = number(0), four, several(value)
     cases["ranks-differ"] = number(0), parts.numbers(2, 2), one
     cases["rank-64"] = number(0), parts.numbers(*[1] * 64), parts.numbers(*[1] * 64)
-    cases["rank-100000"] = number(0), number(1) + b"\x85" + b"0(" + number(1) * 100_000 + b"t", b"(" + number(1) * 100_000 + b"t"
+    cases["rank-100000"] = (
+        number(0),
+        number(1) + b"\x85" + b"0(" + number(1) * 100_000 + b"t",
+        b"(" + number(1) * 100_000 + b"t",
+    )
     cases["list-as-shape"] = number(0), parts.sequence(number(4)), one
     cases["windows"] = number(0), parts.numbers(2, 2), parts.numbers(1, 1)
     cases["backwards"] = number(3), four, parts.numbers(-1)
@@ -88,37 +123,79 @@ def described() -> Table:
     for kind, (offset, shape, strides) in cases.items():
         official = parts.tensor(call(parts.LOAD, blob), offset, shape, strides)
         made[f"{kind}.pkl"] = parts.official(
-            lambda content, code=official: parts.inner(content, "mapping")["_buffers"].__setitem__("w_avg", Raw(code)), protocol=2
+            lambda content, code=official: parts.inner(content, "mapping")["_buffers"].__setitem__("w_avg", Raw(code))
         )
         tensor = parts.tensor(parts.stored(), offset, shape, strides)
         state = mapping([(text("style.1.bias"), tensor)])
         made[f"{kind}.pt"] = raw(parts.torch_zip(mapping([(text("g_ema"), state)])))
-    counts = {str(edge): number(edge) for edge in edges} | {"float": parts.real(4.0), "true": b"\x88", "text": text("4"), "none": b"N"}
+    counts = {str(edge): number(edge) for edge in edges} | {
+        "float": parts.real(4.0),
+        "true": b"\x88",
+        "text": text("4"),
+        "none": b"N",
+    }
     for kind, count in counts.items():
         tensor = parts.tensor(parts.stored(count=count), number(0), four, one)
-        made[f"count-{kind}.pt"] = raw(parts.torch_zip(mapping([(text("g_ema"), mapping([(text("style.1.bias"), tensor)]))])))
-    keys = {"int": number(0), "large": number(10**30), "path": text("../0"), "empty": text(""), "bytes": b"C\x010", "float": parts.real(0)}
-    keys |= {kind: text(nasty) for kind, nasty in NASTY.items()} | {"4000-digits": number(10**4000), "100000-digits": number(1 << 332_000)}
+        made[f"count-{kind}.pt"] = raw(
+            parts.torch_zip(mapping([(text("g_ema"), mapping([(text("style.1.bias"), tensor)]))]))
+        )
+    keys = {
+        "int": number(0),
+        "large": number(10**30),
+        "path": text("../0"),
+        "empty": text(""),
+        "bytes": b"C\x010",
+        "float": parts.real(0),
+    }
+    keys |= {kind: text(nasty) for kind, nasty in NASTY.items()} | {
+        "4000-digits": number(10**4000),
+        "100000-digits": number(1 << 332_000),
+    }
     for kind, key in keys.items():
         tensor = parts.tensor(parts.stored(key=key), number(0), four, one)
-        made[f"key-{kind}.pt"] = raw(parts.torch_zip(mapping([(text("g_ema"), mapping([(text("style.1.bias"), tensor)]))])))
-    for kind in ("ComplexFloatStorage", "QInt8Storage", "UntypedStorage", "CudaStorage", "Tensor", "load", "Float8Storage"):
+        made[f"key-{kind}.pt"] = raw(
+            parts.torch_zip(mapping([(text("g_ema"), mapping([(text("style.1.bias"), tensor)]))]))
+        )
+    for kind in (
+        "ComplexFloatStorage",
+        "QInt8Storage",
+        "UntypedStorage",
+        "CudaStorage",
+        "Tensor",
+        "load",
+        "Float8Storage",
+    ):
         tensor = parts.tensor(parts.stored(kind), number(0), four, one)
-        made[f"kind-{kind}.pt"] = raw(parts.torch_zip(mapping([(text("g_ema"), mapping([(text("style.1.bias"), tensor)]))])))
+        made[f"kind-{kind}.pt"] = raw(
+            parts.torch_zip(mapping([(text("g_ema"), mapping([(text("style.1.bias"), tensor)]))]))
+        )
     for i in range(8):  # one argument more or fewer
         given = (parts.stored(), number(0), four, one, b"\x89", call(parts.ORDERED), call(parts.ORDERED))[:i]
         code = mapping([(text("g_ema"), mapping([(text("style.1.bias"), call(parts.REBUILD, *given))]))])
         made[f"{i}-arguments.pt"] = raw(parts.torch_zip(code))
-    for other in ("_rebuild_tensor_v3", "_rebuild_qtensor", "_rebuild_parameter_with_state", "_rebuild_meta_tensor_no_storage"):
+    for other in (
+        "_rebuild_tensor_v3",
+        "_rebuild_qtensor",
+        "_rebuild_parameter_with_state",
+        "_rebuild_meta_tensor_no_storage",
+    ):
         code = call(name("torch._utils", other), parts.stored(), number(0), four, one)
-        made[f"rebuilt-by-{other}.pt"] = raw(parts.torch_zip(mapping([(text("g_ema"), mapping([(text("style.1.bias"), code)]))])))
+        made[f"rebuilt-by-{other}.pt"] = raw(
+            parts.torch_zip(mapping([(text("g_ema"), mapping([(text("style.1.bias"), code)]))]))
+        )
     return made
 
 
 def _storage_file() -> bytes:
     """Four numbers as `_load_from_bytes` gets them."""
     code = parts.stored()
-    small = [number(parts.MAGIC), number(1001), mapping([(text("little_endian"), b"\x88")]), code, parts.sequence(text("0"))]
+    small = [
+        number(parts.MAGIC),
+        number(1001),
+        mapping([(text("little_endian"), b"\x88")]),
+        code,
+        parts.sequence(text("0")),
+    ]
     return b"".join(parts.program(part) for part in small) + (4).to_bytes(8, "little") + bytes(16)
 
 
@@ -159,7 +236,9 @@ def keys() -> Table:
         "embed": ("mapping.embed.weight", one),
     }
     for kind, (key, value) in names.items():
-        made[f"key-{kind}.pt"] = parts.rosinality(lambda content, key=key, value=value: content["g_ema"].__setitem__(key, value))
+        made[f"key-{kind}.pt"] = parts.rosinality(
+            lambda content, key=key, value=value: content["g_ema"].__setitem__(key, value)
+        )
         made[f"only-{kind}.pt"] = parts.saved(lambda key=key, value=value: {"g_ema": {key: value}, "latent_avg": one})
     for kind, nasty in NASTY.items():
         made[f"key-{kind}.pt"] = parts.rosinality(lambda content, key=nasty: content["g_ema"].__setitem__(key, one))
@@ -167,12 +246,18 @@ def keys() -> Table:
             lambda content, key=nasty: content["g_ema"].__setitem__(f"convs.0.{key}", one)
         )
         made[f"entry-{kind}.pt"] = parts.rosinality(lambda content, key=nasty: content.__setitem__(key, key))
-    made["style.01.pt"] = parts.rosinality(lambda content: content["g_ema"].__setitem__("style.01.weight", torch.zeros(4, 4)))
+    made["style.01.pt"] = parts.rosinality(
+        lambda content: content["g_ema"].__setitem__("style.01.weight", torch.zeros(4, 4))
+    )
     made["150000-keys.pt"] = parts.saved(
         lambda: {"g_ema": dict.fromkeys((f"convs.{i}.noise.weight" for i in range(150_000)), one)}
     )
-    made["40-noise-weights.pt"] = parts.saved(lambda: {"g_ema": dict.fromkeys((f"convs.{i}.noise.weight" for i in range(40)), one)})
-    made["10000-styles.pt"] = parts.saved(lambda: {"g_ema": dict.fromkeys((f"style.{i}.weight" for i in range(10_000)), torch.zeros(64, 64))})
+    made["40-noise-weights.pt"] = parts.saved(
+        lambda: {"g_ema": dict.fromkeys((f"convs.{i}.noise.weight" for i in range(40)), one)}
+    )
+    made["10000-styles.pt"] = parts.saved(
+        lambda: {"g_ema": dict.fromkeys((f"style.{i}.weight" for i in range(10_000)), torch.zeros(64, 64))}
+    )
     return made
 
 
@@ -196,20 +281,31 @@ def tensors() -> Table:
         "list": lambda: [0.0, 0.0, 0.0, 0.0],
     }
     for kind, average in averages.items():
-        made[f"average-{kind}.pt"] = parts.rosinality(lambda content, make=average: content.__setitem__("latent_avg", make()))
+        made[f"average-{kind}.pt"] = parts.rosinality(
+            lambda content, make=average: content.__setitem__("latent_avg", make())
+        )
         made[f"average-old-{kind}.pt"] = parts.rosinality(
             lambda content, make=average: content.__setitem__("latent_avg", make()), zipped=False
         )
     shapes = {"[0]": [0], "[]": [], "[1]*8": [1] * 8, "[0,4,4]": [0, 4, 4], "[3,3]": [3, 3], "[1,1,1,1,1]": [1] * 5}
-    for layer in ("style.1.weight", "input.input", "convs.0.conv.weight", "convs.0.noise.weight", "noises.noise_1", "to_rgb1.bias",
-                  "conv1.conv.modulation.weight", "to_rgbs.0.conv.weight"):  # fmt: skip
+    layers = ("style.1.weight", "input.input", "convs.0.conv.weight", "convs.0.noise.weight", "noises.noise_1")
+    for layer in (*layers, "to_rgb1.bias", "conv1.conv.modulation.weight", "to_rgbs.0.conv.weight"):
         for kind, shape in shapes.items():
             made[f"{layer}-{kind}.pt"] = parts.rosinality(
                 lambda content, layer=layer, shape=shape: content["g_ema"].__setitem__(layer, torch.zeros(shape))
             )
         made[f"{layer}-missing.pt"] = parts.rosinality(lambda content, layer=layer: content["g_ema"].__delitem__(layer))
-        made[f"{layer}-nan.pt"] = parts.rosinality(lambda content, layer=layer: content["g_ema"][layer].fill_(torch.nan))
-    for kind, value in (("list", []), ("none", None), ("text", "x"), ("tensor", torch.zeros(1)), ("empty", {}), ("number", 7)):
+        made[f"{layer}-nan.pt"] = parts.rosinality(
+            lambda content, layer=layer: content["g_ema"][layer].fill_(torch.nan)
+        )
+    for kind, value in (
+        ("list", []),
+        ("none", None),
+        ("text", "x"),
+        ("tensor", torch.zeros(1)),
+        ("empty", {}),
+        ("number", 7),
+    ):
         made[f"state-is-{kind}.pt"] = parts.rosinality(lambda content, value=value: content.__setitem__("g_ema", value))
         made[f"content-is-{kind}.pt"] = parts.saved(lambda value=value: value)
 
@@ -252,8 +348,9 @@ HARMLESS = (
     "conv_clamp-infinity.pkl", "conv_clamp-huge.pkl", "conv_clamp-whole.pkl", "lr_multiplier-*.pkl",
     "init_kwargs-is-*.pkl", "parameters-is-*.pkl", "buffers-is-*.pkl",  # the generator itself has no tensors
     "mapping.*-zeros.p*", "mapping.*-1e3?.p*",  # if the latents are then finite
-    "entry-*.pt", "style.01.pt", "average-text*.pt", "average-dict*.pt", "average-list*.pt", "average-*long.pt",
-    "average-matrix.pt",
+    "entry-*.pt", "style.01.pt",
+    "average-*text.pt", "average-*dict.pt", "average-*list.pt", "average-*long.pt", "average-*matrix.pt",
+    "noises.*-missing.pt", "convs.0.noise.weight-[]*.pt", "convs.0.noise.weight-[1*.pt",  # no noise; one number
 )  # fmt: skip
 
 

@@ -84,7 +84,11 @@ def floods() -> Table:
 def sizes() -> Table:
     """Lengths that the file does not have."""
     made = {}
-    lengths = {"<I": (2**31 - 1, 2**31, 2**32 - 1), "<Q": (2**31, 2**40, 2**63 - 1, 2**63, 2**64 - 1), "<i": (-1, -(2**31))}
+    lengths = {
+        "<I": (2**31 - 1, 2**31, 2**32 - 1),
+        "<Q": (2**31, 2**40, 2**63 - 1, 2**63, 2**64 - 1),
+        "<i": (-1, -(2**31)),
+    }
     codes = {"X": "<I", "B": "<I", "\x8d": "<Q", "\x8e": "<Q", "\x96": "<Q", "T": "<i", "\x8b": "<i"}
     names = {o.code: o.name for o in pickletools.opcodes}
     for code, kind in codes.items():
@@ -96,7 +100,9 @@ def sizes() -> Table:
     made["LONG1-255.pkl"] = raw_program(b"\x8a\xff" + b"\x7f" * 255)
     for frame in (0, 1, 3, 2**31, 2**63, 2**64 - 1):
         made[f"frame-{frame}.pkl"] = raw_program(b"\x95", struct.pack("<Q", frame), b"}", protocol=4)
-    made["frame-in-a-frame.pkl"] = raw_program(b"\x95", struct.pack("<Q", 20), b"\x95", struct.pack("<Q", 2), b"}", protocol=4)
+    made["frame-in-a-frame.pkl"] = raw_program(
+        b"\x95", struct.pack("<Q", 20), b"\x95", struct.pack("<Q", 2), b"}", protocol=4
+    )
     for protocol in (6, 127, 255):
         made[f"protocol-{protocol}.pkl"] = raw(b"\x80" + bytes([protocol]) + b"}.")
     return made
@@ -121,7 +127,14 @@ def lines() -> Table:
     """Instructions of protocols 0 and 1, whose arguments are text."""
     wide = 1_000_000
     arguments: dict[str, dict[str, bytes]] = {
-        "I": {"digits": b"9" * wide, "hex": b"0x10", "empty": b"", "spaces": b" 5 ", "underscore": b"1_0", "bool": b"02"},
+        "I": {
+            "digits": b"9" * wide,
+            "hex": b"0x10",
+            "empty": b"",
+            "spaces": b" 5 ",
+            "underscore": b"1_0",
+            "bool": b"02",
+        },
         "L": {"digits": b"9" * wide + b"L", "no-L": b"5", "two-L": b"5LL", "unicode": "٣L".encode(), "minus": b"-" * 9},
         "F": {"nan": b"nan", "inf": b"-inf", "digits": b"1" * wide, "large": b"1e999999999", "hex": b"0x1p3"},
         "S": {"bare": b"abc", "one": b"'", "escape": rb"'\x", "octal": rb"'\777'", "long": b"'" + b"a" * wide + b"'"},
@@ -129,7 +142,13 @@ def lines() -> Table:
         "P": {"plain": b"1", "long": b"x" * wide, "empty": b"", "escape": b"\x1b[2J"},
         "g": {"none": b"7", "minus": b"-1", "text": b"abc", "huge": b"9" * 5000, "many": b"9" * wide},
         "p": {"minus": b"-1", "text": b"abc", "huge": b"9" * 5000, "float": b"1.5"},
-        "c": {"long": b"x" * wide, "no-newline": b"os", "empty": b"\n", "latin": b"\xe9\n\xe9", "bom": b"\xef\xbb\xbfos\nsystem"},
+        "c": {
+            "long": b"x" * wide,
+            "no-newline": b"os",
+            "empty": b"\n",
+            "latin": b"\xe9\n\xe9",
+            "bom": b"\xef\xbb\xbfos\nsystem",
+        },
         "i": {"long": b"x" * wide, "plain": b"os\nsystem", "no-mark": b"collections\nOrderedDict"},
     }
     names = {o.code: o.name for o in pickletools.opcodes}
@@ -141,7 +160,8 @@ def lines() -> Table:
             if kind in ("digits", "plain", "nan", "escape", "huge"):
                 value = Raw(content if code != "i" else b"(i" + argument + b"\n")
                 made[f"line-in-a-genuine-file-{names[code]}-{kind}.pkl"] = parts.official(
-                    lambda content, value=value: parts.inner(content).__setitem__("x", value), protocol=2
+                    lambda content, value=value: parts.inner(content).__setitem__("x", value),
+                    protocol=2 if code == "p" else 4,
                 )
     # Memo indices of one hash.
     made["put-of-one-hash.pkl"] = raw_program(
@@ -213,7 +233,8 @@ def nasty_names() -> Table:
         made[f"attribute-{kind}.pkl"] = raw_program(lambda nasty=nasty: parts.stack_name("os", nasty), protocol=4)
         made[f"torch-kind-{kind}.pt"] = raw(
             lambda nasty=nasty: parts.torch_zip(
-                parts.several(text("storage"), parts.stack_name("torch", nasty), text("0"), text("cpu"), number(4)) + b"Q"
+                parts.several(text("storage"), parts.stack_name("torch", nasty), text("0"), text("cpu"), number(4))
+                + b"Q"
             )
         )
         made[f"inert-{kind}.ckpt"] = raw(

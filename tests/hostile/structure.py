@@ -5,25 +5,42 @@ from __future__ import annotations
 import io
 import struct
 from collections.abc import Callable
-from typing import Any
 
 import torch
 
 from tests.hostile import parts
-from tests.hostile.parts import NASTY, PRIME, Raw, Table, blob, call, doubled, get, mapping, module, number, program, put
 from tests.hostile.generators import set_option
-from tests.hostile.parts import raw, raw_program, sequence, several, text
+from tests.hostile.parts import (
+    PRIME,
+    Raw,
+    Table,
+    blob,
+    call,
+    doubled,
+    get,
+    mapping,
+    module,
+    number,
+    program,
+    put,
+    raw,
+    raw_program,
+    sequence,
+    several,
+    text,
+)
 
 NONE = b"N"
 FIRST = 100_000  # memo index above those of a genuine pickle
+FLOOD = 60_000  # keys: enough for minutes, and few enough for any limit of instructions
 
 
-def _parts(modules: bytes = b"}", parameters: bytes = b"}") -> bytes:
+def module_of(modules: bytes = b"}", parameters: bytes = b"}") -> bytes:
     pairs = [(text("_parameters"), parameters), (text("_buffers"), b"}"), (text("_modules"), modules)]
     return module(text("M"), mapping(pairs))
 
 
-def _legacy_storage(count: int) -> bytes:
+def storage_file(count: int) -> bytes:
     """A storage as `_load_from_bytes` gets it."""
     stream = io.BytesIO()
     torch.save(torch.zeros(count)._typed_storage(), stream, _use_new_zipfile_serialization=False)
@@ -35,15 +52,31 @@ def shared_modules() -> Table:
 
     def chain(depth: int, wide: int, leaf: bytes) -> bytes:
         # The stack holds one module; each turn stores it and makes one that holds it `wide` times.
-        code = _parts(parameters=mapping([(text("w"), leaf)]))
+        code = module_of(parameters=mapping([(text("w"), leaf)]))
         for level in range(depth):
             children = mapping((text(f"c{i}"), get(FIRST + level)) for i in range(wide))
-            code = code + put(FIRST + level) + b"0" + _parts(children)
+            code = code + put(FIRST + level) + b"0" + module_of(children)
         return code
 
-    leaf = parts.tensor(call(parts.LOAD, blob(_legacy_storage(4))), number(0), parts.numbers(4), parts.numbers(1))
+    leaf = parts.tensor(call(parts.LOAD, blob(storage_file(4))), number(0), parts.numbers(4), parts.numbers(1))
     made = {}
-    for depth, wide in ((7, 8), (8, 8), (8, 30), (10, 4), (12, 3), (16, 2), (24, 2), (30, 2), (40, 2), (300, 2)):
+    depths = (
+        (2, 3000),
+        (3, 300),
+        (4, 60),
+        (5, 30),
+        (6, 16),
+        (7, 8),
+        (8, 8),
+        (8, 30),
+        (10, 4),
+        (12, 3),
+        (16, 2),
+        (24, 2),
+        (30, 2),
+        (300, 2),
+    )
+    for depth, wide in depths:
         for kind, last in (("tensor", leaf), ("nothing", NONE)):
             code = mapping([(text("c"), chain(depth, wide, last))])
             made[f"shared-{depth}-deep-{wide}-wide-{kind}.pkl"] = raw_program(parts.generator_of(modules=code))
@@ -73,11 +106,12 @@ def cycles() -> Table:
         ),
         "modules-in-a-ring.pkl": raw_program(
             b"}", put(1), b"0", b"}", put(2), b"0", b"}", put(3), b"0", get(1), text("_modules"), get(2), b"s0",
-            module(text("Generator"), get(1)), put(4), b"0", _parts(get(3)), put(5), b"0",
+            module(text("Generator"), get(1)), put(4), b"0", module_of(get(3)), put(5), b"0",
             get(2), text("a"), get(5), b"s0", get(3), text("b"), get(4), b"s0", mapping([(text("G_ema"), get(4))]),
         ),
         "parameters-are-the-modules.pkl": raw_program(
-            b"}", put(1), text("_parameters"), get(1), b"s", text("_modules"), get(1), b"s", text("_buffers"), get(1), b"s0",
+            b"}", put(1), text("_parameters"), get(1), b"s", text("_modules"), get(1), b"s", text("_buffers"), get(1),
+            b"s0",
             mapping([(text("G_ema"), module(text("Generator"), get(1)))]),
         ),
         "state-dict-in-itself.pt": raw(parts.torch_zip(empty + text("g_ema") + get(1) + b"s")),
@@ -103,18 +137,19 @@ def cycles() -> Table:
 
 
 def _deep_modules(depth: int) -> bytes:
-    code = _parts()
+    code = module_of()
     for level in range(depth):
-        code = code + put(level) + b"0" + _parts(mapping([(text("c"), get(level))]))
+        code = code + put(level) + b"0" + module_of(mapping([(text("c"), get(level))]))
     return parts.generator_of(modules=mapping([(text("c"), code)]))
 
 
 def doubling() -> Table:
     """Tuples, lists and dicts of twice the same thing, 60 deep, wherever a value may be compared, shown or hashed."""
     pair = doubled(b")", 60)
-    lists = b"]" + b"".join(put(i) + b"0](" + get(i) + get(i) + b"e" for i in range(60))
-    dicts = b"}" + b"".join(put(i) + b"0" + mapping([(text("a"), get(i)), (text("b"), get(i))]) for i in range(60))
-    storage = call(parts.LOAD, blob(_legacy_storage(4)))
+    turns = range(FIRST, FIRST + 60)
+    lists = b"]" + b"".join(put(i) + b"0](" + get(i) + get(i) + b"e" for i in turns)
+    dicts = b"}" + b"".join(put(i) + b"0" + mapping([(text("a"), get(i)), (text("b"), get(i))]) for i in turns)
+    storage = call(parts.LOAD, blob(storage_file(4)))
     one, four = parts.numbers(1), parts.numbers(4)
     made = {}
     for kind, thing in (("tuples", pair), ("lists", lists), ("dicts", dicts)):
@@ -125,8 +160,12 @@ def doubling() -> Table:
             "pairs": call(parts.ORDERED, thing),
             "pair": call(parts.ORDERED, sequence(several(thing, thing))),
             "offset": parts.generator_of(parameters=mapping([(text("w"), parts.tensor(storage, thing, four, one))])),
-            "shape": parts.generator_of(parameters=mapping([(text("w"), parts.tensor(storage, number(0), thing, one))])),
-            "strides": parts.generator_of(parameters=mapping([(text("w"), parts.tensor(storage, number(0), four, thing))])),
+            "shape": parts.generator_of(
+                parameters=mapping([(text("w"), parts.tensor(storage, number(0), thing, one))])
+            ),
+            "strides": parts.generator_of(
+                parameters=mapping([(text("w"), parts.tensor(storage, number(0), four, thing))])
+            ),
             "side": parts.generator_of(
                 parameters=mapping([(text("w"), parts.tensor(storage, number(0), several(thing), one))])
             ),
@@ -147,7 +186,11 @@ def doubling() -> Table:
             made[f"doubled-{kind}-as-{place}.pt"] = raw(
                 parts.torch_zip(mapping([(text("g_ema"), mapping([(text("style.1.bias"), tensor)]))]))
             )
-        good = [program(number(parts.MAGIC)), program(number(1001)), program(mapping([(text("little_endian"), b"\x88")]))]
+        good = [
+            program(number(parts.MAGIC)),
+            program(number(1001)),
+            program(mapping([(text("little_endian"), b"\x88")])),
+        ]
         good += [program(mapping([(text("g_ema"), b"}")])), program(b"]")]
         for i, place in enumerate(("magic", "protocol", "system", "file", "keys")):
             made[f"doubled-{kind}-as-old-{place}.pt"] = raw(
@@ -160,7 +203,8 @@ def doubling() -> Table:
         options = ("z_dim", "img_resolution", "synthesis_kwargs", "mapping_kwargs", "conv_clamp", "c_dim")
         for option in options:
             made[f"doubled-{kind}-as-option-{option}.pkl"] = parts.official(
-                lambda content, option=option, thing=thing: set_option(content, option, Raw(thing)), protocol=2
+                lambda content, option=option, thing=thing: set_option(content, option, Raw(thing)),
+                protocol=4 if kind == "tuples" else 2,
             )
     return made
 
@@ -172,13 +216,15 @@ def copying() -> Table:
     table = b"}(" + b"".join(number(i) + NONE for i in range(100_000)) + b"u"
     strings = b"}(" + b"".join(text(chr(97 + i % 26) + chr(97 + i // 26)) + NONE for i in range(676)) + b"u"
     easy = parts.name("dnnlib.util", "EasyDict")
-    storage = blob(_legacy_storage(250_000))
-    small = blob(_legacy_storage(64))
+    storage = blob(storage_file(250_000))
+    small = blob(storage_file(64))
     made: Table = {}
     for kind, what in (("ordered", parts.ORDERED), ("easy", easy)):
         for name, thing in (("pairs", pairs), ("texts", texts), ("dict", strings)):
             again = what + get(1) + b"\x85R"
-            made[f"{kind}-of-{name}-kept.pkl"] = raw_program(thing, put(1), lambda again=again: b"(" + again * 8_000 + b"t")
+            made[f"{kind}-of-{name}-kept.pkl"] = raw_program(
+                thing, put(1), lambda again=again: b"(" + again * 8_000 + b"t"
+            )
             made[f"{kind}-of-{name}-dropped.pkl"] = raw_program(
                 thing, put(1), lambda again=again: (again + b"0") * 20_000
             )
@@ -195,7 +241,8 @@ def copying() -> Table:
         put(i) + b"0" + parts.ORDERED + get(i) + b"\x85R" for i in range(20_000)))  # fmt: skip
     made["appends-of-itself.pkl"] = raw_program(b"]", put(1), lambda: (b"(" + get(1) * 50 + b"e") * 20_000)
     made["pairs-of-one-another.pkl"] = raw_program(b"](NNe", lambda: b"".join(
-        put(i) + b"0" + sequence(several(number(i), get(i)), several(number(-i), get(i))) for i in range(50_000)))  # fmt: skip
+        put(i) + b"0" + sequence(several(number(i), get(i)), several(number(-i), get(i)))
+        for i in range(50_000)))  # fmt: skip
     for kind, data, times in (("small", small, 90_000), ("1MB", storage, 90_000)):
         again = parts.LOAD + get(1) + b"\x85R"
         made[f"one-blob-{kind}-{times}-times.pkl"] = raw_program(
@@ -204,7 +251,7 @@ def copying() -> Table:
         made[f"one-blob-{kind}-dropped.pkl"] = raw_program(
             data, put(1), b"0", lambda again=again, times=times: (again + b"0") * times
         )
-    nested = _legacy_storage(4)
+    nested = storage_file(4)
     for _ in range(40):
         nested = program(call(parts.LOAD, blob(nested)))
     made["blobs-in-blobs.pkl"] = raw(nested)
@@ -215,13 +262,17 @@ def copying() -> Table:
     for _ in range(6):
         spread = program(blob(spread) + put(1) + b"0(" + (parts.LOAD + get(1) + b"\x85R") * 100 + b"t")
     made["blobs-in-blobs-100-wide.pkl"] = raw(spread)
-    legacy = b"".join(program(number(n)) for n in (parts.MAGIC, 1001)) + program(mapping([(text("little_endian"), b"\x88")]))
+    legacy = b"".join(program(number(n)) for n in (parts.MAGIC, 1001)) + program(
+        mapping([(text("little_endian"), b"\x88")])
+    )
     for _ in range(5):
         inside = blob(legacy) + put(1) + b"0(" + (parts.LOAD + get(1) + b"\x85R") * 60 + b"t"
         legacy = b"".join(program(number(n)) for n in (parts.MAGIC, 1001))
         legacy += program(mapping([(text("little_endian"), b"\x88")])) + program(inside) + program(b"]")
     made["old-files-in-old-files-60-wide.pkl"] = raw_program(call(parts.LOAD, blob(legacy)))
-    made["long-numbers-made-of-text.pkl"] = raw_program(lambda: b"(" + b"\x8b" + struct.pack("<i", 10**6) + b"\x7f" * 10**6 + b"t")
+    made["long-numbers-made-of-text.pkl"] = raw_program(
+        lambda: b"(" + b"\x8b" + struct.pack("<i", 10**6) + b"\x7f" * 10**6 + b"t"
+    )
     return made
 
 
@@ -242,101 +293,48 @@ def flooding() -> Table:
         "nan": lambda i: parts.real(float("nan")),
     }
     for kind, key in kinds.items():
-        keys = lambda key=key: b"".join(key(i) + NONE for i in range(1, 100_001))  # noqa: E731
+        keys = lambda key=key: b"".join(key(i) + NONE for i in range(1, FLOOD))  # noqa: E731
         made[f"flood-{kind}.pkl"] = raw_program(b"}(", keys, b"u")
         if kind in ("int", "tuple", "float", "bytes", "pair"):
             made[f"flood-{kind}.pt"] = raw(lambda keys=keys: parts.torch_zip(b"}(" + keys() + b"u"))
-    items = lambda: b"".join(several(number(i * PRIME), NONE) for i in range(1, 100_001))  # noqa: E731
+    items = lambda: b"".join(several(number(i * PRIME), NONE) for i in range(1, FLOOD))  # noqa: E731
     made["flood-pairs.pkl"] = raw_program(parts.ORDERED, b"](", items, b"e\x85R")
     made["flood-pairs.ckpt"] = raw(lambda: parts.torch_zip(parts.ORDERED + b"](" + items() + b"e\x85R"))
-    made["flood-dict.pkl"] = raw_program(b"(", lambda: b"".join(number(i * PRIME) + NONE for i in range(1, 100_001)), b"d")
-    made["flood-one-by-one.pkl"] = raw_program(b"}", lambda: b"".join(number(i * PRIME) + b"Ns" for i in range(1, 100_001)))
-    made["flood-adding-to-a-set.pkl"] = raw_program(b"\x8f(", lambda: b"".join(number(i * PRIME) for i in range(1, 100_001)), b"\x90")
-    made["flood-frozenset.pkl"] = raw_program(b"(", lambda: b"".join(number(i * PRIME) for i in range(1, 100_001)), b"\x91")
-    values = {"float": parts.real(1.5), "nan": parts.real(float("nan")), "bytes": b"C\x01a", "tuple": parts.numbers(1, 2)}
-    values |= {"none": NONE, "true": b"\x88", "large": number(2**70), "negative": number(-1), "list": b"]", "dict": b"}"}
+    made["flood-dict.pkl"] = raw_program(
+        b"(", lambda: b"".join(number(i * PRIME) + NONE for i in range(1, FLOOD)), b"d"
+    )
+    made["flood-one-by-one.pkl"] = raw_program(
+        b"}", lambda: b"".join(number(i * PRIME) + b"Ns" for i in range(1, FLOOD))
+    )
+    made["flood-adding-to-a-set.pkl"] = raw_program(
+        b"\x8f(", lambda: b"".join(number(i * PRIME) for i in range(1, FLOOD)), b"\x90"
+    )
+    made["flood-frozenset.pkl"] = raw_program(
+        b"(", lambda: b"".join(number(i * PRIME) for i in range(1, FLOOD)), b"\x91"
+    )
+    values = {
+        "float": parts.real(1.5),
+        "nan": parts.real(float("nan")),
+        "bytes": b"C\x01a",
+        "tuple": parts.numbers(1, 2),
+    }
+    values |= {
+        "none": NONE,
+        "true": b"\x88",
+        "large": number(2**70),
+        "negative": number(-1),
+        "list": b"]",
+        "dict": b"}",
+    }
     values |= {"name": parts.ORDERED, "tensor-like": call(parts.ORDERED)}
     for kind, key in values.items():
         code = mapping([(key, NONE)])
         for place in ("_parameters", "_buffers", "_modules"):
             made[f"{kind}-as-a-key-of-{place}.pkl"] = parts.official(
-                lambda content, place=place, code=code: parts.inner(content, "mapping").__setitem__(place, Raw(code)), protocol=2
+                lambda content, place=place, code=code: parts.inner(content, "mapping").__setitem__(place, Raw(code))
             )
         made[f"{kind}-as-a-key-of-g_ema.pt"] = raw(parts.torch_zip(mapping([(text("g_ema"), code)])))
     return made
-
-
-def many() -> Table:
-    """More modules, tensors, names and numbers than any network has, and names that are not fit to be shown."""
-    empty = _parts()
-    storage = blob(_legacy_storage(250_000)) + put(1) + b"0"  # 1 MB
-    one = parts.LOAD + get(1) + b"\x85R" + put(2) + b"0"
-    view = lambda n, strides=(1,): parts.tensor(get(2), number(0), parts.numbers(*n), parts.numbers(*strides))  # noqa: E731
-    made: Table = {}
-
-    def names(count: int, form: str, value: bytes) -> Callable[[], bytes]:
-        return lambda: value + put(3) + b"0}(" + b"".join(text(form.format(i)) + get(3) for i in range(count)) + b"u"
-
-    block = _parts(mapping([(text("conv1"), _parts(parameters=mapping([(text("weight"), view((4,)))])))]))
-    made["150000-blocks.pkl"] = raw_program(
-        storage, one, lambda: parts.generator_of(mapping([(text("synthesis"), _parts(names(150_000, "b{}", block)()))]))
-    )
-    made["150000-empty-blocks.pkl"] = raw_program(
-        lambda: parts.generator_of(mapping([(text("synthesis"), _parts(names(150_000, "b{}", empty)()))]))
-    )
-    made["100000-layers-of-a-mapping.pkl"] = raw_program(
-        storage, one, lambda: parts.generator_of(
-            mapping([(text("mapping"), _parts(names(100_000, "fc{}", _parts(parameters=mapping([(text("weight"), view((4, 4), (4, 1)))])))()))]))
-    )  # fmt: skip
-    made["399-aliases-of-1MB.pkl"] = raw_program(
-        storage, one, lambda: parts.generator_of(parameters=names(399, "p{}", view((250_000,)))())
-    )
-    made["399-views-of-1MB.pkl"] = raw_program(
-        storage, one, lambda: parts.generator_of(parameters=mapping((text(f"p{i}"), view((250_000,))) for i in range(399)))
-    )
-    made["aliases-in-a-genuine-place.pkl"] = raw_program(
-        storage, one, lambda: parts.generator_of(mapping([(text("mapping"), _parts(mapping(
-            (text(f"fc{i}"), _parts(parameters=mapping([(text("weight"), view((500, 500), (500, 1)))]))) for i in range(400))))]))
-    )  # fmt: skip
-    for kind, shape, strides in (("row", (500, 500), (0, 1)), ("all", (10**6, 10**6), (0, 0)), ("huge", (2**39, 2**39), (0, 0))):
-        made[f"expanded-{kind}.pkl"] = raw_program(
-            storage, one, parts.generator_of(parameters=mapping([(text("w"), view(shape, strides))]))
-        )
-    made["30MB-of-bytes-as-a-parameter.pkl"] = _wide(torch.uint8, 30_000_000)
-    made["30MB-of-bools-as-a-parameter.pkl"] = _wide(torch.bool, 30_000_000)
-    made["30MB-of-chars-as-a-parameter.pkl"] = _wide(torch.int8, 30_000_000)
-    made["doubles-as-parameters.pkl"] = _wide(torch.float64, 4_000_000)
-    for kind, nasty in NASTY.items():
-        for place in ("_parameters", "_buffers", "_modules"):
-            made[f"{place[1:]}-called-{kind}.pkl"] = parts.official(
-                lambda content, place=place, nasty=nasty: _renamed(parts.inner(content, "synthesis.b8.conv1" if place[1] != "m" else "synthesis")[place], nasty)
-            )  # fmt: skip
-        made[f"class-called-{kind}.pkl"] = parts.official(
-            lambda content, nasty=nasty: setattr(content["G_ema"], "class_name", nasty)
-        )
-        made[f"option-called-{kind}.pkl"] = parts.official(
-            lambda content, nasty=nasty: parts.inner(content)["_init_kwargs"].__setitem__(nasty, nasty)
-        )
-    for kind, form in (("unicode", "b٨"), ("zeros", "b008"), ("sign", "b+8"), ("underscore", "b1_6"), ("huge", "b" + "9" * 5000)):
-        made[f"block-number-{kind}.pkl"] = parts.official(
-            lambda content, form=form: _moved(parts.inner(content, "synthesis")["_modules"], "b8", form)
-        )
-    return made
-
-
-def _wide(kind: torch.dtype, count: int) -> parts.Write:
-    """A tensor of a kind that is smaller in the file than as float32, in the place of one that is looked at."""
-    return parts.official(
-        lambda content: parts.inner(content, "mapping")["_buffers"].__setitem__("w_avg", torch.zeros(count, dtype=kind))
-    )
-
-
-def _renamed(entries: dict[str, Any], name: str) -> None:
-    entries[name] = entries[next(iter(entries))]
-
-
-def _moved(entries: dict[str, Any], old: str, new: str) -> None:
-    entries[new] = entries.pop(old)
 
 
 HARMLESS = (
@@ -344,9 +342,8 @@ HARMLESS = (
     "doubled-*-beside-*.pt",
     "doubled-*-as-option-*.pkl",
     "*-as-a-key-of-_buffers.pkl",
-    "option-called-*.pkl",
 )
 
 
 def table() -> Table:
-    return shared_modules() | cycles() | doubling() | copying() | flooding() | many()
+    return shared_modules() | cycles() | doubling() | copying() | flooding()

@@ -71,12 +71,16 @@ def entries() -> Table:
             f"{kind}-size-huge.pt": _set(index, size=HUGE - 1, packed=HUGE - 1),
             f"{kind}-size-64-without-extra.pt": _set(index, size=HUGE, packed=HUGE),
             f"{kind}-size-64.pt": _set(index, size=HUGE, packed=HUGE, extra=struct.pack("<HHQQ", 1, 16, 2**62, 2**62)),
-            f"{kind}-size-64-negative.pt": _set(index, size=HUGE, packed=HUGE, extra=struct.pack("<HHqq", 1, 16, -1, -1)),
+            f"{kind}-size-64-negative.pt": _set(
+                index, size=HUGE, packed=HUGE, extra=struct.pack("<HHqq", 1, 16, -1, -1)
+            ),
             f"{kind}-size-64-too-short.pt": _set(index, size=HUGE, packed=HUGE, extra=struct.pack("<HHI", 1, 4, 5)),
             f"{kind}-packed-differs.pt": _set(index, packed=3),
             f"{kind}-offset-huge.pt": _set(index, offset=HUGE - 1),
             f"{kind}-offset-64.pt": _set(index, offset=HUGE, extra=struct.pack("<HHQ", 1, 8, 2**63 + 5)),
-            f"{kind}-offset-in-the-directory.pt": _changed(lambda e, i=index: setattr(e[i], "offset", len(zip_bytes(e)) - 60)),
+            f"{kind}-offset-in-the-directory.pt": _changed(
+                lambda e, i=index: setattr(e[i], "offset", len(zip_bytes(e)) - 60)
+            ),
             f"{kind}-offset-of-another.pt": _set(index, offset=0 if index else 200),
             f"{kind}-offset-inside.pt": _set(index, offset=37),
             f"{kind}-local-name-differs.pt": _set(index, local_name=b"archive/other"),
@@ -86,7 +90,9 @@ def entries() -> Table:
             f"{kind}-extra-of-no-kind.pt": _set(index, extra=b"\xff" * 7),
             f"{kind}-comment-64KB.pt": _set(index, comment=b"x" * 65535),
             f"{kind}-twice.pt": _changed(lambda e, i=index: e.append(Entry(e[i].name, e[i].data))),
-            f"{kind}-twice-with-other-content.pt": _changed(lambda e, i=index: e.append(Entry(e[i].name, b"\x80\x02}."))),
+            f"{kind}-twice-with-other-content.pt": _changed(
+                lambda e, i=index: e.append(Entry(e[i].name, b"\x80\x02}."))
+            ),
             f"{kind}-missing.pt": _changed(lambda e, i=index: e.pop(i)),
             f"{kind}-empty.pt": _set(index, data=b""),
         }
@@ -98,7 +104,13 @@ def entries() -> Table:
     made["null-in-a-name.pt"] = _changed(lambda e: e.append(Entry("archive/data.pkl\0.txt", b"\x80\x02}.")))
     made["upwards.pt"] = _changed(lambda e: [setattr(x, "name", f"../../../../tmp/{x.name}") for x in e])
     made["absolute.pt"] = _changed(lambda e: [setattr(x, "name", f"/tmp/{x.name}") for x in e])
-    for kind, order in (("big", b"big"), ("empty", b""), ("long", b"little" * 10**6), ("escape", b"\x1b[2J"), ("twice", b"little")):
+    for kind, order in (
+        ("big", b"big"),
+        ("empty", b""),
+        ("long", b"little" * 10**6),
+        ("escape", b"\x1b[2J"),
+        ("twice", b"little"),
+    ):
         change = {"twice": lambda e, order=order: e.append(Entry("archive/byteorder", b"big"))}.get(
             kind, lambda e, order=order: setattr(e[1], "data", order)
         )
@@ -172,19 +184,25 @@ def directories() -> Table:
     }.items():
         made[f"{kind}.pt"] = _changed(same, **options)
     for kind, numbers in {
-        "count": (2**60, 0, 0), "size": (1, 2**63, 0), "offset": (1, 46, 2**63), "all": (2**64 - 1, 2**64 - 1, 2**64 - 1)
+        "count": (2**60, 0, 0), "size": (1, 2**63, 0), "offset": (1, 46, 2**63),
+        "all": (2**64 - 1, 2**64 - 1, 2**64 - 1)
     }.items():  # fmt: skip
         made[f"64-bit-{kind}.pt"] = raw(lambda numbers=numbers: _zip64(*numbers))
     made["before.pt"] = _changed(same, before=b"PK\x03\x04" + bytes(100))
     made["another-zip-before.pt"] = _changed(same, before=zip_bytes([Entry("archive/data.pkl", b"\x80\x02}.")]))
     made["60000-entries.pt"] = _changed(lambda e: (*e, *[Entry(f"archive/data/{i}") for i in range(100, 60_100)]))
-    made["60000-entries-without-headers.pt"] = _changed(lambda e: (*e, *[Entry(f"archive/x{i}", local=False) for i in range(60_000)]))
+    made["60000-entries-without-headers.pt"] = _changed(
+        lambda e: (*e, *[Entry(f"archive/x{i}", local=False) for i in range(60_000)])
+    )
     made["100000-entries.pt"] = _changed(lambda e: (*e, *[Entry(f"x{i}", local=False) for i in range(100_000)]))
     made["700-names-of-60KB.pt"] = _changed(
         lambda e: (*e, *[Entry(str(i) + "x" * 60_000, local=False) for i in range(700)]), count=720
     )
     made["700-entries-over-64KB-extras.pt"] = _changed(
-        lambda e: (*e, *[Entry(f"x{i}", extra=struct.pack("<HH", 9, 65531) + bytes(65531), local=False) for i in range(700)])
+        lambda e: (
+            *e,
+            *[Entry(f"x{i}", extra=struct.pack("<HH", 9, 65531) + bytes(65531), local=False) for i in range(700)],
+        )
     )
     made["empty-zip.pt"] = raw(zip_bytes([]))
     made["empty-zip-behind-a-header.pt"] = raw(b"PK\x03\x04" + bytes(26) + zip_bytes([]))
@@ -198,7 +216,11 @@ def directories() -> Table:
     made["zip-called.ckpt"] = raw(lambda: zip_bytes(_genuine()))
     made["zip-called.safetensors"] = raw(lambda: zip_bytes(_genuine()))
     made["zip-in-a-pickle.pkl"] = raw(
-        lambda: program(parts.generator_of(parameters=mapping([(text("w"), parts.call(parts.LOAD, parts.blob(zip_bytes(_genuine()))))])))
+        lambda: program(
+            parts.generator_of(
+                parameters=mapping([(text("w"), parts.call(parts.LOAD, parts.blob(zip_bytes(_genuine()))))])
+            )
+        )
     )
     storage = parts.torch_zip(parts.stored())
     one = parts.tensor(parts.call(parts.LOAD, parts.get(1)), number(0), parts.numbers(4), parts.numbers(1))
@@ -206,7 +228,13 @@ def directories() -> Table:
         parts.blob(storage), parts.put(1), b"0",
         lambda: parts.generator_of(parameters=mapping((text(f"p{i}"), one) for i in range(20_000))),
     )  # fmt: skip
-    many = zip_bytes([Entry("a/data.pkl", program(parts.stored())), Entry("a/data/0", bytes(16)), *(Entry(f"a/{i}") for i in range(15_000))])
+    many = zip_bytes(
+        [
+            Entry("a/data.pkl", program(parts.stored())),
+            Entry("a/data/0", bytes(16)),
+            *(Entry(f"a/{i}") for i in range(15_000)),
+        ]
+    )
     made["zips-of-15000-entries-in-a-pickle.pkl"] = parts.raw_program(
         parts.blob(many), parts.put(1), b"0",
         lambda: parts.generator_of(parameters=mapping((text(f"p{i}"), one) for i in range(2_000))),
@@ -235,7 +263,19 @@ def older() -> Table:
         "protocol": number(1001),
         "system": mapping([(text("little_endian"), b"\x88")]),
         "content": mapping(
-            [(text("g_ema"), mapping([(text("style.1.bias"), parts.tensor(parts.stored(), number(0), parts.numbers(4), parts.numbers(1)))]))]
+            [
+                (
+                    text("g_ema"),
+                    mapping(
+                        [
+                            (
+                                text("style.1.bias"),
+                                parts.tensor(parts.stored(), number(0), parts.numbers(4), parts.numbers(1)),
+                            )
+                        ]
+                    ),
+                )
+            ]
         ),
         "keys": sequence(text("0")),
     }
@@ -244,8 +284,18 @@ def older() -> Table:
     def file(data: bytes = numbers, **changed: bytes) -> Write:
         return raw(b"".join(program(code) for code in (good | changed).values()) + data)
 
-    made = {f"without-{name}.pt": raw(b"".join(program(c) for k, c in good.items() if k != name) + numbers) for name in good}
-    wrong = {"none": b"N", "text": text("x"), "list": b"]", "dict": b"}", "true": b"\x88", "float": parts.real(1.5), "large": number(2**100)}
+    made = {
+        f"without-{name}.pt": raw(b"".join(program(c) for k, c in good.items() if k != name) + numbers) for name in good
+    }
+    wrong = {
+        "none": b"N",
+        "text": text("x"),
+        "list": b"]",
+        "dict": b"}",
+        "true": b"\x88",
+        "float": parts.real(1.5),
+        "large": number(2**100),
+    }
     for name in good:
         for kind, code in wrong.items():
             made[f"{name}-is-{kind}.pt"] = file(**{name: code})
@@ -266,7 +316,7 @@ def older() -> Table:
     made["numbers-missing.pt"] = file(b"")
     made["numbers-cut.pt"] = file(numbers[:-1])
     made["more-numbers.pt"] = file(numbers + bytes(100))
-    made["little-endian-1.pt"] = file(system=mapping([(text("little_endian"), number(1))]))
+    made["old-little-endian-1.pt"] = file(system=mapping([(text("little_endian"), number(1))]))
     views = {
         "view": parts.several(text("1"), number(0), number(2)),
         "view-beyond": parts.several(text("1"), number(2**40), number(2**40)),
@@ -275,7 +325,10 @@ def older() -> Table:
         "view-doubled": parts.doubled(b")", 60),
     }
     for kind, view in views.items():
-        identity = parts.several(text("storage"), parts.name("torch", "FloatStorage"), text("0"), text("cpu"), number(4), view) + b"Q"
+        identity = (
+            parts.several(text("storage"), parts.name("torch", "FloatStorage"), text("0"), text("cpu"), number(4), view)
+            + b"Q"
+        )
         tensor = parts.tensor(identity, number(0), parts.numbers(4), parts.numbers(1))
         made[f"{kind}.pt"] = file(content=mapping([(text("g_ema"), mapping([(text("style.1.bias"), tensor)]))]))
     other = parts.tensor(parts.stored("DoubleStorage"), number(0), parts.numbers(4), parts.numbers(1))
@@ -284,7 +337,19 @@ def older() -> Table:
     made["one-key-two-kinds.pt"] = file(content=both)
     more = parts.stored(count=number(2**39))
     made["one-key-two-counts.pt"] = file(
-        content=mapping([(text("g_ema"), mapping([(text("a"), first), (text("b"), parts.tensor(more, number(0), parts.numbers(2**38), parts.numbers(1)))]))])
+        content=mapping(
+            [
+                (
+                    text("g_ema"),
+                    mapping(
+                        [
+                            (text("a"), first),
+                            (text("b"), parts.tensor(more, number(0), parts.numbers(2**38), parts.numbers(1))),
+                        ]
+                    ),
+                )
+            ]
+        )
     )
     made["tar.pt"] = raw(b"sys_info".ljust(257, b"\0") + b"ustar\x0000" + bytes(10_000))
     made["many-magics.pt"] = raw(program(good["magic"]) * 100_000)
@@ -296,9 +361,10 @@ HARMLESS = (
     "*-wrong-crc.pt", "*-comment-64KB.pt", "comment-*.pt", "*-local-extra-64KB.pt", "*-extra-of-no-kind.pt",
     "*-local-name-differs.pt", "*-patched.pt", "ends-after-the-end.pt", "trailing-*.pt", "signatures-between.pt",
     "hole-between.pt", "64-bit-end-that-lies.pt", "before.pt", "another-zip-before.pt", "case-differs.pt",
-    "null-in-a-name.pt", "upwards.pt", "absolute.pt", "name-*.pt", "root-*.pt", "60000-entries*.pt", "byteorder-empty.pt",
+    "null-in-a-name.pt", "upwards.pt", "absolute.pt", "name-*.pt", "root-*.pt", "60000-entries*.pt",
+    "byteorder-empty.pt",
     "byteorder-long.pt", "size-one-less.pt", "root-in-a-root.pt", "count-*.pt", "*-size-64-*.pt", "offset-*.pt",
-    "700-*.pt", "pickle-twice.pt", "storage-twice.pt", "little-endian-1.pt", "spanned.pt", "backslashes.pt",
+    "700-*.pt", "pickle-twice.pt", "storage-twice.pt", "old-little-endian-1.pt", "spanned.pt", "backslashes.pt",
 )  # fmt: skip
 
 
