@@ -69,7 +69,10 @@ def _read_zip(data: Extent, budget: Budget) -> Any:
             storages[key] = storage
         return storages[key]
 
-    return run(entries[main[0]], 0, TENSORS, budget, True, persistent)[0]
+    found, end = run(entries[main[0]], 0, TENSORS, budget, True, persistent)
+    if end != len(entries[main[0]]):
+        raise ReadError("it has something behind its end")
+    return found
 
 
 def _entries(data: Extent) -> dict[str, Extent]:
@@ -85,9 +88,10 @@ def _entries(data: Extent) -> dict[str, Extent]:
                     raise ReadError("it is a zip with compressed entries, which torch.save never writes")
                 if info.flag_bits & ENCRYPTED:
                     raise ReadError("it is a zip with encrypted entries, which torch.save never writes")
-                if bytes(data.read(info.header_offset, 4)) != ZIP_MAGIC:
-                    raise ReadError("it is not a complete zip")
                 names, extras = struct.unpack("<HH", data.read(info.header_offset + 26, 4))
+                name = bytes(data.read(info.header_offset + 30, names)).decode(errors="replace")
+                if bytes(data.read(info.header_offset, 4)) != ZIP_MAGIC or name != info.orig_filename:
+                    raise ReadError("it is not a complete zip")
                 found[info.filename] = data.part(info.header_offset + 30 + names + extras, info.file_size)
     except (zipfile.BadZipFile, struct.error, NotImplementedError, OSError, ValueError) as error:
         if isinstance(error, ReadError):

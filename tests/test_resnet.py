@@ -139,12 +139,11 @@ def test_what_is_no_such_checkpoint_says_so(tmp_path, monkeypatch, options, word
 
 def test_what_dill_writes_is_passed_over(tmp_path):
     path = tmp_path / "dill.ckpt"
-    half = 0.5
     extra = {
         "args": argparse.Namespace(lr=0.1),
         "set": {1, 2},
         "frozen": frozenset(["a"]),
-        "lambda": lambda epoch: half**epoch,
+        "lambda": eval("lambda epoch: 0.5**epoch", {"__name__": "__main__"}),  # of the program that was run
         "type": dict,
         "scalar": np.float64(0.25),
         "array": np.arange(3.0),

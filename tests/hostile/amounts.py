@@ -75,7 +75,7 @@ def table() -> Table:
                 lambda content, place=place, nasty=nasty: _renamed(parts.inner(content, HOLDERS[place])[place], nasty)
             )
         made[f"class-called-{kind}.pkl"] = parts.official(
-            lambda content, nasty=nasty: setattr(content["G_ema"], "class_name", nasty)
+            lambda content, nasty=nasty: parts.rewritten(content, class_name=nasty)
         )
         made[f"option-called-{kind}.pkl"] = parts.official(
             lambda content, nasty=nasty: parts.inner(content)["_init_kwargs"].__setitem__(nasty, nasty)

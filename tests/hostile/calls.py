@@ -235,7 +235,7 @@ def _official_places() -> dict[str, Callable[[dict, Raw], Any]]:
         return lambda content, code: parts.inner(content, path)[kind].__setitem__(entry, code)
 
     def state(entry: str) -> Callable[[dict, Raw], Any]:
-        return lambda content, code: parts.inner(content).__setitem__(entry, code)
+        return lambda content, code: parts.rewritten(content, state={**parts.inner(content), entry: code})
 
     return {
         "parameter": at("mapping.fc0", "_parameters", "weight"),
@@ -247,8 +247,8 @@ def _official_places() -> dict[str, Callable[[dict, Raw], Any]]:
         "other-network": lambda content, code: content.__setitem__("D", code),
         "key": key,
         "generator": lambda content, code: content.__setitem__("G_ema", code),
-        "state": lambda content, code: setattr(content["G_ema"], "state", code),
-        "class": lambda content, code: setattr(content["G_ema"], "class_name", code),
+        "state": lambda content, code: parts.rewritten(content, state=code),
+        "class": lambda content, code: parts.rewritten(content, class_name=code),
     }
 
 

@@ -15,8 +15,13 @@ from tests.hostile.parts import NASTY, Raw, Table, call, mapping, name, number, 
 
 
 def set_option(content: dict[str, Any], option: str, value: Any) -> None:
-    options = parts.inner(content)["_init_kwargs"]
-    (options["synthesis_kwargs"] if option == "conv_clamp" else options)[option] = value
+    """An option of the arguments, which nothing depends on; the clamp and the multiplier where layers have them."""
+    where = {"conv_clamp": "synthesis.", "bias_gain": "mapping."}.get(option)
+    if where is None:
+        parts.inner(content)["_init_kwargs"][option] = value
+    for path, module in content["G_ema"].named_modules():
+        if where and path.startswith(where) and hasattr(module, option):
+            vars(module)[option] = value
 
 
 def options() -> Table:
@@ -41,11 +46,9 @@ def options() -> Table:
             made[f"{option}-{kind}.pkl"] = parts.official(
                 lambda content, option=option, value=wrong[kind]: set_option(content, option, value)
             )
-    for kind in ("text", "nan", "zero", "negative", "true", "huge", "list", "tensor"):
+    for kind, value in wrong.items():
         made[f"lr_multiplier-{kind}.pkl"] = parts.official(
-            lambda content, value=wrong[kind]: set_option(
-                content, "mapping_kwargs", {"num_layers": 2, "lr_multiplier": value}
-            )
+            lambda content, value=value: set_option(content, "bias_gain", value)
         )
     for kind, value in (("text", "x"), ("none", None), ("number", 5), ("list", []), ("tensor", torch.zeros(2))):
         for place in ("_init_kwargs", "_parameters", "_buffers", "_modules"):
@@ -53,7 +56,7 @@ def options() -> Table:
                 lambda content, place=place, value=value: parts.inner(content).__setitem__(place, value)
             )
         made[f"state-is-{kind}.pkl"] = parts.official(
-            lambda content, value=value: setattr(content["G_ema"], "state", value)
+            lambda content, value=value: parts.rewritten(content, state=value)
         )
         made[f"generator-is-{kind}.pkl"] = parts.official(
             lambda content, value=value: content.__setitem__("G_ema", value)

@@ -342,6 +342,9 @@ HARMLESS = (
     "doubled-*-beside-*.pt",
     "doubled-*-as-option-*.pkl",
     "*-as-a-key-of-_buffers.pkl",
+    "none-as-a-key-of-_parameters.pkl",  # a plain key, of what is no tensor
+    "true-as-a-key-of-_parameters.pkl",
+    "negative-as-a-key-of-_parameters.pkl",
 )
 
 
