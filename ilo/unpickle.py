@@ -24,7 +24,8 @@ LONGEST_NAME = 200  # characters of a module's or a class's name
 
 # Whose objects are passed over in a torch file: they belong to training programs, and their state is never used.
 INERT = (
-    *("dill", "robustness", "cox", "argparse", "numpy", "torch.optim", "__main__", "__builtin__.__main__"),
+    *("dill", "robustness", "cox", "argparse", "numpy", "torch.optim"),
+    *("__main__", "__builtin__.__main__", "builtins.__dict__"),  # where dill's functions come from
     *(f"torch.{name}" for name in ("Size", "device", "float16", "bfloat16", "float32", "float64", "int64")),
 )
 

@@ -147,7 +147,7 @@ def _fan_gain(module: Record) -> float:
 
 
 def _alike(given: Any, wanted: Any) -> bool:
-    """Whether two plain values are the same, numbers nearly. Nested ones never are: to compare them may take for ever."""
+    """Whether two plain values are the same, numbers nearly. Nested ones never are: comparing them may never end."""
     if not isinstance(given, (int, float, str, type(None))):
         return False
     if type(wanted) in (int, float) and type(given) in (int, float):
