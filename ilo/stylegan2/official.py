@@ -150,9 +150,9 @@ def _alike(given: Any, wanted: Any) -> bool:
     """Whether two plain values are the same, numbers nearly. Nested ones never are: comparing them may never end."""
     if not isinstance(given, (int, float, str, type(None))):
         return False
-    if type(wanted) in (int, float) and type(given) in (int, float):
-        return math.isclose(given, wanted, rel_tol=TOLERANCE)
-    return type(given) is type(wanted) and given == wanted
+    if isinstance(given, (bool, str, type(None))) or isinstance(wanted, (bool, str, type(None))):
+        return type(given) is type(wanted) and given == wanted
+    return isinstance(wanted, (int, float)) and math.isclose(given, wanted, rel_tol=TOLERANCE)
 
 
 def is_usual(kernel: Any, gain: float = 1.0) -> bool:
