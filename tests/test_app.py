@@ -2,6 +2,8 @@
 
 import socket
 
+import pytest
+
 import app
 
 
@@ -31,3 +33,14 @@ def test_a_port_that_is_taken_gives_one_line_and_code_2(capsys):
 
 def test_it_stays_short(root):
     assert len((root / "app.py").read_text().splitlines()) <= 60
+
+
+def test_a_space_sets_the_most_steps_by_a_variable(monkeypatch, capsys):
+    monkeypatch.setenv("ILO_MAX_STEPS", "300")
+    assert app.arguments([]).max_steps == 300
+    assert app.arguments(["--max-steps", "40"]).max_steps == 40
+    monkeypatch.setenv("ILO_MAX_STEPS", "many")
+    with pytest.raises(SystemExit) as ended:
+        app.arguments([])
+    assert ended.value.code == 2
+    assert "invalid int value: 'many'" in capsys.readouterr().err
