@@ -9,7 +9,7 @@ import sys
 
 
 def arguments(argv: list[str] | None = None) -> argparse.Namespace:
-    from ilo.ui.limits import Limits
+    from ilo.ui.visitors.limits import Limits
 
     # A Space has to listen on all addresses; at home nobody else should see the page unless asked.
     host = "0.0.0.0" if os.environ.get("SPACE_ID") else "127.0.0.1"
@@ -34,7 +34,7 @@ def main(argv: list[str] | None = None) -> int:
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
-    from ilo.ui import serving
+    from ilo.ui.visitors import serving
 
     return serving.serve(options)
 

@@ -16,8 +16,8 @@ import numpy as np
 
 from benchmarks import faces as photographs
 from benchmarks.step import RESULTS
-from ilo import faces
-from ilo.models import load
+from ilo.photos import faces
+from ilo.priors.load import load
 from ilo.state import to_uint8
 
 WIDTH, HEIGHT = 1000, 800

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ilo.pictures import read_picture, to_tensor
+from ilo.photos.pictures import read_picture, to_tensor
 
 DEFAULT = Path(__file__).parents[2] / "shared" / "data" / "utkface128-val.tar"
 TUNED_ON = slice(50, 58)  # in the order of their names: the first searches of benchmarks/tune.py

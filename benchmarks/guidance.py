@@ -23,12 +23,13 @@ import torch
 from torch import Tensor
 
 from benchmarks.step import RESULTS
-from ilo import classifier, load
-from ilo.classifier import Classifier
+from ilo import load
+from ilo.classifiers import classifier
+from ilo.classifiers.classifier import Classifier
 from ilo.guidance import Guidance
-from ilo.losses import ClassifierFeatures
-from ilo.models import Model
 from ilo.morph import TRUNCATION, morph_preset
+from ilo.objective import ClassifierFeatures
+from ilo.priors.load import Model
 from ilo.solver import solve
 from ilo.state import State, to_uint8
 

@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ilo.losses import geodesic
-from ilo.models import Model
+from ilo.objective import geodesic
+from ilo.priors.load import Model
 from ilo.problem import Problem
 from ilo.search import learning_rate
 from ilo.settings import LossWeights, RoundSettings

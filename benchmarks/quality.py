@@ -25,11 +25,11 @@ from torch import Tensor
 from benchmarks import faces, rows
 from benchmarks.step import RESULTS
 from ilo import Problem, SolverSettings, load, preset, solve
-from ilo.classical import baseline
-from ilo.losses import robust_features
-from ilo.metrics import report
-from ilo.models import Model
-from ilo.pictures import Crop, to_tensor
+from ilo.baselines.classical import baseline
+from ilo.objective import robust_features
+from ilo.photos.pictures import Crop, to_tensor
+from ilo.priors.load import Model
+from ilo.records.metrics import report
 from ilo.state import to_uint8
 from ilo.ui import examples
 

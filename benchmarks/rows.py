@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ilo.masks import preset_mask
 from ilo.operators import Operator, build
+from ilo.photos.masks import preset_mask
 
 ROWS: dict[str, tuple[str, dict]] = {
     "inpainting, 10 % of pixels": ("random-inpaint", {"fraction": 0.1}),

@@ -5,7 +5,7 @@
 
 At 64 px, steps of the two are measured in turns, so that a noisy machine disturbs both alike. The larger networks have
 random weights, which changes neither time nor memory. Medians are reported; the memory is what a run takes beside the
-loaded network, measured and as `ilo.memory` estimates it.
+loaded network, measured and as `ilo.engine.memory` estimates it.
 """
 
 from __future__ import annotations
@@ -21,15 +21,16 @@ from pathlib import Path
 import torch
 
 from benchmarks.plain import PlainGenerator, PlainRound
-from ilo import engine, load, memory, preset
-from ilo.losses import Objective
-from ilo.models import Model, usual_config
+from ilo import load, preset
+from ilo.engine import engine, memory
+from ilo.objective import Objective
 from ilo.operators import build
+from ilo.priors.load import Model, usual_config
+from ilo.priors.stylegan2 import latents
+from ilo.priors.stylegan2.network import Generator
 from ilo.problem import Problem
 from ilo.search import Round
 from ilo.state import State
-from ilo.stylegan2 import latents
-from ilo.stylegan2.network import Generator
 
 WARM_UP = 3
 LARGE = (256, 512, 1024)

@@ -23,7 +23,7 @@ import torch
 from benchmarks import faces, rows
 from benchmarks.step import RESULTS
 from ilo import Problem, SolverSettings, load, preset, solve
-from ilo.models import Model
+from ilo.priors.load import Model
 
 DEFAULT_ROWS = [list(rows.ROWS)[i] for i in (0, 4, 6, 8)]
 FACTORS = (0.4, 0.6, 1.6, 2.5)

@@ -6,8 +6,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ilo.models import Model, load
     from ilo.operators import OPERATORS, Operator, build, register
+    from ilo.priors.load import Model, load
     from ilo.problem import Problem
     from ilo.settings import LossWeights, RoundSettings, SettingsError, SolverSettings, preset
     from ilo.solver import every, solve
@@ -32,7 +32,7 @@ __all__ = [
     "solve",
 ]
 _HOMES = {
-    "models": ("Model", "load"),
+    "priors.load": ("Model", "load"),
     "operators": ("OPERATORS", "Operator", "build", "register"),
     "problem": ("Problem",),
     "settings": ("LossWeights", "RoundSettings", "SettingsError", "SolverSettings", "preset"),

@@ -2,7 +2,7 @@
 
 import sys
 
-from ilo.cli import main
+from ilo.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ilo.classifier import Classifier
+from ilo.classifiers.classifier import Classifier
 from ilo.settings import SettingsError, check_number, check_whole, named
-from ilo.words import shown
+from ilo.text.words import shown
 
 MOST_CLASSES = 4
 

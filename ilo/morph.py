@@ -14,8 +14,8 @@ from typing import Literal
 from torch import Tensor
 
 from ilo.guidance import Guidance
-from ilo.models import Model
 from ilo.operators import Identity
+from ilo.priors.load import Model
 from ilo.problem import Problem
 from ilo.settings import LossWeights, RoundSettings, SolverSettings, check_choice, preset
 from ilo.solver import Due, check_rounds, solve

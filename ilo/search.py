@@ -12,12 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ilo.losses import TERMS, GuidedObjective, Objective
+from ilo.objective import TERMS, GuidedObjective, Objective
+from ilo.priors.stylegan2.latents import GaussianW
+from ilo.priors.stylegan2.network import Features, Generator
 from ilo.projection import l1_norm, project_l1, project_sphere
 from ilo.settings import RoundSettings, Schedule, SolverSettings
 from ilo.state import BALLS, TRACE_COLUMNS, Result, State, Step, to_uint8
-from ilo.stylegan2.latents import GaussianW
-from ilo.stylegan2.network import Features, Generator
 
 
 def learning_rate(schedule: Schedule, step: int, steps: int) -> float:

@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
-from ilo.words import shown
+from ilo.text.words import shown
 
 Method = Literal["ilo", "csgm", "pulse", "pixels"]
 Schedule = Literal["ramp", "one-cycle"]

@@ -9,16 +9,16 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Literal
 
-from ilo import engine
+from ilo.engine import engine
 from ilo.guidance import Guidance
-from ilo.losses import Perceptual, find_perceptual, objective_of
-from ilo.models import Model
+from ilo.objective import Perceptual, find_perceptual, objective_of
+from ilo.priors.load import Model
+from ilo.priors.stylegan2.latents import GaussianW
+from ilo.priors.stylegan2.network import Generator
 from ilo.problem import Problem
 from ilo.search import RangeSearch, Round
 from ilo.settings import RoundSettings, SettingsError, SolverSettings
 from ilo.state import State, Step
-from ilo.stylegan2.latents import GaussianW
-from ilo.stylegan2.network import Generator
 
 Due = Callable[[], bool]
 

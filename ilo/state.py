@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ilo.losses import TERMS
-from ilo.models import Model
+from ilo.objective import TERMS
+from ilo.priors.load import Model
+from ilo.priors.stylegan2.latents import GaussianW
+from ilo.priors.stylegan2.network import Features, Generator
 from ilo.settings import SolverSettings
-from ilo.stylegan2.latents import GaussianW
-from ilo.stylegan2.network import Features, Generator
 
 BALLS = ("features", "latents", "noise")
 TRACE_COLUMNS = (*TERMS, *BALLS)

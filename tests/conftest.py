@@ -15,10 +15,12 @@ import torch
 from PIL import Image
 from skimage.data import astronaut
 
-from ilo import classifier, faces, registry
-from ilo.models import Model, load
-from ilo.stylegan2 import checkpoint, latents
-from ilo.stylegan2.latents import GaussianW
+from ilo.classifiers import classifier
+from ilo.photos import faces
+from ilo.priors.load import Model, load
+from ilo.priors.stylegan2 import checkpoint, latents
+from ilo.priors.stylegan2.latents import GaussianW
+from ilo.weights import registry
 
 ROOT = Path(__file__).parent.parent
 _connect = socket.socket.connect

@@ -20,8 +20,9 @@ SERVED_WITHIN = 120.0  # seconds
 SERVE = """
 import json, sys
 import ilo
-from ilo.ui import page, temporary
-from ilo.ui.limits import Limits
+from ilo.ui import page
+from ilo.ui.visitors import temporary
+from ilo.ui.visitors.limits import Limits
 with temporary.files():
     limits = Limits(**json.loads(sys.argv[2]))
     page.serve(ilo.load("faces64"), None, limits, server_name="127.0.0.1", server_port=int(sys.argv[1]), quiet=True)

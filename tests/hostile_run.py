@@ -26,10 +26,11 @@ from pathlib import Path
 
 import torch
 
-from ilo import classifier, models
-from ilo.classifier import ClassifierError
-from ilo.masks import preset_mask
-from ilo.stylegan2.checkpoint import CheckpointError
+from ilo.classifiers import classifier
+from ilo.classifiers.classifier import ClassifierError
+from ilo.photos.masks import preset_mask
+from ilo.priors import load as models
+from ilo.priors.stylegan2.checkpoint import CheckpointError
 
 CPU_SECONDS = 20  # then a child is stopped
 ADDRESSES = 3 << 30  # bytes that a child may map beyond what its parent has

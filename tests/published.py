@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from ilo.stylegan2.network import Config, Generator
+from ilo.priors.stylegan2.network import Config, Generator
 from tests import programs
 from tests.programs import EasyDict
 

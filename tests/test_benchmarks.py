@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from benchmarks import faces, quality, rows
 from benchmarks.plain import PlainGenerator, PlainRound, project_by_sorting
 from ilo import Problem, build, preset, solve
-from ilo.losses import Objective
+from ilo.objective import Objective
 from ilo.projection import project_l1
 from ilo.search import Round
 from ilo.state import State

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from ilo.guidance import Guidance
-from ilo.losses import ClassifierFeatures, GuidedObjective
 from ilo.morph import inversion, morph, morph_preset
+from ilo.objective import ClassifierFeatures, GuidedObjective
 from ilo.projection import l1_norm
 from ilo.settings import LossWeights, RoundSettings, SettingsError
 from ilo.solver import solve

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from ilo import LossWeights, Problem, RoundSettings, SettingsError, SolverSettings, build, preset, solve
-from ilo.losses import Objective
+from ilo.objective import Objective
 from ilo.projection import l1_norm
 from ilo.search import RangeSearch, Round, learning_rate
 from ilo.solver import project_to_range

@@ -23,10 +23,10 @@ from PIL import Image
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from ilo import classifier
-from ilo.classifier import Classifier
+from ilo.classifiers import classifier
+from ilo.classifiers.classifier import Classifier
+from ilo.priors.stylegan2.network import Config, Generator
 from ilo.state import to_uint8
-from ilo.stylegan2.network import Config, Generator
 from training.augment import Adaption, augment
 from training.discriminator import Discriminator, FeatureDiscriminator
 from training.moments import Transport

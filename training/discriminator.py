@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ilo.stylegan2 import ops
+from ilo.priors.stylegan2 import ops
 
 GROUP = 4  # samples that share one deviation
 

@@ -28,14 +28,15 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ilo import Problem, SolverSettings, build, classifier, load, preset, solve
-from ilo.classifier import Classifier
-from ilo.metrics import mse
-from ilo.models import Model
+from ilo import Problem, SolverSettings, build, load, preset, solve
+from ilo.classifiers import classifier
+from ilo.classifiers.classifier import Classifier
 from ilo.operators import Operator
-from ilo.pictures import from_uint8
+from ilo.photos.pictures import from_uint8
+from ilo.priors.load import Model
+from ilo.priors.stylegan2.network import Generator
+from ilo.records.metrics import mse
 from ilo.state import to_uint8
-from ilo.stylegan2.network import Generator
 from training.pictures import read_tars
 
 SIDE = 64

@@ -6,8 +6,8 @@
 
 DATA holds tinyimagenet64-train-*.tar, tinyimagenet64-val.tar and classes.tsv; everything that is written goes to WORK:
 the decoded pictures, a checkpoint every few minutes (the same command goes on from it), log.csv and log.png. With
---export FILE the averaged weights of the last checkpoint are measured and written in the format that `ilo.classifier`
-reads, calibrated.
+--export FILE the averaged weights of the last checkpoint are measured, calibrated, and written in the format of the
+embedded classifiers.
 
 Adversarial training in the L2 norm (Madry et al. 2018) with one step from a random start (Wong et al. 2020). The first
 epochs see the pictures at half size, with half the ε: a quarter of the arithmetic for most of what there is to learn.
@@ -31,8 +31,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ilo import classifier
-from ilo.classifier import ResidualNetwork, Shape
+from ilo.classifiers import classifier
+from ilo.classifiers.classifier import ResidualNetwork, Shape
 from training.pictures import read_classes, read_tars
 
 CHECKPOINT_SECONDS = 180.0

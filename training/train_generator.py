@@ -31,7 +31,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ilo import classifier
+from ilo.classifiers import classifier
 from training.adversarial import EYE, Plan, Training, batches
 from training.evaluate_generator import features, frechet_distance, sample, training_faces
 from training.pictures import read_tars

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from ilo.masks import fit_mask
 from ilo.operators.base import OPERATORS, Operator, build, register
 from ilo.operators.compose import Compose
 from ilo.operators.pixels import Colorize, Denoise, Identity, Inpaint, RandomInpaint
 from ilo.operators.resample import Deblur, SuperResolve
 from ilo.operators.sensing import CompressedSensing
+from ilo.photos.masks import fit_mask
 
 __all__ = [
     "OPERATORS",
@@ -34,7 +34,7 @@ __all__ = [
 def default_tasks(resolution: int) -> dict[str, dict[str, Any]]:
     """Task name → the settings to begin with at a resolution of 8 px or more, in the order to offer them.
 
-    Inpainting also needs a mask: a painted one, or `ilo.masks.preset_mask`.
+    Inpainting also needs a mask: a painted one, or `ilo.photos.masks.preset_mask`.
     """
     # ×4 at 64 px and ×16 at 1024 px, geometrically between them, as a power of two.
     factor = 2 ** max(1, min(5, math.floor(math.log2(resolution / 64) / 2 + 2)))

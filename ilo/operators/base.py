@@ -12,7 +12,7 @@ import torch
 from torch.nn import functional as F
 
 from ilo.settings import SettingsError, check_whole, named
-from ilo.words import shown
+from ilo.text.words import shown
 
 OPERATORS: dict[str, type[Operator]] = {}
 MAX_SEED = 2**31 - 1

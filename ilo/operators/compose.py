@@ -9,7 +9,7 @@ import torch
 
 from ilo.operators.base import MAX_SEED, Operator, build, enlarge_nearest, register, widen
 from ilo.settings import SettingsError, check_whole
-from ilo.words import shown
+from ilo.text.words import shown
 
 MOST_PARTS = 16  # operators in all, the sequences within a sequence included
 MOST_LEVELS = 4  # of sequences within sequences

@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
-from ilo.masks import fit_mask
 from ilo.operators.base import MAX_SEED, Operator, register, resize, widen
+from ilo.photos.masks import fit_mask
 from ilo.settings import SettingsError, check_number, check_whole
 
 SCARCE = 0.2  # below this observed share a perceptual distance does harm (section 4.2)

@@ -11,16 +11,18 @@ from typing import Any, Protocol
 
 import gradio as gr
 
-from ilo.bundle import BundleError, zip_bundle
-from ilo.classifier import ClassifierError
-from ilo.models import Model
-from ilo.pictures import PictureError
+from ilo.classifiers.classifier import ClassifierError
+from ilo.photos.pictures import PictureError
+from ilo.priors.load import Model
+from ilo.records.bundle import BundleError, zip_bundle
 from ilo.settings import SettingsError
 from ilo.solver import every
-from ilo.ui import photographs, plots, temporary, text, views
-from ilo.ui.photographs import Source
+from ilo.ui import text
+from ilo.ui.parts import photographs, plots, views
+from ilo.ui.parts.photographs import Source
 from ilo.ui.runs import Order, Run, Runs
-from ilo.ui.visitors import Visitors
+from ilo.ui.visitors import temporary
+from ilo.ui.visitors.visitors import Visitors
 
 PANEL_SECONDS = 0.5
 

@@ -11,8 +11,8 @@ import gradio as gr
 import skimage.data
 from PIL import Image
 
-from ilo.pictures import Crop, crop_box, read_picture
-from ilo.registry import ASSETS
+from ilo.photos.pictures import Crop, crop_box, read_picture
+from ilo.weights.registry import ASSETS
 
 # Frames the face as the generator's own faces are framed.
 ASTRONAUT_CROP = (0.436, 0.244, 4.47)  # centre as fractions, zoom

@@ -12,20 +12,25 @@ from typing import Any
 import gradio as gr
 from starlette.middleware import Middleware
 
-from ilo import classifier, registry
-from ilo.classifier import Classifier, ClassifierError
-from ilo.losses import ROBUST, Perceptual, find_perceptual
-from ilo.models import Model
-from ilo.registry import ASSETS
-from ilo.ui import controls, examples, housekeeping, morph, studio, text
-from ilo.ui import owner as owner_tab
-from ilo.ui.door import Door
-from ilo.ui.handlers import Studio
-from ilo.ui.limits import Limits
-from ilo.ui.morphing import Morph
-from ilo.ui.owner import Owner
+from ilo.classifiers import classifier
+from ilo.classifiers.classifier import Classifier, ClassifierError
+from ilo.objective import ROBUST, Perceptual, find_perceptual
+from ilo.priors.load import Model
+from ilo.ui import examples, text
+from ilo.ui.models import tab as owner_tab
+from ilo.ui.models.tab import Owner
+from ilo.ui.morph import tab as morph
+from ilo.ui.morph.handlers import Morph
 from ilo.ui.runs import Runs
-from ilo.ui.visitors import Visitors
+from ilo.ui.studio import controls
+from ilo.ui.studio import tab as studio
+from ilo.ui.studio.handlers import Studio
+from ilo.ui.visitors import housekeeping
+from ilo.ui.visitors.door import Door
+from ilo.ui.visitors.limits import Limits
+from ilo.ui.visitors.visitors import Visitors
+from ilo.weights import registry
+from ilo.weights.registry import ASSETS
 
 log = logging.getLogger(__name__)
 

@@ -18,20 +18,20 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ilo.faces import Placed
 from ilo.guidance import Guidance
-from ilo.losses import Perceptual
-from ilo.models import Model
 from ilo.morph import morph, total_steps
+from ilo.objective import Perceptual
 from ilo.operators import Identity
+from ilo.photos.faces import Placed
+from ilo.priors.load import Model
 from ilo.problem import Problem
-from ilo.recipe import make_recipe
-from ilo.recorder import Recorder
+from ilo.records.recipe import make_recipe
+from ilo.records.recorder import Recorder
 from ilo.settings import SettingsError, SolverSettings, preset
 from ilo.solver import every, solve
 from ilo.state import Step
 from ilo.ui import text
-from ilo.ui.limits import Limits
+from ilo.ui.visitors.limits import Limits
 
 PREVIEW_SECONDS = 0.14  # each preview costs a tenth of a second where the browser shares the cores
 RESULT_SECONDS = 1.0

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import expect
 
-from ilo import registry
+from ilo.weights import registry
 from tests.browser.serving import served
 from tests.browser.test_studio import (  # noqa: F401 (fixtures)
     browser,

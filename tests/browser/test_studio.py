@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 from playwright.sync_api import expect, sync_playwright
 
-from ilo.bundle import FILES, read_bundle
-from ilo.pictures import read_mask
+from ilo.photos.pictures import read_mask
+from ilo.records.bundle import FILES, read_bundle
 from tests.browser.serving import launch, open_page, served
 
 RUNNING = "#stage figcaption:has-text('Round')"

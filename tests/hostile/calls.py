@@ -135,7 +135,7 @@ CALLS: dict[str, tuple[bytes, ...]] = {
     "torch.from_file": (text("executed"), b"\x88", number(10**9)),
     "torch.save": (number(1), text("executed")),
     "logging.FileHandler": (text("executed"),),
-    "ilo.models.load": (text("executed"),),
+    "ilo.priors.load.load": (text("executed"),),
     # the network
     **dict.fromkeys(("webbrowser.open", "urllib.request.urlopen", "urllib.urlopen"), (text("http://127.0.0.1:9/"),)),
     **dict.fromkeys(("torch.hub.load", "torch.hub.load_state_dict_from_url"), (text("http://127.0.0.1:9/x"),)),

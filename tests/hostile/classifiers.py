@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 from torchvision.models import resnet50
 
-from ilo.classifier import ResidualNetwork, Shape
+from ilo.classifiers.classifier import ResidualNetwork, Shape
 from tests.hostile import parts
 from tests.hostile.parts import NASTY, Raw, Table, Write, call, mapping, name, text
 from tests.hostile.safetensors_files import CLOSED, DEEP, DEEP_DICT, NEARLY_DEEP, headers

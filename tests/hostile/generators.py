@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from ilo.stylegan2.network import Generator
+from ilo.priors.stylegan2.network import Generator
 from tests import published as files
 from tests.hostile import parts
 from tests.hostile.parts import NASTY, Raw, Table, call, mapping, name, number, raw, several, text

@@ -17,7 +17,7 @@ from unittest import mock
 import torch
 from safetensors.torch import save_file
 
-from ilo.stylegan2.network import Generator
+from ilo.priors.stylegan2.network import Generator
 from tests import published as files
 
 Write = Callable[[Path], object]

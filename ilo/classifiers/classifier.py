@@ -1,0 +1,347 @@
+"""Image classifiers: the embedded ones' small residual network, its files, and the names of what it knows.
+
+A `Classifier` takes pictures as the rest of the studio has them, [B, 3, R, R] in [−1, 1] of any R, and gives logits.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import logging
+import os
+from dataclasses import asdict, dataclass, field, fields
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from ilo.classifiers import resnet
+from ilo.classifiers.resnet import ResNet50
+from ilo.operators.base import resize
+from ilo.settings import SettingsError
+from ilo.text.words import shown
+from ilo.weights import cache, download, registry
+from ilo.weights.budget import Budget
+from ilo.weights.description import Description
+from ilo.weights.download import DownloadError
+from ilo.weights.lazy import Extent, ReadError
+from ilo.weights.safefile import parse_json, read_header
+from ilo.weights.torchfile import read_torch
+
+# Of the training pictures on [0, 1], as ImageNet's classifiers have them.
+MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+EMBEDDED = {name: registry.BY_ID[name].path for name in ("robust64", "standard64")}
+PUBLISHED = (".ckpt", ".pt")
+LONGEST_NAME = 300  # characters of a class's names
+logger = logging.getLogger(__name__)
+NEAREST = 5  # names that are offered for an unknown one
+LONGEST_NAME = 200  # characters; the search for near ones takes the longer, the longer a name is
+
+
+class ClassifierError(ValueError):
+    """A classifier's file that cannot be used; the message names the file and the reason."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Shape of a residual network."""
+
+    classes: int
+    widths: tuple[int, ...] = (48, 96, 192, 384)  # channels of each stage; each stage after the first halves the side
+    blocks: tuple[int, ...] = (1, 1, 1, 1)
+    size: int = 64  # pixels per side that it was trained at
+
+    def __post_init__(self) -> None:
+        tuples = isinstance(self.widths, tuple) and isinstance(self.blocks, tuple)
+        sound = tuples and len(self.widths) == len(self.blocks) and 1 <= len(self.widths) <= 6
+        sound = sound and all(type(n) is int and 1 <= n <= 16 for n in self.blocks)
+        sound = sound and all(type(n) is int and 1 <= n <= 4096 for n in (self.classes, *self.widths))
+        if not sound or type(self.size) is not int or not 16 <= self.size <= 512:
+            parts = ", ".join(f"{field.name} {shown(getattr(self, field.name), 40)}" for field in fields(self))
+            raise ValueError(f"{parts} are not the shape of a classifier")
+
+
+class Block(nn.Module):
+    """x → act(shortcut(x) + conv(act(conv(x)))), with batch normalisation (He et al. 2016)."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int):
+        super().__init__()
+        self.conv0 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
+        self.norm0: nn.Module = nn.BatchNorm2d(outputs)
+        self.conv1 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
+        self.norm1: nn.Module = nn.BatchNorm2d(outputs)
+        self.shortcut = nn.Conv2d(inputs, outputs, 1, bias=False) if stride > 1 or inputs != outputs else None
+        self.stride = stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.silu(self.norm0(self.conv0(x)))
+        y = self.norm1(self.conv1(y))
+        if self.shortcut is not None:
+            x = self.shortcut(F.avg_pool2d(x, self.stride) if self.stride > 1 else x)
+        return F.silu(x + y)
+
+
+class ResidualNetwork(nn.Module):
+    """Stem of stride 2, stages of residual blocks, mean over the pixels, one linear layer.
+
+    SiLU instead of ReLU: robust training gains by a smooth activation (Xie et al. 2020, "Smooth Adversarial Training").
+    """
+
+    mean: Tensor
+    deviation: Tensor
+
+    @property
+    def size(self) -> int:
+        """Pixels per side that it was trained at."""
+        return self.shape.size
+
+    def __init__(self, shape: Shape):
+        super().__init__()
+        self.shape = shape
+        first, *later = shape.widths
+        self.stem = nn.Conv2d(3, first, 4, 2, 1, bias=False)
+        self.norm: nn.Module = nn.BatchNorm2d(first)
+        self.stages = nn.ModuleList()
+        inputs = first
+        for width, count, stride in zip(shape.widths, shape.blocks, [1, *[2] * len(later)], strict=True):
+            blocks = [Block(inputs if i == 0 else width, width, stride if i == 0 else 1) for i in range(count)]
+            self.stages.append(nn.Sequential(*blocks))
+            inputs = width
+        self.head = nn.Linear(inputs, shape.classes)
+        # On [−1, 1]: (x + 1) / 2 is what the mean and the deviation are given for.
+        # They are in memory even if the network is laid out without any, because no file holds them.
+        here = torch.device("cpu")
+        self.register_buffer("mean", 2 * torch.tensor(MEAN, device=here)[:, None, None] - 1, persistent=False)
+        self.register_buffer("deviation", 2 * torch.tensor(DEVIATION, device=here)[:, None, None], persistent=False)
+
+    def features(self, x: Tensor) -> list[Tensor]:
+        """Activations after each stage, of pictures [B, 3, H, W] in [−1, 1]."""
+        x = F.silu(self.norm(self.stem((x - self.mean) / self.deviation)))
+        found = []
+        for stage in self.stages:
+            x = stage(x)
+            found.append(x)
+        return found
+
+    def fold(self) -> ResidualNetwork:
+        """Put every normalisation into the convolution before it: for use, not for training. Returns self."""
+        self.eval()
+        self.stem, self.norm = _fused(self.stem, self.norm), nn.Identity()
+        for block in self.modules():
+            if isinstance(block, Block):
+                block.conv0, block.norm0 = _fused(block.conv0, block.norm0), nn.Identity()
+                block.conv1, block.norm1 = _fused(block.conv1, block.norm1), nn.Identity()
+        return self
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits [B, classes] of pictures [B, 3, H, W] in [−1, 1]."""
+        return self.head(self.features(x)[-1].mean((2, 3)))
+
+
+def _fused(conv: nn.Conv2d, norm: nn.Module) -> nn.Conv2d:
+    assert isinstance(norm, nn.BatchNorm2d)
+    return fuse_conv_bn_eval(conv, norm)
+
+
+class Classifier(nn.Module):
+    """A trained network with the names of its classes; frozen, and folded in place.
+
+    Pictures are compared as they are shown: values beyond [−1, 1] count as the limit, but their gradient passes.
+    """
+
+    def __init__(
+        self, network: ResidualNetwork | ResNet50, name: str, path: Path, classes: list[tuple[str, str]], about: dict
+    ):
+        super().__init__()
+        self.network = network.fold().requires_grad_(False).to(memory_format=torch.channels_last)
+        self.name, self.path, self.about = name, path, about
+        self.wnids = tuple(wnid for wnid, _ in classes)
+        self.synonyms = tuple(tuple(part.strip() for part in names.split(",")) for _, names in classes)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """A plain name for each class."""
+        return tuple(synonyms[0] for synonyms in self.synonyms)
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hash of the weights file, for the recipe."""
+        return cache.sha256(self.path)
+
+    def index(self, name: str) -> int:
+        """The number of the class of this name, synonym or WordNet id; letters' case does not matter.
+
+        Raises:
+            SettingsError: there is none; the message has the five nearest names.
+        """
+        wanted = " ".join(str(name).lower().split())
+        known = {synonym.lower(): i for i, synonyms in enumerate(self.synonyms) for synonym in synonyms}
+        known |= {wnid: i for i, wnid in enumerate(self.wnids)}
+        # A plain name outranks a synonym of another class.
+        known |= {plain.lower(): i for i, plain in enumerate(self.names)}
+        if wanted in known:
+            return known[wanted]
+        if len(wanted) > LONGEST_NAME:
+            raise SettingsError(f"There is no class {shown(name)}; give a name of at most {LONGEST_NAME} characters.")
+        near: list[str] = []
+        for match in difflib.get_close_matches(wanted, known, n=len(known), cutoff=0.0):
+            if self.names[known[match]] not in near:
+                near.append(self.names[known[match]])
+        raise SettingsError(f"There is no class {shown(name)}; the nearest are {', '.join(near[:NEAREST])}.")
+
+    def prepare(self, images: Tensor) -> Tensor:
+        """[B, 3, R, R] → [B, 3, size, size] where and as the network wants them, differentiable everywhere."""
+        images = images.to(self.network.mean.device)
+        images = images + (images.clamp(-1, 1) - images).detach()
+        size = self.network.size
+        return images if images.shape[-1] == size else resize(images, size)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits [B, classes] of pictures [B, 3, R, R] in [−1, 1]."""
+        return self.network(self.prepare(images))
+
+    def features(self, images: Tensor) -> list[Tensor]:
+        """Activations [B, C, h, w] at several depths."""
+        return self.network.features(self.prepare(images))
+
+    @torch.no_grad()
+    def top(self, images: Tensor, count: int = 5) -> list[list[tuple[str, float]]]:
+        """For each picture, the most probable classes and their probabilities, the first one first."""
+        found = self(images).softmax(1).topk(min(count, len(self.wnids)), dim=1)
+        return [
+            [(self.names[i], p) for p, i in zip(values, indices, strict=True)]
+            for values, indices in zip(found.values.tolist(), found.indices.tolist(), strict=True)
+        ]
+
+
+def load(name: str = "robust64", device: torch.device | str = "cpu") -> Classifier:
+    """An embedded classifier by its id, or one from a file.
+
+    Args:
+        name: an id of the registry; or the path of a .safetensors file that `save` has written, or of a published
+            robust ResNet-50 (`.ckpt`, `.pt`).
+        device: where the weights go.
+
+    Raises:
+        ClassifierError: no such id or file, a truncated file, or weights that do not fit its own shape and classes.
+    """
+    path = _find(name)
+    try:
+        data = Extent.of_file(path)
+        if path.suffix in PUBLISHED:
+            checkpoint = resnet.describe(read_torch(data, Budget.of(data)), len(data))
+            network: ResidualNetwork | ResNet50 = checkpoint.read(MEAN, DEVIATION)
+            classes, about = resnet.names(checkpoint.classes), {}
+            title = name if name in registry.BY_ID else path.stem
+        else:
+            found = describe(data)
+            network, classes, about, title = found.read(), found.classes, found.about, path.stem
+        return Classifier(network, title, path, classes, about).to(device)
+    except ReadError as error:
+        raise ClassifierError(f"{path.name}: {error}.") from None
+    except OSError as error:
+        raise ClassifierError(f"{path.name}: it cannot be read ({error.strerror}). Fetch or copy it again.") from None
+    except Exception as error:  # a file that nobody has thought of
+        logger.exception("%s could not be loaded", path.name)
+        raise ClassifierError(
+            f"{path.name}: it cannot be used ({type(error).__name__}: {shown(str(error))})."
+        ) from error
+
+
+@dataclass
+class ClassifierDescription(Description):
+    """A classifier's weights file in the studio's own format, before it is loaded."""
+
+    shape: Shape | None = None
+    classes: list[tuple[str, str]] = field(default_factory=list)  # WordNet id and names
+
+    @property
+    def role(self) -> str:
+        if self.shape is None:
+            return ""
+        return f"a classifier of {self.shape.classes:,} classes for pictures of {self.shape.size} pixels"
+
+    def read(self) -> ResidualNetwork:
+        """The network.
+
+        Raises:
+            ReadError: there is a problem, or the numbers are missing or not finite.
+        """
+        weights = self.weights()
+        if self.shape is None:
+            raise ReadError("it does not describe a classifier of the studio")
+        with torch.device("meta"):
+            network = ResidualNetwork(self.shape)
+        network.load_state_dict(weights, strict=False, assign=True)
+        return network
+
+
+def describe(data: Extent) -> ClassifierDescription:
+    """What a safetensors file is: a classifier, if its metadata have an `about` as `save` writes it.
+
+    Raises:
+        ReadError: it is no complete safetensors file.
+    """
+    tensors, metadata = read_header(data)
+    found = ClassifierDescription("safetensors in the studio's own format", len(data), tensors)
+    try:
+        about = parse_json(metadata["about"])
+        given: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in about["shape"].items()
+        }
+        if sorted(given) != ["blocks", "classes", "size", "widths"]:
+            raise ValueError(f"its shape has {shown(sorted(given))}")
+        found.shape = Shape(**given)
+        found.classes = [(wnid, names) for wnid, names in about["classes"]]
+        found.about = about
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        reason = "about is missing" if isinstance(error, KeyError) else shown(str(error), 200)
+        found.problems.append(f"it does not describe a classifier of the studio ({reason})")
+        return found
+    if not all(_is_name(word) for pair in found.classes for word in pair):
+        found.problems.append(f"its classes need an id and a name each, of 1 to {LONGEST_NAME} printable characters")
+    if len(found.classes) != found.shape.classes:
+        found.problems.append(f"it names {len(found.classes)} classes and has {found.shape.classes} outputs for them")
+    with torch.device("meta"):
+        state = ResidualNetwork(found.shape).state_dict()
+    found.compare({key: value for key, value in state.items() if not key.endswith("num_batches_tracked")})
+    return found
+
+
+def _is_name(word: Any) -> bool:
+    return isinstance(word, str) and 0 < len(word) <= LONGEST_NAME and word.isprintable()
+
+
+def _find(name: str) -> Path:
+    """The file of a classifier, by id or path."""
+    known = registry.ids("classifier")
+    if name in EMBEDDED:
+        path = EMBEDDED[name]
+    elif name in known:
+        try:
+            return download.checked(registry.BY_ID[name])
+        except DownloadError as error:
+            raise ClassifierError(str(error)) from None
+    elif (path := Path(name)).suffix not in (".safetensors", *PUBLISHED):
+        raise ClassifierError(f"There is no classifier {name!r}; known are {', '.join(known)}.")
+    if not os.path.isfile(path):  # False as well where one may not look
+        raise ClassifierError(f"{path.name}: there is no such classifier file. Known are {', '.join(known)}.")
+    return path
+
+
+def save(network: ResidualNetwork, path: Path, classes: list[tuple[str, str]], about: dict[str, Any]) -> None:
+    """Write a network in float16 with its classes (WordNet id, name) and whatever `about` says of it, as JSON."""
+    tensors = {
+        name: (tensor.half() if tensor.is_floating_point() else tensor).contiguous()
+        for name, tensor in network.state_dict().items()
+        if not name.endswith("num_batches_tracked")
+    }
+    text = {"shape": asdict(network.shape), "classes": classes, **about}
+    save_file(tensors, path, {"about": json.dumps(text, ensure_ascii=False)})

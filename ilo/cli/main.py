@@ -1,0 +1,376 @@
+"""The command line: `python -m ilo solve | replay | models | tasks`.
+
+Exit codes: 0 done; 1 a replay whose picture differs; 2 a mistake in the input, told in one line; 130 stopped by ctrl-C,
+with the best so far saved. torch is imported by the commands that need it, so that `--help` is quick.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ilo.cli import options as cli_options
+from ilo.settings import SettingsError, SolverSettings, check_whole
+from ilo.text.words import shown
+
+if TYPE_CHECKING:
+    from ilo.guidance import Guidance
+    from ilo.objective import Perceptual
+    from ilo.priors.load import Model
+    from ilo.problem import Problem
+    from ilo.records.recipe import Recipe
+    from ilo.records.recorder import Recorder
+
+DIFFERENT, MISTAKE, INTERRUPTED = 1, 2, 130
+PREVIEW_SECONDS = 0.1
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    try:
+        options = cli_options.parser().parse_args(argv)
+        return _COMMANDS[options.command](options)
+    except SystemExit as done:  # of argparse
+        return int(done.code or 0)
+    except KeyboardInterrupt:
+        print("ilo: stopped", file=sys.stderr)
+        return INTERRUPTED
+    except Exception as error:
+        if not _is_mistake(error):
+            raise
+        print(f"ilo: {cli_options.one_line(str(error))}", file=sys.stderr)
+        return MISTAKE
+
+
+def _is_mistake(error: Exception) -> bool:
+    """Whether the user can put it right; all else is a bug, which keeps its traceback."""
+    from ilo.classifiers.classifier import ClassifierError
+    from ilo.photos.pictures import PictureError
+    from ilo.priors.stylegan2.checkpoint import CheckpointError
+    from ilo.records.bundle import BundleError
+    from ilo.weights.download import DownloadError
+
+    return isinstance(
+        error, (SettingsError, PictureError, CheckpointError, ClassifierError, BundleError, DownloadError)
+    )
+
+
+def _solve(options: argparse.Namespace) -> int:
+    cli_options.check_solve(options)
+    morphing = options.task == cli_options.MORPH
+    settings = None if morphing else cli_options.solver_settings(options)
+
+    from ilo.cli import pictures as cli_pictures
+    from ilo.priors.load import load
+    from ilo.records.bundle import check_out_folder
+    from ilo.records.recipe import make_recipe
+    from ilo.records.recorder import Recorder
+
+    check_out_folder(options.out)
+    with _threads(options.threads):
+        model = load(options.model or "faces64", _device(options.device or "cpu"))
+        problem: Problem | Guidance
+        if settings is None:
+            settings = cli_options.morph_settings(options, model.generator.config.num_layers)
+            problem, image, placed, notes = cli_pictures.guidance(options, model)
+        else:
+            problem, image, placed, notes = cli_pictures.problem(options, model)
+        perceptual = _perceptual(model) if settings.weights.perceptual else None
+        recipe = make_recipe(
+            model,
+            problem,
+            settings,
+            damaged_here=not options.damaged and not morphing,
+            measurement_seed=options.measurement_seed,
+            input_image=image,
+            perceptual=perceptual,
+        )
+        recorder = Recorder(recipe, problem, image, placed)
+        for note in notes:
+            print(note)
+        _run(model, problem, settings, perceptual, recorder)
+        return _finish(recorder, options.out, model)
+
+
+def _replay(options: argparse.Namespace) -> int:
+    from ilo.records.archive import read_file
+    from ilo.records.bundle import BundleError, check_out_folder, png_limit, read_problem, read_recipe
+    from ilo.records.recorder import Recorder
+
+    recipe = read_recipe(options.run)
+    if options.out is not None:
+        check_out_folder(options.out)
+        if options.out.resolve() == options.run.resolve():
+            raise BundleError(f"--out is the run itself; give another folder than {options.out}.")
+    with _threads(_recorded_threads(recipe) if options.threads is None else options.threads):
+        given = None if options.model is None else _model(options, recipe)
+        problem, image = read_problem(options.run, recipe, options.classifier, _resolution(recipe, given))
+        recorded = read_file(options.run, "result.png", png_limit(recipe.resolution))
+        if recorded is None:
+            raise BundleError(f"{options.run} holds no result.png to compare with.")
+        model = given or _model(options, recipe)
+        recipe, perceptual = _as_now(recipe, model)
+        recorder = Recorder(recipe, problem, image)
+        if not _run(model, problem, recipe.settings, perceptual, recorder, recipe.stopped_at):
+            print("Stopped before the end, so there is nothing to compare.")
+            return INTERRUPTED
+        same = _compare(recorded, recorder)
+        if options.out is not None:
+            _save(recorder, options.out, model)
+    return 0 if same else DIFFERENT
+
+
+def _model(options: argparse.Namespace, recipe: Recipe) -> Model:
+    """The generator of a recipe, or the given one if its weights are the same."""
+    from ilo.priors.load import load
+    from ilo.records.bundle import BundleError
+
+    model = load(options.model or recipe.model, _device(options.device or _recorded_device(recipe)))
+    if model.sha256 != recipe.model_sha256:
+        raise BundleError(
+            f"The run was made with other weights of {shown(recipe.model)} than {model.path.name} holds; give their "
+            "file with --model."
+        )
+    return model
+
+
+def _resolution(recipe: Recipe, given: Model | None) -> int | None:
+    """Pixels per side of the generator's pictures, which is not loaded for that unless it is a file of its own."""
+    from ilo.priors.load import find
+    from ilo.records.bundle import BundleError
+    from ilo.weights.registry import BY_ID, ids
+
+    if given is not None:
+        return given.resolution
+    if recipe.model not in ids("generator"):
+        raise BundleError(
+            f"The run was made with {shown(recipe.model)}, which the studio does not know; give its file with --model."
+        )
+    find(recipe.model)  # refuses what is not here
+    return BY_ID[recipe.model].resolution
+
+
+def _as_now(recipe: Recipe, model: Model) -> tuple[Recipe, Perceptual | None]:
+    """The recipe as it can be replayed here, and its perceptual distance; tells what is not as it was."""
+    from ilo.engine import engine
+    from ilo.records.recipe import differences
+
+    now = engine.description(model.device)
+    for sentence in differences(recipe.engine, now):
+        print(sentence, file=sys.stderr)
+    perceptual = _perceptual(model, recipe.perceptual) if recipe.perceptual else None
+    name = None if perceptual is None else perceptual.name
+    if name != recipe.perceptual:
+        was = shown(recipe.perceptual, 40)
+        print(f"The perceptual distance was {was} and is {name or 'not available'} now.", file=sys.stderr)
+    return replace(recipe, engine=now, perceptual=name), perceptual
+
+
+def _compare(recorded: bytes, recorder: Recorder) -> bool:
+    """Whether the replayed picture is the recorded file; says so."""
+    import numpy as np
+
+    from ilo.photos.pictures import PictureError, read_picture
+    from ilo.records.bundle import result_png
+    from ilo.state import to_uint8
+
+    assert recorder.result is not None
+    if result_png(recorder.result) == recorded:
+        print("result.png is the same, byte for byte.")
+        return True
+    try:
+        before = np.asarray(read_picture(recorded, 1, recorder.recipe.resolution)).astype(int)
+    except PictureError as error:
+        print(f"result.png differs, and the recorded one cannot be compared: {cli_options.one_line(str(error))}")
+        return False
+    now = to_uint8(recorder.result.image)[0].astype(int)
+    if before.shape != now.shape:
+        print(
+            f"result.png differs: it was {before.shape[1]}×{before.shape[0]} and is {now.shape[1]}×{now.shape[0]} px."
+        )
+        return False
+    apart = np.abs(before - now).max(2)
+    print(
+        f"result.png differs in {np.count_nonzero(apart):,} of {apart.size:,} pixels, by at most {apart.max()} of 255 "
+        "levels."
+    )
+    return False
+
+
+def _run(
+    model: Model,
+    problem: Problem | Guidance,
+    settings: SolverSettings,
+    perceptual: Perceptual | None,
+    recorder: Recorder,
+    stop_at: int | None = None,
+) -> bool:
+    """Solve under a progress bar, up to the result at step `stop_at` if it is given; False if ctrl-C came before."""
+    from tqdm import tqdm
+
+    from ilo.guidance import Guidance
+    from ilo.morph import inversion, morph
+    from ilo.solver import every, solve
+
+    photo = recorder.input_image
+    if stop_at is None:
+        due, due_result = every(PREVIEW_SECONDS), None
+    else:
+        inverted = [inversion(settings)] if isinstance(problem, Guidance) and photo is not None else []
+        asked = _asked([*inverted, settings])
+        due, due_result = lambda: next(asked) == stop_at, lambda: True
+    if isinstance(problem, Guidance):
+        steps = morph(model, problem, settings, photo, due, due_result)
+    else:
+        steps = solve(model, problem, settings, due, perceptual, due_result)
+    try:
+        first = next(steps)  # settings that do not fit the model are refused before there is a bar
+        with tqdm(total=first.total, unit="step", dynamic_ncols=True) as bar:
+            for step in itertools.chain([first], steps):
+                recorder.add(step)
+                number = step.round - settings.first_layer + 1
+                where = "inversion" if step.inverting else f"round {number} of {len(settings.rounds)}"
+                bar.set_postfix_str(f"{where}, loss {step.losses['total'][0]:.4f}", refresh=False)
+                bar.update(step.done - bar.n)
+                if step.done == stop_at and step.result is not None:
+                    break
+    except KeyboardInterrupt:
+        return False
+    finally:
+        steps.close()  # type: ignore[attr-defined]
+    return True
+
+
+def _asked(phases: Sequence[SolverSettings]) -> Iterator[int]:
+    """The steps after which `solve` asks its clock: all but the last of each search."""
+    done = 0
+    for settings in phases:
+        for k, plan in enumerate(settings.rounds, settings.first_layer):
+            for outer in range(plan.outer_iterations):
+                yield from range(done + 1, done + plan.steps)
+                done += plan.steps
+                if outer + 1 < plan.outer_iterations:
+                    if k:  # round 0 has nothing to project
+                        yield from range(done + 1, done + plan.range_steps + 1)
+                    done += plan.range_steps
+
+
+def _finish(recorder: Recorder, folder: Path, model: Model) -> int:
+    """Save what there is, also of a run that was stopped, and tell how good it is."""
+    if recorder.result is None:
+        print("Stopped before the first step, so nothing is saved.")
+        return INTERRUPTED
+    _save(recorder, folder, model)
+    if not recorder.complete:
+        print(f"Stopped after {recorder.stopped_at} of {recorder.total} steps.")
+    print(_report(recorder))
+    return 0 if recorder.complete else INTERRUPTED
+
+
+def _save(recorder: Recorder, folder: Path, model: Model) -> None:
+    from ilo.records.bundle import write_bundle
+
+    print(f"Saved in {write_bundle(recorder, folder, model)}")
+
+
+def _report(recorder: Recorder) -> str:
+    """The errors against the truth on the [0, 1] scale, in the hole, too; or what a morph looks like."""
+    from ilo.guidance import Guidance
+    from ilo.records.metrics import report
+
+    problem, result = recorder.problem, recorder.result
+    assert result is not None
+    if isinstance(problem, Guidance):
+        (top,) = problem.classifier.top(result.image)
+        return f"{problem.classifier.name} sees " + ", ".join(f"{name} {100 * p:.1f} %" for name, p in top)
+    if problem.truth is None:
+        return "The truth is not known, so its error cannot be told."
+    mask = problem.operator.mask
+    fits = mask is not None and mask.shape[-1] == problem.truth.shape[-1] and bool((mask < 1).any())
+    values = report(result.image, problem.truth, 1 - mask if mask is not None and fits else None)
+    names = {"mse": "MSE {:.5f}", "psnr": "PSNR {:.2f} dB", "ssim": "SSIM {:.3f}"}
+    line = ", ".join(text.format(values[name]) for name, text in names.items() if name in values)
+    hole = ", ".join(text.format(values[f"{name}_hole"]) for name, text in names.items() if f"{name}_hole" in values)
+    return f"{line}; in the hole {hole}" if hole else line
+
+
+def _models(options: argparse.Namespace) -> int:
+    from ilo.cli import models as cli_models
+
+    return cli_models.COMMANDS[options.action](options)
+
+
+def _tasks(options: argparse.Namespace) -> int:
+    from ilo.operators import OPERATORS
+    from ilo.operators.base import setting_names
+
+    for name, kind in OPERATORS.items():
+        settings = ", ".join(setting_names(kind)) or "none"
+        print(f"{name:<20}{kind.title}: {kind.formula} (settings: {settings})")
+    return 0
+
+
+_COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
+    "solve": _solve,
+    "replay": _replay,
+    "models": _models,
+    "tasks": _tasks,
+}
+
+
+@contextmanager
+def _threads(count: int | None) -> Iterator[None]:
+    """torch's number of threads for a while; None leaves it as it is."""
+    import torch
+
+    before = torch.get_num_threads()
+    if count is not None:
+        check_whole("threads", count, 1, 1024)
+        torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _recorded_threads(recipe: Recipe) -> int | None:
+    """The number of threads that a run had, or of this machine's cores if they are fewer, which is said."""
+    count, cores = recipe.engine.get("threads"), os.cpu_count() or 1
+    if not isinstance(count, int) or count < 1:
+        return None
+    if count > cores:
+        print(f"The run had {count:,} threads; this machine has {cores} cores and uses {cores}.", file=sys.stderr)
+    return min(count, cores)
+
+
+def _recorded_device(recipe: Recipe) -> str:
+    import torch
+
+    return "cuda" if recipe.engine.get("device") == "cuda" and torch.cuda.is_available() else "cpu"
+
+
+def _device(name: str) -> str:
+    import torch
+
+    count = torch.cuda.device_count()
+    allowed = ["cpu", *(["cuda"] if count else []), *(f"cuda:{i}" for i in range(count))]
+    if name not in allowed:
+        raise SettingsError(f"The device is {name!r}; this machine has {', '.join(allowed)}.")
+    return name
+
+
+def _perceptual(model: Model, name: str | None = None) -> Perceptual:
+    """The perceptual distance of this installation, or that of a recipe; a broken file is the user's to remove."""
+    from ilo.objective import find_perceptual
+
+    try:
+        return find_perceptual(model.device, name)
+    except ValueError as error:
+        raise SettingsError(str(error)) from None

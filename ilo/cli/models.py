@@ -1,0 +1,125 @@
+"""`python -m ilo models list | fetch | check | verify | remove`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from tqdm import tqdm
+
+from ilo.settings import SettingsError
+from ilo.text.words import shown
+from ilo.weights import cache, download, registry
+from ilo.weights.download import DownloadError, Progress
+from ilo.weights.registry import Embedded, Entry
+
+WRONG = 1  # exit code of `verify`
+
+
+def show(options: argparse.Namespace) -> int:
+    """Every model: what it is and whether it is here; its terms; how its reading was tested."""
+    width = max(len(entry.id) for entry in registry.ENTRIES)
+    for entry in registry.ENTRIES:
+        print(f"{entry.id:<{width}}  {entry.title}. {state(entry)}")
+        for line in filter(None, (entry.terms, entry.tested)):
+            print(f"{'':<{width}}  {line}.")
+    print(f"\nFetched models go to {cache.folder()} (ILO_CACHE changes that).")
+    return 0
+
+
+def fetch(options: argparse.Namespace) -> int:
+    entry = _entry(options.id)
+    print(f"{entry.id} is here: {bring(entry)}")
+    return 0
+
+
+def bring(entry: Entry) -> Path:
+    """A model's file, downloaded under a progress bar if it is not here. Raises `DownloadError`."""
+    if not entry.here:
+        print(f"{entry.title}. {entry.terms}.")
+    with tqdm(unit="B", unit_scale=True, unit_divisor=1000, desc=entry.id, disable=entry.here, leave=False) as bar:
+        return download.fetch(entry, _onto(bar), bar.write)
+
+
+def verify(options: argparse.Namespace) -> int:
+    """Hash the files; 1 if one is not what it should be."""
+    entries = [_entry(options.id)] if options.id else [e for e in registry.ENTRIES if e.here]
+    wrong = 0
+    for entry in entries:
+        if not entry.here:
+            raise SettingsError(f"{entry.id} is not here; fetch it: python -m ilo models fetch {entry.id}")
+        try:
+            known = download.known_hash(entry)
+            print(f"{entry.id}: {download.verify(entry)} {'as known' if known else '(kept as its known hash)'}")
+        except DownloadError as error:
+            print(error, file=sys.stderr)
+            wrong += 1
+    return WRONG if wrong else 0
+
+
+def remove(options: argparse.Namespace) -> int:
+    entry = _entry(options.id)
+    gone = download.remove(entry)
+    print(f"{entry.id}: {', '.join(path.name for path in gone)} removed." if gone else f"{entry.id} is not here.")
+    return 0
+
+
+def check(options: argparse.Namespace) -> int:
+    """Say what a file is and what it would be used as; 1 with every reason if it cannot be used."""
+    from ilo.cli import weightsfile  # torch takes seconds to import
+    from ilo.weights.lazy import ReadError
+
+    path = Path(options.file)
+    if not path.is_file():
+        raise SettingsError(f"There is no file {shown(options.file)}; give the path of a weights file.")
+    try:
+        found = weightsfile.describe(path)
+    except (ReadError, OSError) as error:
+        print(f"{path.name} cannot be used: {error}.")
+        return WRONG
+    print(f"{path.name} is {found.format}, {megabytes(found.size)}.")
+    if found.role:
+        print(f"It {'would be' if found.problems else 'can be used as'} {found.role}.")
+    for problem in found.problems:
+        print(f"It cannot be used: {problem}.")
+    return WRONG if found.problems else 0
+
+
+COMMANDS: dict[str | None, Callable[[argparse.Namespace], int]] = {
+    None: show,
+    "list": show,
+    "fetch": fetch,
+    "check": check,
+    "verify": verify,
+    "remove": remove,
+}
+
+
+def state(entry: Entry) -> str:
+    """Whether a model is here, and how large it is."""
+    if isinstance(entry.source, Embedded):
+        return "Part of the studio"
+    if entry.here:
+        return f"Here, {megabytes(entry.path.stat().st_size)}"
+    return f"Not here, {megabytes(entry.size)}" if entry.size else "Not here"
+
+
+def megabytes(size: int) -> str:
+    return f"{size / 1e6:,.1f} MB" if size < 1e8 else f"{size / 1e6:,.0f} MB"
+
+
+def _entry(name: str) -> Entry:
+    if name not in registry.BY_ID:
+        raise SettingsError(f"There is no model {name!r}; known are {', '.join(registry.BY_ID)}.")
+    return registry.BY_ID[name]
+
+
+def _onto(bar: tqdm) -> Progress:
+    def tell(done: int, total: int | None) -> None:
+        if total is not None:
+            bar.total = total
+        bar.update(done - bar.n)
+
+    return tell

@@ -1,0 +1,362 @@
+"""The command line's options, and the solver settings that they ask for. Nothing here imports torch."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NoReturn, get_args
+
+from ilo.settings import (
+    MORPH,
+    MORPH_METHODS,
+    PRESETS,
+    VERSION,
+    Dtype,
+    LossWeights,
+    Method,
+    RoundSettings,
+    SettingsError,
+    SolverSettings,
+    check_choice,
+    check_number,
+    check_whole,
+    preset,
+)
+from ilo.text import jsontext
+from ilo.text.words import reason
+
+# Option → the operator's setting of that meaning.
+OPERATOR_OPTIONS = {
+    "sigma": "sigma",
+    "assumed_sigma": "assumed_sigma",
+    "factor": "factor",
+    "fraction": "fraction",
+    "operator_seed": "seed",
+    "kind": "kind",
+    "length": "length",
+    "angle": "angle",
+    "operators": "operators",
+}
+_RADII = ("radius_features", "radius_latents", "radius_noise")
+_SOLVER_OPTIONS = ("method", "preset", "steps", *_RADII, "outer_iterations", "range_steps", "weights")
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"ilo: {one_line(message)}. See {self.prog} --help\n")
+
+
+def one_line(text: str) -> str:
+    """Without line breaks; control characters, which a file's name may have, are escaped."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in " ".join(text.split()))
+
+
+def parser() -> Parser:
+    """The parser of `python -m ilo`."""
+    top = Parser(
+        prog="python -m ilo", allow_abbrev=False, description="Inverse problems with a generative prior: ILO Studio."
+    )
+    top.add_argument("--version", action="version", version=f"ILO Studio {VERSION}")
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
+    _add_solve(commands)
+    _add_replay(commands)
+    _add_models(commands)
+    commands.add_parser("tasks", help="list the tasks, their formulas and settings", allow_abbrev=False)
+    return top
+
+
+def _add_models(commands: Any) -> None:
+    models = commands.add_parser("models", help="list, fetch, check, verify or remove models", allow_abbrev=False)
+    models.set_defaults(action="list")
+    actions = models.add_subparsers(dest="action", metavar="ACTION", parser_class=Parser)
+    actions.add_parser("list", help="every known model, its terms, and whether it is here", allow_abbrev=False)
+    fetch = actions.add_parser("fetch", help="download a model, or go on with its download", allow_abbrev=False)
+    fetch.add_argument("id")
+    check = actions.add_parser(
+        "check", help="say what a weights file is and whether it can be used", allow_abbrev=False
+    )
+    check.add_argument("file", help="a .pkl, .pt, .pth, .ckpt or .safetensors file; it is not loaded")
+    verify = actions.add_parser("verify", help="compare the files that are here with their hashes", allow_abbrev=False)
+    verify.add_argument("id", nargs="?", help="default: all that are here")
+    remove = actions.add_parser("remove", help="delete a downloaded model", allow_abbrev=False)
+    remove.add_argument("id")
+
+
+def _add_solve(commands: Any) -> None:
+    solve = commands.add_parser("solve", help="reconstruct a picture", allow_abbrev=False)
+    solve.add_argument("photo", type=Path, nargs="?", help="the picture file; a morph may do without one")
+    solve.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="where the result goes")
+    solve.add_argument("--crop", type=_numbers(3), metavar="X,Y,ZOOM", help="square to use; default 0.5,0.5,1")
+    solve.add_argument(
+        "--face",
+        type=int,
+        metavar="N",
+        help="take the N-th largest face, turned as the generator knows faces",
+    )
+    _add_task(solve.add_argument_group("task"))
+    _add_morph(solve.add_argument_group("task morph"))
+    _add_method(solve.add_argument_group("method"))
+    _add_machine(solve.add_argument_group("model and machine"))
+
+
+def _add_task(group: Any) -> None:
+    group.add_argument("--task", required=True, help="what to undo; `python -m ilo tasks` lists them")
+    group.add_argument("--mask", help='inpaint: a file (white = fill in), or eyes, mouth, "left half", "centre box"')
+    group.add_argument("--sigma", type=float, help="denoise: noise, 0–255; deblur: blur in pixels")
+    group.add_argument("--assumed-sigma", type=float, help="denoise: the noise that the solver assumes")
+    group.add_argument("--factor", type=int, help="super-resolve: downscale factor")
+    group.add_argument("--fraction", type=float, help="random-inpaint, compressed-sensing: measured share, 0.005–1")
+    group.add_argument("--operator-seed", type=int, help="seed of the random pixels or rows")
+    group.add_argument("--kind", help="deblur: gaussian or motion")
+    group.add_argument("--length", type=float, help="deblur: length of the motion in pixels")
+    group.add_argument("--angle", type=float, help="deblur: angle of the motion in degrees")
+    group.add_argument("--operators", type=_json, metavar="JSON", help="compose: list of operators with their settings")
+    group.add_argument("--measurement-seed", type=int, default=0, help="seed of the measurement's noise")
+    group.add_argument("--damaged", action="store_true", help="the photo already is the measurement; no truth is known")
+
+
+def _add_morph(group: Any) -> None:
+    group.add_argument(
+        "--class",
+        dest="classes",
+        type=_class,
+        action="append",
+        metavar="NAME[=WEIGHT]",
+        help="what the face shall look like; give two for a mix",
+    )
+    group.add_argument(
+        "--classifier", help="robust64 (default), standard64, or a file (.safetensors; .ckpt of a robust ResNet-50)"
+    )
+    group.add_argument("--reach", type=float, help="factor on every l1 radius: how far from the face; default 1")
+    group.add_argument("--views", type=int, help="shifted, noisy views that the loss is averaged over; default 0")
+
+
+def _add_method(group: Any) -> None:
+    group.add_argument("--method", choices=get_args(Method), help="default ilo; pixels is for a morph")
+    group.add_argument("--preset", choices=tuple(PRESETS), help="default Quick")
+    group.add_argument(
+        "--steps", type=_whole_numbers, metavar="N,N,…", help="steps per round; csgm and pulse make them in one round"
+    )
+    for name in _RADII:
+        group.add_argument(
+            f"--{name.replace('_', '-')}",
+            type=_numbers(),
+            metavar="ρ,ρ,…",
+            help="l1 radius per element from round 1 on: one value or one per round; inf is no ball",
+        )
+    group.add_argument("--outer-iterations", type=int, help="searches per round from round 1 on")
+    group.add_argument("--range-steps", type=int, help="steps of the range projection between two searches")
+    group.add_argument("--weights", type=_weights, metavar="NAME=X,…", help="of mse, perceptual, geodesic, dead_zone")
+    group.add_argument(
+        "--settings", metavar="JSON", help="a recipe.json or the solver's settings, instead of the above"
+    )
+    group.add_argument("--seed", type=int, help="of the starting point")
+    group.add_argument("--dtype", choices=get_args(Dtype), help="number format; default float32")
+
+
+def _add_machine(group: Any) -> None:
+    group.add_argument("--model", help="id or file (.safetensors, .pkl, .pt); default faces64, for replay the recipe's")
+    group.add_argument("--device", help="cpu or cuda; default cpu, for replay the recipe's")
+    group.add_argument("--threads", type=int, help="of the processor; default all, for replay the recipe's")
+
+
+def _add_replay(commands: Any) -> None:
+    replay = commands.add_parser("replay", help="solve a run again and compare result.png", allow_abbrev=False)
+    replay.add_argument("run", type=Path, metavar="RUN", help="a run's folder or .zip")
+    replay.add_argument("--classifier", metavar="FILE", help="a morph's, if it is not an embedded one")
+    replay.add_argument("--out", type=Path, metavar="FOLDER", help="where to write the new run")
+    _add_machine(replay)
+
+
+def operator_settings(options: argparse.Namespace) -> dict[str, Any]:
+    """The operator's settings that were given."""
+    given = {setting: getattr(options, option) for option, setting in OPERATOR_OPTIONS.items()}
+    return {setting: value for setting, value in given.items() if value is not None}
+
+
+def check_solve(options: argparse.Namespace) -> None:
+    """Raises `SettingsError` for options that do not go together."""
+    if options.face is not None:
+        check_whole("--face", options.face, 1, 1000)
+        if options.photo is None:
+            raise SettingsError("--face needs a photo; give its file first.")
+        if options.crop or options.damaged:
+            raise SettingsError(f"--face and --{'crop' if options.crop else 'damaged'} do not go together.")
+    if options.task != MORPH:
+        if options.photo is None:
+            raise SettingsError("There is no picture; give its file first.")
+        given = [name for name in ("classes", "classifier", "reach", "views") if getattr(options, name) is not None]
+        if given:
+            option = given[0].replace("classes", "class")
+            raise SettingsError(f"--{option} is for --task morph; leave it away, or choose that task.")
+        return
+    if not options.classes:
+        raise SettingsError('A morph needs a class; give one, such as --class "bullfrog".')
+    names = [name for name, _ in options.classes]
+    if len(set(names)) < len(names):
+        raise SettingsError("A class is given twice; give each one once, with its weight.")
+    of_others = (*OPERATOR_OPTIONS, "mask", *(() if options.photo else ("crop",)))
+    given = [name for name in of_others if getattr(options, name) is not None]
+    given += [name for name in ("damaged", "measurement_seed") if getattr(options, name)]
+    if given:
+        raise SettingsError(f"A morph{'' if options.photo else ' of a drawn face'} has no --{_dashed(given[0])}.")
+
+
+def morph_settings(options: argparse.Namespace, layers: int) -> SolverSettings:
+    """The settings of a guided run that the options ask for. Raises `SettingsError`."""
+    from ilo.morph import morph_preset
+
+    if options.settings is not None:
+        _check_settings_alone(options, "reach")
+        return _with_seed(_read_settings(options.settings), options)
+    given = [
+        name for name in _SOLVER_OPTIONS if name not in ("method", "preset") and getattr(options, name) is not None
+    ]
+    if given:
+        raise SettingsError(f"A morph has no --{_dashed(given[0])}; --reach scales its radii.")
+    reach = 1.0 if options.reach is None else options.reach
+    check_number("reach", reach, 0.0, 1e3)
+    check_choice("method", options.method or "ilo", MORPH_METHODS)
+    settings = morph_preset(options.preset or "Quick", options.method or "ilo", layers=layers, reach=reach)
+    return _with_seed(settings, options)
+
+
+def solver_settings(options: argparse.Namespace) -> SolverSettings:
+    """The settings that the options ask for. Raises `SettingsError`."""
+    if options.settings is None:
+        return _with_seed(_built_settings(options), options)
+    _check_settings_alone(options)
+    return _with_seed(_read_settings(options.settings), options)
+
+
+def _check_settings_alone(options: argparse.Namespace, *more: str) -> None:
+    given = [name for name in (*_SOLVER_OPTIONS, *more) if getattr(options, name) is not None]
+    if given:
+        raise SettingsError(f"--settings says everything already; leave --{_dashed(given[0])} away.")
+
+
+def _with_seed(settings: SolverSettings, options: argparse.Namespace) -> SolverSettings:
+    """Seed and number format may be given beside everything else."""
+    if options.seed is not None:
+        settings = replace(settings, seed=options.seed)
+    return settings if options.dtype is None else replace(settings, dtype=options.dtype)
+
+
+def _dashed(name: str) -> str:
+    return name.replace("_", "-")
+
+
+def _built_settings(options: argparse.Namespace) -> SolverSettings:
+    settings = preset(options.preset or "Quick", options.method or "ilo", task=options.task)
+    if options.steps is not None and options.preset is not None:
+        raise SettingsError("Both --preset and --steps are given; leave one of them away.")
+    rounds = _with_steps(settings, options.steps) if options.steps else settings.rounds
+    for name in _RADII:
+        values = getattr(options, name)
+        if values is not None:
+            rounds = _with_values(rounds, name, values)
+    changes = {n: getattr(options, n) for n in ("outer_iterations", "range_steps") if getattr(options, n) is not None}
+    if changes:
+        _check_later_rounds(rounds, *changes)
+        rounds = (rounds[0], *(replace(plan, **changes) for plan in rounds[1:]))
+    weights = replace(settings.weights, **options.weights) if options.weights else settings.weights
+    return replace(settings, rounds=rounds, weights=weights)
+
+
+def _with_steps(settings: SolverSettings, steps: list[int]) -> tuple[RoundSettings, ...]:
+    if settings.method != "ilo":
+        return (replace(settings.rounds[0], steps=sum(steps)),)
+    last = len(settings.rounds) - 1  # a round beyond the preset's is like its last one
+    return tuple(replace(settings.rounds[min(k, last)], steps=n) for k, n in enumerate(steps))
+
+
+def _with_values(rounds: tuple[RoundSettings, ...], name: str, values: list[float]) -> tuple[RoundSettings, ...]:
+    _check_later_rounds(rounds, name)
+    later = len(rounds) - 1
+    if len(values) not in (1, later):
+        option = name.replace("_", "-")
+        raise SettingsError(f"--{option} has {len(values)} values; give one, or {later} for rounds 1 to {later}.")
+    values = values * later if len(values) == 1 else values
+    changes: list[dict[str, Any]] = [{name: value} for value in values]
+    return (rounds[0], *(replace(plan, **c) for plan, c in zip(rounds[1:], changes, strict=True)))
+
+
+def _check_later_rounds(rounds: tuple[RoundSettings, ...], name: str, *_: str) -> None:
+    if len(rounds) == 1:
+        raise SettingsError(f"--{name.replace('_', '-')} is for rounds from 1 on, but this run has round 0 alone.")
+
+
+def _read_settings(text: str) -> SolverSettings:
+    if not text.lstrip().startswith("{"):
+        try:
+            with Path(text).open() as file:
+                text = file.read(jsontext.MOST_TEXT + 1)
+        except UnicodeDecodeError:
+            raise SettingsError(f"--settings: {text} is not a text file; give a recipe.json.") from None
+        except OSError as error:
+            raise SettingsError(f"--settings: {text} cannot be read ({error.strerror}).") from None
+    values = jsontext.parse(text, "--settings")
+    values = values.get("settings", values) if isinstance(values, dict) else values
+    try:
+        return SolverSettings.from_dict(values)
+    except (TypeError, OverflowError) as error:
+        raise SettingsError(f"--settings is not the JSON of settings ({reason(error)}); give a recipe.json.") from None
+
+
+def _numbers(count: int | None = None) -> Callable[[str], list[float]]:
+    def parse(text: str) -> list[float]:
+        try:
+            values = [float(part) for part in text.split(",")]
+        except ValueError:
+            values = []
+        if not values or (count and len(values) != count):
+            wanted = f"{count} numbers" if count else "numbers"
+            raise argparse.ArgumentTypeError(f"{text!r}: give {wanted} with commas between them")
+        return values
+
+    return parse
+
+
+def _whole_numbers(text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}: give whole numbers with commas between them") from None
+
+
+def _weights(text: str) -> dict[str, float]:
+    weights = {}
+    for part in text.split(","):
+        name, _, value = part.partition("=")
+        name = name.strip().replace("-", "_")
+        try:
+            weights[name] = float(value)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r}: give weights such as mse=1,geodesic=0.01") from None
+        if name not in LossWeights.__dataclass_fields__:
+            known = ", ".join(LossWeights.__dataclass_fields__)
+            raise argparse.ArgumentTypeError(f"there is no weight {name!r}; there are {known}")
+    return weights
+
+
+def _class(text: str) -> tuple[str, float]:
+    name, equals, weight = text.rpartition("=")
+    if not equals:
+        return text, 1.0
+    try:
+        return name, float(weight)
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r}: give a class, or a class and its weight as in goldfish=2"
+        ) from None
+
+
+def _json(text: str) -> Any:
+    try:
+        return jsontext.parse(text, "this")
+    except SettingsError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None

@@ -1,0 +1,108 @@
+"""What the command line's options say of the picture: problem or guidance, crop or face, mask."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from ilo.classifiers import classifier
+from ilo.cli import options as cli_options
+from ilo.guidance import Guidance
+from ilo.operators import default_tasks
+from ilo.photos import faces
+from ilo.photos.faces import Placed
+from ilo.photos.masks import PRESET_MASKS, preset_mask
+from ilo.photos.pictures import SMALLEST_SIDE, WHOLE, Crop, read_mask, read_picture, to_tensor
+from ilo.photos.portraits import counted, cut, mask_within, remarks
+from ilo.photos.tasks import build_problem, crop_mask
+from ilo.priors.load import Model
+from ilo.problem import Problem
+from ilo.settings import SettingsError
+
+
+def problem(options: argparse.Namespace, model: Model) -> tuple[Problem, torch.Tensor, Placed | None, list[str]]:
+    """The problem, the picture [1, 3, R, R], where a face's crop lies in its photograph, and sentences for the user."""
+    crop = Crop(*options.crop) if options.crop else WHOLE
+    # The measurement of a super-resolution may be tiny.
+    tiny = options.damaged and options.task in ("super-resolve", "compose")
+    image = read_picture(options.photo, smallest=2 if tiny else SMALLEST_SIDE)
+    size = image.size
+    placed: Placed | None = None
+    notes: list[str] = []
+    if options.face is not None:
+        image, placed, notes = _face(image, options.face, model)
+    if options.mask:
+        mask, more = _mask(options.mask, model, size, crop, placed)
+        notes += more
+    else:
+        mask = None
+    settings = cli_options.operator_settings(options)
+    if options.task != "inpaint":
+        settings = {**default_tasks(model.resolution).get(options.task, {}), **settings}
+    made, given, more = build_problem(
+        model,
+        image,
+        options.task,
+        settings,
+        mask=mask,
+        crop=crop,
+        damaged_here=not options.damaged,
+        measurement_seed=options.measurement_seed,
+    )
+    return made, given, placed, notes + more
+
+
+def guidance(
+    options: argparse.Namespace, model: Model
+) -> tuple[Guidance, torch.Tensor | None, Placed | None, list[str]]:
+    """What a morph aims at, and the photograph that it begins with, if any; the rest as for `problem`."""
+    guide = classifier.load(options.classifier or "robust64", model.device)
+    made = Guidance(guide, dict(options.classes), views=options.views or 0)
+    if options.photo is None:
+        return made, None, None, []
+    image = read_picture(options.photo)
+    placed: Placed | None = None
+    notes: list[str] = []
+    if options.face is not None:
+        image, placed, notes = _face(image, options.face, model)
+    crop = Crop(*options.crop) if options.crop else WHOLE
+    return made, to_tensor(image, model.resolution, crop), placed, notes
+
+
+def _face(image: Image.Image, number: int, model: Model) -> tuple[Image.Image, Placed, list[str]]:
+    """The face of a photograph as the generator knows faces; 1 is the largest one.
+
+    Raises:
+        SettingsError: there is no such face.
+    """
+    photo = np.asarray(image)
+    found = faces.detect(photo)
+    if not found:
+        raise SettingsError("No face was found; leave --face away, and cut the face out with --crop.")
+    if number > len(found):
+        raise SettingsError(f"--face is {number}, but {counted(found)} found; 1 is the largest one.")
+    pixels, square = cut(photo, found[number - 1], model)
+    notes = [f"{counted(found)} found; this is number {number}, counted from the largest."] * (len(found) > 1)
+    notes += remarks(found[number - 1], square, model)
+    return Image.fromarray(pixels), Placed(lambda: photo, pixels, square), notes
+
+
+def _mask(
+    text: str, model: Model, size: tuple[int, int], crop: Crop, placed: Placed | None
+) -> tuple[torch.Tensor, list[str]]:
+    """A preset mask by its name, else a file; one as large as the photo was painted on it, so it is cropped too."""
+    if text in PRESET_MASKS:
+        return preset_mask(text, model.resolution, model.landmarks), []
+    mask = read_mask(Path(text))
+    height, width = mask.shape[-2:]
+    if placed is not None and (width, height) == size:
+        return mask_within(mask, placed.alignment, model.resolution), [
+            "The mask is as large as the photo and has been cut out like the face."
+        ]
+    if (width, height) != size or (width == height and crop == WHOLE):
+        return mask, []
+    return crop_mask(mask, crop), ["The mask is as large as the photo and has been cropped like it."]

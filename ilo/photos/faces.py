@@ -1,0 +1,366 @@
+"""Faces in photographs: find them, cut one out as the generator knows faces, and put the result back.
+
+A crop is a similarity transform: a square, turned and scaled, that is laid over the photograph. Landmarks are the
+eyes, the nose and the mouth's corners, image-left first, in pixels of the photograph (the centre of its first pixel is
+0.5, 0.5).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from skimage import data
+from skimage.feature import Cascade
+
+from ilo.settings import SettingsError
+from ilo.weights import download
+from ilo.weights.download import DownloadError
+from ilo.weights.registry import BY_ID
+
+log = logging.getLogger(__name__)
+
+LANDMARKS = ("eye_left", "eye_right", "nose", "mouth_left", "mouth_right")
+FFHQ = "ffhq"  # the name of the alignment of FFHQ's pictures
+SCORE = 0.6  # YuNet's, at least
+OVERLAP = 0.3  # of two boxes, from which on they are the same face
+SIDES = (320, 640, 1280)  # pixels of the longer side at which faces are looked for
+GREY = (128, 128, 128)
+REFINEMENTS = 3
+REFINED_SIZE, REFINED_WIDTHS = 256, (1.2, 1.4, 1.65)  # pixels, and how much wider than FFHQ's square
+FEATHER = 0.12  # of the crop's side: how wide the edge of what is put back is blended
+# Where the eyes lie in a box of scikit-image's cascade, as fractions of its side.
+BOX_EYES = ((0.31, 0.38), (0.69, 0.38))
+# Of a face that faces the camera: the nose's place between the eyes, and their distance at least, in that to the mouth.
+SIDE_NOSE, SIDE_EYES = (0.15, 0.85), 0.6
+
+
+@dataclass(frozen=True)
+class Face:
+    """A face in a photograph, in its pixels."""
+
+    box: tuple[float, float, float, float]  # left, top, width, height
+    score: float  # 0 … 1
+    landmarks: np.ndarray | None  # float64 [5, 2], x and y in the order of LANDMARKS; None if only the box is known
+
+    @property
+    def from_the_side(self) -> bool:
+        """Whether it is seen in profile, as far as its landmarks tell."""
+        if self.landmarks is None:
+            return False
+        left, across = self.landmarks[0], self.landmarks[1] - self.landmarks[0]
+        length = max(1e-9, float(across @ across))
+        nose = float((self.landmarks[2] - left) @ across) / length
+        down = self.landmarks[3:].mean(0) - self.landmarks[:2].mean(0)
+        return not SIDE_NOSE[0] <= nose <= SIDE_NOSE[1] or length < SIDE_EYES**2 * float(down @ down)
+
+    @property
+    def eyes(self) -> np.ndarray:
+        """[2, 2]; guessed from the box where there are no landmarks."""
+        if self.landmarks is not None:
+            return self.landmarks[:2]
+        left, top, width, height = self.box
+        return np.array([(left + x * width, top + y * height) for x, y in BOX_EYES])
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """A turned and scaled square in a photograph: float64 [2, 3], from the unit square to pixels."""
+
+    matrix: np.ndarray
+
+    @property
+    def side(self) -> float:
+        """Of the square, in pixels of the photograph."""
+        return float(np.hypot(*self.matrix[:, 0]))
+
+    def to_photo(self, points: np.ndarray) -> np.ndarray:
+        """Fractions of the crop [n, 2] → pixels of the photograph [n, 2]."""
+        return np.asarray(points) @ self.matrix[:, :2].T + self.matrix[:, 2]
+
+    def to_crop(self, points: np.ndarray) -> np.ndarray:
+        """Pixels of the photograph [n, 2] → fractions of the crop [n, 2]."""
+        return (np.asarray(points) - self.matrix[:, 2]) @ np.linalg.inv(self.matrix[:, :2]).T
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A crop, and where it comes from."""
+
+    photo: Callable[[], np.ndarray]  # gives uint8 [H, W, 3], which need not be kept until it is asked for
+    before: np.ndarray  # uint8 [R, R, 3], as it was cut out
+    alignment: Alignment
+
+    def with_result(self, after: np.ndarray) -> np.ndarray:
+        """The photograph with a result uint8 [R, R, 3] in its place."""
+        return paste_back(self.photo(), self.before, after, self.alignment)
+
+
+def yunet_path() -> Path | None:
+    """The detector's file: `ILO_YUNET`, or the registry's once its hash is right; None if it is in neither."""
+    if own := os.environ.get("ILO_YUNET"):
+        return Path(own) if os.path.isfile(own) else None
+    entry = BY_ID["yunet"]
+    try:
+        return download.checked(entry) if entry.here else None
+    except DownloadError as error:
+        log.warning("Faces are found without YuNet. %s", error)
+        return None
+
+
+def detect(photo: np.ndarray) -> list[Face]:
+    """All faces of a photograph, uint8 [H, W, 3] RGB, the largest one first.
+
+    YuNet (Wu et al. 2023) where its file is, with landmarks; otherwise scikit-image's cascade, which gives boxes alone.
+    """
+    path = yunet_path()
+    found = _yunet(photo, path) if path else _cascade(photo)
+    return sorted(found, key=lambda face: -face.box[2] * face.box[3])
+
+
+def align(face: Face, template: Mapping[str, Any] | str) -> Alignment:
+    """The square that shows a face as the generator knows faces.
+
+    Args:
+        face: with landmarks, or with eyes alone.
+        template: name of each landmark → its place as fractions of the crop; or "ffhq".
+    """
+    if template == FFHQ:
+        return _ffhq(face)
+    assert not isinstance(template, str)
+    names = LANDMARKS if face.landmarks is not None else LANDMARKS[:2]
+    points = face.landmarks if face.landmarks is not None else face.eyes
+    return similarity(np.array([template[name] for name in names]), points)
+
+
+def eye_places(template: Mapping[str, Any] | str) -> np.ndarray:
+    """Where a template puts eyes of which nothing else is known, as fractions of the crop [2, 2]."""
+    face = from_eyes((0.0, 0.0), (1.0, 0.0))
+    return align(face, template).to_crop(face.eyes)
+
+
+def from_eyes(left: tuple[float, float], right: tuple[float, float]) -> Face:
+    """A face of which somebody has pointed out the eyes, in pixels."""
+    distance = float(np.hypot(right[0] - left[0], right[1] - left[1]))
+    side = distance / (BOX_EYES[1][0] - BOX_EYES[0][0])
+    box = ((left[0] + right[0] - side) / 2, (left[1] + right[1]) / 2 - BOX_EYES[0][1] * side, side, side)
+    return _Pointed(box, 1.0, None, np.array([left, right], float))
+
+
+@dataclass(frozen=True)
+class _Pointed(Face):
+    pointed: np.ndarray
+
+    @property
+    def eyes(self) -> np.ndarray:
+        return self.pointed
+
+
+def similarity(source: np.ndarray, target: np.ndarray) -> Alignment:
+    """The turn, scale and shift that bring points [n, 2] the nearest to others, by least squares (Umeyama 1991)."""
+    a, b = (np.asarray(points, float) @ (1, 1j) for points in (source, target))
+    centred = a - a.mean()
+    turn = np.vdot(centred, b - b.mean()) / np.vdot(centred, centred).real
+    shift = b.mean() - turn * a.mean()
+    return Alignment(np.array([[turn.real, -turn.imag, shift.real], [turn.imag, turn.real, shift.imag]]))
+
+
+def _ffhq(face: Face) -> Alignment:
+    """As FFHQ's pictures were cut (Karras et al. 2019, appendix A): from the eyes and the mouth."""
+    left, right = (point @ (1, 1j) for point in face.eyes)
+    across = right - left
+    middle = (left + right) / 2
+    # Without a mouth: as far below the eyes as a usual one is.
+    down = 1.1j * across if face.landmarks is None else face.landmarks[3:].mean(0) @ (1, 1j) - middle
+    axis = across - 1j * down  # halfway between the eyes' line and the perpendicular of the face's
+    axis *= max(2.0 * abs(across), 1.8 * abs(down)) / abs(axis)
+    centre = middle + 0.1 * down
+    corner, turn = centre - axis - 1j * axis, 2 * axis
+    return Alignment(np.array([[turn.real, -turn.imag, corner.real], [turn.imag, turn.real, corner.imag]]))
+
+
+def crop(photo: np.ndarray, alignment: Alignment, size: int, beyond: tuple[int, int, int] | None = None) -> np.ndarray:
+    """The square of an alignment, uint8 [size, size, 3].
+
+    `beyond`: colour beyond the photograph's border; without one its last pixels go on.
+    """
+    dense = max(1, min(8, round(alignment.side / size)))
+    shrink = max(1.0, alignment.side / (size * dense))
+    if shrink > 1.5:
+        height, width = (max(1, round(n / shrink)) for n in photo.shape[:2])
+        scale = np.array([width / photo.shape[1], height / photo.shape[0]])
+        photo = cv2.resize(photo, (width, height), interpolation=cv2.INTER_AREA)
+        alignment = Alignment(alignment.matrix * scale[:, None])
+    fine = cv2.warpAffine(
+        photo,
+        pixel_matrix(alignment, size * dense),
+        (size * dense, size * dense),
+        flags=cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP,
+        borderMode=cv2.BORDER_REPLICATE if beyond is None else cv2.BORDER_CONSTANT,
+        borderValue=beyond or (),
+    )
+    return cv2.resize(fine, (size, size), interpolation=cv2.INTER_AREA) if dense > 1 else fine
+
+
+def paste_back(photo: np.ndarray, before: np.ndarray, after: np.ndarray, alignment: Alignment) -> np.ndarray:
+    """The photograph with what has changed in its crop; all else, and what has not changed, keeps its detail.
+
+    Args:
+        photo: uint8 [H, W, 3].
+        before: the crop as it was cut out, uint8 [R, R, 3].
+        after: what became of it.
+        alignment: of the crop.
+    """
+    size = before.shape[0]
+    change = after.astype(np.float32) - before
+    edge = np.minimum(np.arange(size) + 0.5, size - np.arange(size) - 0.5) / (FEATHER * size)
+    fade = np.clip(edge, 0, 1)
+    fade = (fade * fade * (3 - 2 * fade)).astype(np.float32)
+    change *= (fade[:, None] * fade)[:, :, None]
+    # Of the photograph only what lies around the square.
+    corners = alignment.to_photo(np.array([(0, 0), (1, 0), (0, 1), (1, 1)]))
+    margin = 2 * alignment.side / size + 1
+    limits = np.array(photo.shape[1::-1])
+    low = np.clip(np.floor(corners.min(0) - margin), 0, limits).astype(int)
+    high = np.clip(np.ceil(corners.max(0) + margin), 0, limits).astype(int)
+    result = photo.copy()
+    if (high <= low).any():
+        return result
+    matrix = pixel_matrix(alignment, size)
+    matrix[:, 2] -= low
+    width, height = (int(n) for n in high - low)
+    large = cv2.warpAffine(
+        change, cv2.invertAffineTransform(matrix), (width, height),
+        flags=cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_CONSTANT,
+    )  # fmt: skip
+    part = result[low[1] : high[1], low[0] : high[0]]
+    part[...] = np.clip(np.rint(part + large), 0, 255)
+    return result
+
+
+def pixel_matrix(alignment: Alignment, size: int) -> np.ndarray:
+    """From pixels of the crop to those of the photograph, counted from their centres, as OpenCV does."""
+    matrix = alignment.matrix.copy()
+    matrix[:, :2] /= size
+    matrix[:, 2] += matrix[:, :2].sum(1) / 2 - 0.5
+    return matrix
+
+
+def _yunet(photo: np.ndarray, path: Path) -> list[Face]:
+    """At several sizes, because a face must be neither tiny nor fill the picture; the surest of the same face stays."""
+    height, width = photo.shape[:2]
+    net = _net(path)
+    found: list[Face] = []
+    for side in SIDES:
+        scale = min(side / max(height, width), 4.0)
+        size = max(1, round(width * scale)), max(1, round(height * scale))
+        small = cv2.resize(photo, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
+        # A frame, because a face that touches the border is often missed.
+        frame = side // 8
+        small = cv2.copyMakeBorder(small, frame, frame, frame, frame, cv2.BORDER_CONSTANT, value=GREY)
+        ratio = np.array([width / size[0], height / size[1]])
+        for row in _rows(small, net):
+            box = (*((row[:2] - frame) * ratio), *(row[2:4] * ratio))
+            found.append(Face(box, float(row[14]), (row[4:14].reshape(5, 2) - frame + 0.5) * ratio))
+        if side >= max(height, width) * 2:
+            break
+    return [_refined(photo, face, net) for face in _distinct(found)]
+
+
+def _net(path: Path) -> cv2.FaceDetectorYN:
+    """YuNet's network, which only one thread may use.
+
+    Raises:
+        SettingsError: the file holds no such network.
+    """
+    # Otherwise OpenCV 5 writes a warning for each network that is read.
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
+    try:
+        return cv2.FaceDetectorYN.create(str(path), "", (SIDES[0], SIDES[0]), score_threshold=SCORE)
+    except cv2.error:
+        raise SettingsError(
+            f"{path.name} holds no YuNet, so faces cannot be looked for; fetch or copy it again, or unset ILO_YUNET."
+        ) from None
+
+
+def _rows(pixels: np.ndarray, net: cv2.FaceDetectorYN) -> np.ndarray:
+    """YuNet's faces [n, 15] of a picture uint8 [H, W, 3]: box, five points, score; on the image's left first."""
+    net.setInputSize(pixels.shape[1::-1])
+    rows = net.detect(np.ascontiguousarray(pixels[:, :, ::-1]))[1]
+    return np.zeros((0, 15)) if rows is None else rows.astype(float)
+
+
+def _refined(photo: np.ndarray, face: Face, net: cv2.FaceDetectorYN) -> Face:
+    """The same face with the landmarks that it has when it stands upright and has always the same size.
+
+    So they hardly depend on how it lies in the photograph: the mean over several widths of view, and mirrored ones.
+    """
+    for _ in range(REFINEMENTS):
+        views = [_view(photo, face, net, width, mirrored) for width in REFINED_WIDTHS for mirrored in (False, True)]
+        seen = [points for points in views if points is not None]
+        if not seen:
+            break
+        face = replace(face, landmarks=np.mean(seen, 0))
+    return face
+
+
+def _view(photo: np.ndarray, face: Face, net: cv2.FaceDetectorYN, width: float, mirrored: bool) -> np.ndarray | None:
+    """A face's landmarks as seen in an upright square of `width` times FFHQ's; None if it is not seen there."""
+    square = _ffhq(face)
+    grown = square.matrix[:, :2] * width
+    square = Alignment(np.column_stack([grown, square.to_photo(np.array([[0.5, 0.5]]))[0] - grown.sum(1) / 2]))
+    pixels = crop(photo, square, REFINED_SIZE, GREY)
+    rows = _rows(pixels[:, ::-1] if mirrored else pixels, net)
+    if not len(rows):
+        return None
+    centres = rows[:, :2] + rows[:, 2:4] / 2
+    row = rows[np.hypot(*(centres - REFINED_SIZE / 2).T).argmin()]
+    points = (row[4:14].reshape(5, 2) + 0.5) / REFINED_SIZE
+    if mirrored:
+        points = np.array([1, 0]) + np.array([-1, 1]) * points[[1, 0, 2, 4, 3]]
+    points = square.to_photo(points)
+    # Another face is further away.
+    return points if np.hypot(*(points - face.landmarks).T).max() <= square.side / 4 else None
+
+
+def _cascade(photo: np.ndarray) -> list[Face]:
+    height, width = photo.shape[:2]
+    scale = min(1.0, 480 / max(height, width))
+    small = cv2.resize(
+        photo, (max(1, round(width * scale)), max(1, round(height * scale))), interpolation=cv2.INTER_AREA
+    )
+    boxes = _frontal().detect_multi_scale(
+        img=small, scale_factor=1.2, step_ratio=1, min_size=(40, 40), max_size=(small.shape[0],) * 2
+    )
+    return [Face((b["c"] / scale, b["r"] / scale, b["width"] / scale, b["height"] / scale), 0.5, None) for b in boxes]
+
+
+@lru_cache(maxsize=1)
+def _frontal() -> Cascade:
+    return Cascade(data.lbp_frontal_face_cascade_filename())
+
+
+def _distinct(faces: list[Face]) -> list[Face]:
+    """Without those that overlap a surer one."""
+    kept: list[Face] = []
+    for face in sorted(faces, key=lambda face: -face.score):
+        if all(_overlap(face.box, other.box) < OVERLAP for other in kept):
+            kept.append(face)
+    return kept
+
+
+def _overlap(a: tuple[float, float, float, float], b: tuple[float, float, float, float]) -> float:
+    """Of two boxes: their intersection over their union."""
+    width = min(a[0] + a[2], b[0] + b[2]) - max(a[0], b[0])
+    height = min(a[1] + a[3], b[1] + b[3]) - max(a[1], b[1])
+    if width <= 0 or height <= 0:
+        return 0.0
+    both = width * height
+    return both / (a[2] * a[3] + b[2] * b[3] - both)

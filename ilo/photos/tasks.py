@@ -1,0 +1,111 @@
+"""From a picture and a task to the problem that is solved; shared by the page and the command line."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from PIL import Image
+from torch import Tensor
+
+from ilo.operators import OPERATORS, Compose, Operator, build
+from ilo.operators.base import MAX_SEED
+from ilo.photos.pictures import WHOLE, Crop, crop_box, to_tensor
+from ilo.priors.load import Model
+from ilo.problem import Problem
+from ilo.settings import SettingsError, check_whole
+
+# Whose measurement of a picture is again a picture of the same kind, which an upload can be.
+_PICTURE_TO_PICTURE = ("denoise", "super-resolve", "deblur", "identity")
+UPLOADABLE = ("inpaint", "colorize", *_PICTURE_TO_PICTURE)
+
+
+def build_problem(
+    model: Model,
+    image: Image.Image,
+    task: str,
+    operator_settings: dict[str, Any],
+    *,
+    mask: Tensor | None = None,
+    crop: Crop = WHOLE,
+    damaged_here: bool = True,
+    measurement_seed: int = 0,
+) -> tuple[Problem, Tensor, list[str]]:
+    """The problem of one picture.
+
+    Args:
+        model: whose resolution R the picture is brought to.
+        image: upright RGB, from `ilo.photos.pictures.read_picture`.
+        task: an operator's name.
+        operator_settings: the operator's settings; what is not given has its default.
+        mask: [1, 1, H, W] of the cropped square, 1 = observed, for tasks that need one.
+        crop: the square of the picture that is used.
+        damaged_here: True to measure the picture here, so that the truth is known; False if it already is the
+            measurement.
+        measurement_seed: of the noise that measuring adds.
+
+    Returns:
+        The problem; the picture [1, 3, R, R] as cropped (an uploaded small picture at its own size); and sentences
+        about what was done to the input.
+
+    Raises:
+        SettingsError: for settings that are not allowed, or a task whose measurement cannot be uploaded as a picture.
+    """
+    check_whole("measurement_seed", measurement_seed, 0, MAX_SEED)
+    operator, notes = _operator(task, model.resolution, operator_settings, mask)
+    if damaged_here:
+        notes += _enlarged(image, model.resolution, crop)
+        truth = to_tensor(image, model.resolution, crop)
+        return Problem.damage(truth, operator, measurement_seed), truth, notes
+    _check_uploadable(operator)
+    side = operator.measurement_shape[-1]
+    if side == model.resolution:
+        notes += _enlarged(image, side, crop)
+        given = to_tensor(image, side, crop)
+    else:
+        if image.size != (side, side):
+            notes.append(f"The picture was {image.width}×{image.height} px and has been resized to {side}×{side}.")
+        given = to_tensor(image, side, crop)
+    # A mask or grey values are taken of the upload; all others are the measurement as they are.
+    y = operator(given) if task in ("inpaint", "colorize") else given
+    return Problem(operator, y), given, notes
+
+
+def crop_mask(mask: Tensor, crop: Crop) -> Tensor:
+    """The square that `crop` takes of a mask [1, 1, H, W] which was painted on the whole picture."""
+    height, width = mask.shape[-2:]
+    left, top, side = crop_box((width, height), crop)
+    pixels = max(1, round(side))
+    row, column = min(round(top), height - pixels), min(round(left), width - pixels)
+    return mask[..., row : row + pixels, column : column + pixels]
+
+
+def _operator(task: str, resolution: int, settings: dict[str, Any], mask: Tensor | None) -> tuple[Operator, list[str]]:
+    if mask is not None:
+        if task not in ("inpaint", "compose"):
+            raise SettingsError(f"A mask is given, but the task {task} has none; leave it away or choose inpaint.")
+        settings = {**settings, "mask": mask}
+    elif task == "inpaint" and "mask" not in settings:
+        raise SettingsError("Inpainting needs a mask; paint over the part to fill in, or choose or upload a mask.")
+    operator = build(task, resolution, **settings)
+    if mask is None or operator.mask is None or operator.mask.shape[-2:] == mask.shape[-2:]:
+        return operator, []
+    (height, width), side = mask.shape[-2:], operator.mask.shape[-1]
+    return operator, [f"The mask was {width}×{height} and has been resized to {side}×{side}."]
+
+
+def _check_uploadable(operator: Operator) -> None:
+    chain = operator.operators if isinstance(operator, Compose) else (operator,)
+    names = _PICTURE_TO_PICTURE if isinstance(operator, Compose) else UPLOADABLE
+    if not all(part.name in names for part in chain):
+        titles = ", ".join(OPERATORS[name].title for name in UPLOADABLE)
+        raise SettingsError(
+            f"{operator.title} does not take a picture that is already damaged, because its measurement is not a "
+            f"picture; the tasks that do are {titles}. Else let the picture be damaged here."
+        )
+
+
+def _enlarged(image: Image.Image, resolution: int, crop: Crop) -> list[str]:
+    side = crop_box(image.size, crop)[2]
+    if side >= resolution:
+        return []
+    return [f"The cropped square is {side:.0f} px wide and has been enlarged to {resolution} px."]

@@ -1,0 +1,152 @@
+"""Generators ready for use, by their names in the registry or from files."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ilo.photos.masks import FFHQ_ALIGNMENT
+from ilo.priors.stylegan2 import checkpoint, latents, published
+from ilo.priors.stylegan2.checkpoint import Checkpoint, CheckpointError
+from ilo.priors.stylegan2.latents import GaussianW
+from ilo.priors.stylegan2.network import Config, Generator
+from ilo.text.words import shown
+from ilo.weights import cache, download, registry
+from ilo.weights.download import DownloadError
+
+FORMATS = (".safetensors", ".pkl", ".pt")
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Model:
+    """A generator ready for use, with everything that solving and reporting need to know of it."""
+
+    id: str
+    generator: Generator
+    latents: GaussianW
+    path: Path
+    sha256: str  # of the weights file, for the recipe
+    about: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def resolution(self) -> int:
+        return self.generator.config.img_resolution
+
+    @property
+    def device(self) -> torch.device:
+        return self.generator.device
+
+    @property
+    def alignment(self) -> dict[str, list[float]]:
+        """Where eyes, nose and mouth corners lie, as fractions of the crop (image-left first); may be empty."""
+        return self.about.get("alignment", {})
+
+    @property
+    def landmarks(self) -> Mapping[str, Sequence[float]]:
+        """`alignment`, or where FFHQ's alignment puts them, as it is that of the published networks."""
+        return self.alignment or FFHQ_ALIGNMENT
+
+    @property
+    def preset(self) -> str:
+        """The preset that is suggested for this model on its device."""
+        entry = registry.BY_ID.get(self.id)
+        return "Quick" if entry is None else entry.presets[self.device.type != "cpu"]
+
+
+def load(name: str = "faces64", device: str | torch.device = "cpu") -> Model:
+    """A generator by its id in the registry, or from a file.
+
+    Args:
+        name: an id; or the path of a file: an official network pickle (`.pkl`), a rosinality checkpoint (`.pt`), or
+            `.safetensors` in the format of assets/faces64.safetensors.
+        device: where the weights go.
+
+    Raises:
+        CheckpointError: no such id or file, or the file is not a usable StyleGAN2 generator.
+    """
+    path = find(name)
+    try:
+        return _load(name, path, torch.device(device))
+    except CheckpointError:
+        raise
+    except OSError as error:
+        raise CheckpointError(f"{path.name}: it cannot be read ({error.strerror}). Copy or fetch it again.") from None
+    except Exception as error:  # a file that nobody has thought of
+        logger.exception("%s could not be loaded", path.name)
+        raise CheckpointError(
+            f"{path.name}: it cannot be used ({type(error).__name__}: {shown(str(error))})."
+        ) from error
+
+
+def _load(name: str, path: Path, device: torch.device) -> Model:
+    found = cache.sha256(path)
+    if path.suffix == ".safetensors":
+        kept, read = path, checkpoint.read_safetensors(path)
+        generator = checkpoint.build(read, path.name)
+    else:
+        kept, read, generator = _published(path, found)
+    try:
+        fitted = latents.cached(generator, kept.with_suffix(".latents.safetensors"))
+    except ValueError as error:
+        raise CheckpointError(f"{path.name}: {error}.") from None
+    return Model(
+        name if name in registry.BY_ID else path.stem,
+        generator.to(device).freeze(),
+        fitted.to(device),
+        path,
+        found,
+        read.about,
+    )
+
+
+def find(name: str) -> Path:
+    """The weights' file of a generator, by id or path.
+
+    Raises:
+        CheckpointError: there is no such generator here; the message says how to get it.
+    """
+    known = registry.ids("generator")
+    if name in known:
+        try:
+            return download.checked(registry.BY_ID[name])
+        except DownloadError as error:
+            raise CheckpointError(str(error)) from None
+    path = Path(name)
+    if path.suffix not in FORMATS:
+        raise CheckpointError(
+            f"There is no model {name!r}. Known are {', '.join(known)}, or give the path of a file that ends in "
+            f"{', '.join(FORMATS)}."
+        )
+    if not os.path.isfile(path):  # False as well where one may not look
+        raise CheckpointError(f"{path.name}: there is no such weights file. Check the name, or use faces64.")
+    return path
+
+
+def usual_config(resolution: int) -> Config:
+    """The shape that StyleGAN2's networks of a resolution usually have, to estimate with."""
+    base = 16384 if resolution <= 256 else 32768
+    sides = [4 * 2**k for k in range(resolution.bit_length() - 2)]
+    return Config(512, 512, resolution, {side: min(512, base // side) for side in sides}, conv_clamp=256)
+
+
+def _published(path: Path, found: str) -> tuple[Path, Checkpoint, Generator]:
+    """The generator of a published file of a hash, and where it is kept as safetensors: a later start is fast."""
+    kept = cache.folder() / f"{found}.safetensors"
+    with suppress(CheckpointError):  # it is not there yet, or was damaged since
+        read = checkpoint.read_safetensors(kept)
+        return kept, read, checkpoint.build(read, path.name)
+    read = published.read(path)
+    generator = checkpoint.build(read, path.name)
+    try:
+        checkpoint.write_safetensors(read, kept)
+    except OSError as error:
+        logger.warning("%s is read anew at every start: %s.", path.name, error)
+    return kept, read, generator

@@ -1,0 +1,65 @@
+"""Published generators: out of the official network pickles and rosinality's checkpoints, into the official names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ilo.priors.stylegan2 import official, rosinality
+from ilo.priors.stylegan2.checkpoint import Checkpoint, CheckpointError, GeneratorDescription
+from ilo.priors.stylegan2.network import Config, MappingNetwork
+from ilo.weights.budget import Budget
+from ilo.weights.lazy import Extent, ReadError
+from ilo.weights.torchfile import read_torch
+
+AVERAGE_OVER = 10_000  # latents, for a file that does not say its average w
+
+
+def read(path: Path) -> Checkpoint:
+    """The generator in an official `.pkl` (its `G_ema`) or a rosinality `.pt` (its `g_ema`).
+
+    Raises:
+        CheckpointError: the file is missing, damaged, names anything but a network's parts, or holds no generator that
+            this project's network draws alike.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"{path.name}: there is no such weights file. Check the name, or use faces64.")
+    try:
+        found = describe(Extent.of_file(path), path.suffix).read()
+    except ReadError as error:
+        raise CheckpointError(f"{path.name}: {error}.") from None
+    except OSError as error:
+        raise CheckpointError(f"{path.name}: it cannot be read ({error.strerror}).") from None
+    if "mapping.w_avg" not in found.tensors:
+        found.tensors["mapping.w_avg"] = _average(found.config, found.tensors)
+    return found
+
+
+def describe(data: Extent, suffix: str) -> GeneratorDescription:
+    """What a published file is.
+
+    Args:
+        data: the file.
+        suffix: of its name: `.pkl` for an official network pickle, anything else for what `torch.save` has written.
+
+    Raises:
+        ReadError: it is damaged, names anything but a network's parts, or holds no generator.
+    """
+    if suffix == ".pkl":
+        return official.describe(data)
+    content = read_torch(data, Budget.of(data))
+    if not isinstance(content, dict) or "g_ema" not in content:
+        raise ReadError("it has no generator g_ema")
+    return rosinality.describe(content, len(data))
+
+
+@torch.no_grad()
+def _average(config: Config, tensors: dict[str, Tensor]) -> Tensor:
+    """The mean w [w_dim] of the mapping network, over latents of a fixed seed."""
+    network = MappingNetwork(config)
+    own = {key.removeprefix("mapping."): value for key, value in tensors.items() if key.startswith("mapping.")}
+    network.load_state_dict(own, strict=False)
+    z = torch.randn(AVERAGE_OVER, config.z_dim, generator=torch.Generator().manual_seed(0))
+    return network(z).mean(0)

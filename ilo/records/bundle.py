@@ -1,0 +1,406 @@
+"""The files that a run leaves behind: writing them, reading them again."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import safetensors.torch
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ilo.classifiers import classifier
+from ilo.classifiers.classifier import ClassifierError
+from ilo.guidance import Guidance
+from ilo.operators import OPERATORS, build
+from ilo.operators.base import setting_names
+from ilo.photos.pictures import PictureError, from_uint8, mask_picture, read_mask, read_picture, to_picture
+from ilo.priors.load import Model
+from ilo.priors.stylegan2.network import Features
+from ilo.problem import Problem
+from ilo.records.archive import LARGEST_HEADER, BundleError, read_file, read_tensors
+from ilo.records.film import encode
+from ilo.records.recipe import Recipe, RecipeError, picture_sha256, tensor_sha256
+from ilo.records.recorder import TRACE_HEADER, Recorder
+from ilo.settings import MORPH, SettingsError, named
+from ilo.state import Result, State, to_uint8
+from ilo.text.words import reason, shown
+from ilo.weights import registry
+
+FILES = (
+    "result.png",
+    "input.png",
+    "mask.png",
+    "measurement.png",
+    "measurement.safetensors",
+    "recipe.json",
+    "latents.safetensors",
+    "trace.csv",
+    "trajectory.mp4",
+)
+QUICKLY = 1  # zlib's level for a photograph, which may have many pixels: four times as fast, 7 % larger
+PHOTO = "photo.png"  # the photograph with the result in it, where a face was taken out of one
+# In bytes, what is read of a bundle's files at most; pictures and measurements depend on the resolution.
+LARGEST_RECIPE = 2**20
+LARGEST_LATENTS = 256 * 2**20  # 150 MB at 1024 px, where the last layers were searched
+LARGEST_RESOLUTION = 1024  # of a recipe whose generator is not known
+GUIDANCE = ("classes", "views", "shift", "noise")  # what a morph's recipe says of it, beside the classifier
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+def check_out_folder(folder: Path) -> None:
+    """Ask this before a run: whether `write_bundle` may write there.
+
+    Raises:
+        BundleError: it is a file, holds anything but an earlier bundle, or its parent cannot be written to.
+    """
+    try:
+        _check_out_folder(folder.absolute())
+    except PermissionError as error:
+        raise BundleError(f"{error.filename} may not be looked into; give another place than {folder}.") from None
+
+
+def _check_out_folder(folder: Path) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise BundleError(f"{folder} is a file; give a folder, new or empty or with an earlier run.")
+    if folder.is_dir():
+        names = {entry.name for entry in folder.iterdir()}
+        strange = sorted(names if "recipe.json" not in names else names - {*FILES, PHOTO})
+        if strange:
+            raise BundleError(
+                f"{folder} holds {strange[0]}, which is not of an earlier run; give a new or an empty folder."
+            )
+    parent = next(p for p in folder.resolve().parents if p.exists())
+    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+        raise BundleError(f"No folder can be made in {parent}; give another place.")
+
+
+def write_bundle(recorder: Recorder, folder: Path, model: Model) -> Path:
+    """Write all files of a run into `folder`, which appears complete or not at all.
+
+    An earlier bundle in its place is replaced.
+
+    Returns:
+        The folder.
+
+    Raises:
+        BundleError: there is no result yet, the folder is taken, or the disk is full or read-only.
+    """
+    check_out_folder(folder)
+    files = contents(recorder, model)
+    folder = folder.resolve()
+    with _saving(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with _partial(folder) as partial:
+            new = partial / "new"
+            new.mkdir()
+            for name, data in files.items():
+                (new / name).write_bytes(data)
+            if folder.exists():
+                folder.rename(partial / "old")
+            try:
+                new.rename(folder)
+            except BaseException:  # also Ctrl-C
+                if (partial / "old").exists() and not folder.exists():
+                    (partial / "old").rename(folder)
+                raise
+    return folder
+
+
+def zip_bundle(recorder: Recorder, path: Path, model: Model) -> Path:
+    """The same files as one .zip; errors are those of `write_bundle`."""
+    files = contents(recorder, model)
+    path = path.resolve()
+    with _saving(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _partial(path) as partial:
+            with zipfile.ZipFile(partial / path.name, "w", zipfile.ZIP_DEFLATED) as archive:
+                for name, data in files.items():
+                    archive.writestr(name, data)
+            (partial / path.name).replace(path)
+    return path
+
+
+def contents(recorder: Recorder, model: Model) -> dict[str, bytes]:
+    """The files of a bundle by name. Raises `BundleError` if there is no result yet."""
+    result = recorder.result
+    if result is None:
+        raise BundleError("There is no result to save yet; let the run make at least its first step.")
+    problem, image = recorder.problem, recorder.input_image
+    recipe = recorder.final_recipe()
+    files = {"result.png": result_png(result)}
+    if image is not None:
+        files["input.png"] = _png(to_picture(image))
+    if isinstance(problem, Problem):
+        if problem.operator.mask is not None:
+            files["mask.png"] = _png(mask_picture(problem.operator.mask))
+        files["measurement.png"] = _png(to_picture(problem.operator.picture(problem.y)))
+        files["measurement.safetensors"] = safetensors.torch.save({"y": problem.y.detach().cpu().contiguous()})
+    files["recipe.json"] = recipe.to_json().encode()
+    files["latents.safetensors"] = _latents(result.state, recipe, model)
+    files["trace.csv"] = _csv(recorder.trace)
+    files["trajectory.mp4"] = encode(recorder.frames)
+    if recorder.placed is not None:
+        files[PHOTO] = _png(Image.fromarray(recorder.placed.with_result(to_uint8(result.image)[0])), QUICKLY)
+    return files
+
+
+def result_png(result: Result) -> bytes:
+    """The reconstruction as a PNG file, the same bytes for the same pixels."""
+    return png(to_uint8(result.image)[0])
+
+
+def png(pixels: np.ndarray) -> bytes:
+    """uint8 [H, W, 3] as a PNG file without metadata."""
+    return _png(Image.fromarray(pixels))
+
+
+def load_latents(path: Path) -> State:
+    """The point at which a run ended: `State.render` makes its picture.
+
+    Raises:
+        BundleError: the file is missing, broken, or holds something else.
+    """
+    data = read_file(path.parent, path.name, LARGEST_LATENTS)
+    if data is None:
+        raise BundleError(f"There is no file {path}; give the latents.safetensors of a run.")
+    tensors = read_tensors(data, path.name)
+    try:
+        noise = tuple(tensors[f"noise_{i}"] for i in range(sum(name.startswith("noise_") for name in tensors)))
+        layer = int(tensors["layer"])
+        features = Features(tensors["features_x"], tensors["features_rgb"]) if layer else None
+        return State(tensors["z"], noise, layer, features)
+    except (KeyError, ValueError, RuntimeError, OverflowError) as error:
+        raise BundleError(f"{path.name} does not hold the latents of a run ({reason(error)}).") from None
+
+
+def read_bundle(
+    path: Path, guide: str | None = None, resolution: int | None = None
+) -> tuple[Recipe, Problem | Guidance, Tensor | None]:
+    """The recipe, the problem and the cropped picture of a bundle; its hashes are checked, nothing in it is executed.
+
+    Args:
+        path: a bundle's folder or .zip.
+        guide: a morph's classifier, if it is not an embedded one: its file.
+        resolution: pixels per side of the generator's pictures; None: as the registry has it of the recipe's.
+
+    Returns:
+        The recipe, the problem (with its truth if the picture was damaged here; of a morph, its guidance), and the
+        picture [1, 3, …] or None.
+
+    Raises:
+        BundleError: a file is missing, broken, too large or not the one that the recipe was made with.
+        RecipeError: recipe.json cannot be read or used, or is for another resolution.
+    """
+    recipe = read_recipe(path)
+    return recipe, *read_problem(path, recipe, guide, resolution)
+
+
+def read_recipe(path: Path) -> Recipe:
+    """The recipe of a bundle; errors are those of `read_bundle`."""
+    data = read_file(path, "recipe.json", LARGEST_RECIPE)
+    if data is None:
+        raise BundleError(f"{path} holds no recipe.json; give the folder or the .zip of a run.")
+    try:
+        return Recipe.from_json(data.decode())
+    except UnicodeDecodeError:
+        raise RecipeError("The recipe is not text; give the recipe.json of a run.") from None
+
+
+def read_problem(
+    path: Path, recipe: Recipe, guide: str | None = None, resolution: int | None = None
+) -> tuple[Problem | Guidance, Tensor | None]:
+    """The problem, or a morph's guidance, and the cropped picture of a bundle whose recipe is read already.
+
+    Sizes are compared before anything is made from them. Arguments and errors are those of `read_bundle`.
+    """
+    _check_resolution(recipe, resolution)
+    try:
+        if recipe.task == MORPH:
+            return _read_morph(path, recipe, guide)
+        return _read_problem(path, recipe)
+    except PictureError as error:
+        raise BundleError(f"The bundle has a picture that cannot be used: {error}") from None
+
+
+def _read_problem(path: Path, recipe: Recipe) -> tuple[Problem, Tensor | None]:
+    if "mask" in recipe.operator:
+        raise RecipeError("The recipe's operator has a mask; a run keeps it in mask.png.")
+    y = _measurement(path, recipe)
+    image = _input(path, recipe, required=recipe.damaged_here)
+    mask = _mask(path, recipe)
+    settings = dict(recipe.operator)
+    if mask is not None and _takes_mask(recipe.task):  # others make their own again
+        settings["mask"] = mask
+    try:
+        operator = build(recipe.task, recipe.resolution, **settings)
+        problem = Problem(operator, y, image if recipe.damaged_here else None)
+    except SettingsError as error:
+        raise RecipeError(f"The recipe does not fit its files: {error}") from None
+    except (TypeError, OverflowError) as error:
+        raise RecipeError(f"The recipe has operator settings of a wrong type ({reason(error)}).") from None
+    if recipe.mask_sha256 != (None if operator.mask is None else tensor_sha256(operator.mask)):
+        raise BundleError("The mask is not the one that the recipe was made with.")
+    return problem, image
+
+
+def _check_resolution(recipe: Recipe, resolution: int | None) -> None:
+    """Raises `RecipeError` unless the recipe is for pictures of the generator's size."""
+    entry = registry.BY_ID.get(recipe.model)
+    known = resolution or (entry and entry.resolution)
+    if known and recipe.resolution != known:
+        raise RecipeError(
+            f"The recipe is for pictures of {recipe.resolution} px, but {shown(recipe.model)} makes pictures of "
+            f"{known} px; give the run as it was saved."
+        )
+    if recipe.resolution > LARGEST_RESOLUTION:
+        raise RecipeError(
+            f"The recipe is for pictures of {recipe.resolution} px; at most {LARGEST_RESOLUTION} px are read."
+        )
+
+
+def _measurement(path: Path, recipe: Recipe) -> Tensor:
+    """y [1, …] in float32."""
+    # Four times a picture's values, for operators of one's own.
+    data = read_file(path, "measurement.safetensors", 4 * 12 * recipe.resolution**2 + LARGEST_HEADER)
+    if data is None:
+        raise BundleError(f"{path} holds no measurement.safetensors; give the folder or the .zip of a run.")
+    y = read_tensors(data, "measurement.safetensors").get("y")
+    if y is None or y.dtype != torch.float32 or tensor_sha256(y) != recipe.measurement_sha256:
+        raise BundleError("measurement.safetensors is not the one that the recipe was made with.")
+    if y.ndim < 2 or len(y) != 1 or y.numel() == 0 or (y.ndim == 4 and max(y.shape[2:]) > recipe.resolution):
+        raise BundleError(
+            f"measurement.safetensors holds a measurement of shape {list(y.shape)}; one picture of at most "
+            f"{recipe.resolution} px was expected."
+        )
+    return y
+
+
+def _read_morph(path: Path, recipe: Recipe, guide: str | None) -> tuple[Guidance, Tensor | None]:
+    """The guidance of a morph's recipe, and the photograph that it began with, if any."""
+    values = dict(recipe.operator)
+    sha256, recorded = values.pop("classifier_sha256", None), values.pop("classifier", None)
+    if values.keys() != set(GUIDANCE):
+        raise RecipeError(
+            f"The recipe's guidance has {named(values.keys())}; it must have {', '.join(GUIDANCE)}, the classifier and "
+            "its hash."
+        )
+    if guide is None and recorded not in registry.ids("classifier"):
+        raise BundleError(
+            f"The run was guided by {shown(recorded)}, which the studio does not know; give its file with --classifier."
+        )
+    image = None if recipe.input_sha256 is None else _input(path, recipe, required=True)
+    try:
+        loaded = classifier.load(guide or str(recorded))
+        guidance = Guidance(loaded, **values)
+    except (TypeError, ClassifierError, SettingsError) as error:
+        raise RecipeError(f"The recipe's guidance cannot be used ({error}).") from None
+    if loaded.sha256 != sha256:
+        raise BundleError(
+            f"The run was made with other weights of the classifier {shown(recorded)} than {loaded.path.name} holds; "
+            "give their file with --classifier."
+        )
+    return guidance, image
+
+
+def _takes_mask(task: str) -> bool:
+    return task in OPERATORS and "mask" in setting_names(OPERATORS[task])
+
+
+def _input(path: Path, recipe: Recipe, required: bool) -> Tensor | None:
+    """The cropped picture: of the recipe's resolution where it is required, else perhaps smaller."""
+    data = _read_png(path, "input.png", recipe.resolution)
+    if data is None:
+        if required:
+            raise BundleError("input.png is missing; the recipe was made with it.")
+        return None
+    image = from_uint8(np.array(read_picture(data, recipe.resolution if required else 1, recipe.resolution))[None])
+    if picture_sha256(image) != recipe.input_sha256:
+        raise BundleError("input.png is not the one that the recipe was made with.")
+    return image
+
+
+def _mask(path: Path, recipe: Recipe) -> Tensor | None:
+    if recipe.mask_sha256 is None:
+        return None
+    data = _read_png(path, "mask.png", recipe.resolution)
+    if data is None:
+        raise BundleError("mask.png is missing; the recipe was made with it.")
+    mask = read_mask(data, recipe.resolution)
+    if tensor_sha256(mask) != recipe.mask_sha256:
+        raise BundleError("mask.png is not the one that the recipe was made with.")
+    return mask
+
+
+def png_limit(resolution: int) -> int:
+    """Bytes that a picture of a bundle may have: more than its pixels need, however badly they can be packed."""
+    return 4 * resolution**2 + 2**16
+
+
+def _read_png(path: Path, name: str, resolution: int) -> bytes | None:
+    """A picture's file, still packed, or None; a run writes no other kind. Raises `BundleError`."""
+    data = read_file(path, name, png_limit(resolution))
+    if data is not None and not data.startswith(PNG):
+        raise BundleError(f"{name} is not a PNG file; give the run as it was saved.")
+    return data
+
+
+def _latents(state: State, recipe: Recipe, model: Model) -> bytes:
+    tensors = {"z": state.z, "layer": torch.tensor(state.layer)}
+    tensors |= {f"noise_{i}": noise for i, noise in enumerate(state.noise)}
+    if state.features is not None:
+        tensors |= {"features_x": state.features.x, "features_rgb": state.features.rgb}
+    about = {"model": model.id, "model_sha256": model.sha256, "covariance": recipe.settings.covariance}
+    # One entry only, because the order of several is not the same in every process.
+    metadata = {"about": json.dumps(about)}
+    return safetensors.torch.save({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, metadata)
+
+
+def _csv(trace: np.ndarray) -> bytes:
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(TRACE_HEADER)
+    for row in trace:
+        counts, values = row[:3], row[3:]
+        writer.writerow([*(int(n) for n in counts), *("" if np.isnan(v) else f"{v:.7g}" for v in values)])
+    return file.getvalue().encode()
+
+
+def _png(image: Image.Image, level: int = -1) -> bytes:
+    file = io.BytesIO()
+    image.save(file, "PNG", compress_level=level)
+    return file.getvalue()
+
+
+@contextmanager
+def _saving(target: Path) -> Iterator[None]:
+    """Whatever the disk refuses becomes a `BundleError`."""
+    try:
+        yield
+    except BundleError:
+        raise
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise BundleError(
+            f"{target} could not be written ({reason}), and nothing was left there. Make room or give another place."
+        ) from error
+
+
+@contextmanager
+def _partial(target: Path) -> Iterator[Path]:
+    """A folder beside `target`, on the same disk, that is gone afterwards."""
+    partial = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.", suffix=".partial"))
+    try:
+        yield partial
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)

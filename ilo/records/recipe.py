@@ -1,0 +1,369 @@
+"""Everything needed to replay a run, as JSON, and the part of it that can be shared, as a URL query."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import parse_qsl, urlencode
+
+from torch import Tensor
+
+from ilo.engine import engine
+from ilo.guidance import Guidance
+from ilo.morph import inversion
+from ilo.objective import Perceptual
+from ilo.operators import OPERATORS
+from ilo.operators.base import MAX_SEED, setting_names
+from ilo.priors.load import Model
+from ilo.problem import Problem
+from ilo.settings import (
+    METHODS,
+    MORPH,
+    PRESETS,
+    LossWeights,
+    RoundSettings,
+    SettingsError,
+    SolverSettings,
+    check_whole,
+    named,
+    preset,
+)
+from ilo.state import to_uint8
+from ilo.text import jsontext
+from ilo.text.words import reason, shown
+
+VERSION = 1
+MAX_QUERY = 20_000  # characters
+LONGEST_NAME = 200  # characters of a model's name, and of what is recorded of the machine
+MOST_RECORDED = 50  # facts about the machine
+
+# What `ilo.engine.engine.description` records, in words.
+_ENGINE_NAMES = {
+    "engine": "The engine",
+    "device": "The device",
+    "processor": "The processor",
+    "machine": "The machine type",
+    "threads": "The number of threads",
+    "python": "The version of Python",
+}
+
+
+class RecipeError(SettingsError):
+    """A recipe that cannot be read or used; the message is meant for the user."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Model, problem and settings of one run. The same recipe on the same machine gives the same pixels.
+
+    Raises:
+        RecipeError: for fields of a wrong type and values that are not allowed.
+    """
+
+    model: str  # id in the registry
+    model_sha256: str  # of the weights file
+    resolution: int  # R
+    task: str  # the operator's name, or "morph"
+    operator: dict[str, Any]  # its settings without the mask; for a morph those of `Guidance`
+    settings: SolverSettings
+    measurement_seed: int  # of the noise that measuring added
+    damaged_here: bool  # False: the upload already was the measurement, and there is no truth
+    input_sha256: str | None  # of the cropped picture's pixels, or of y where there was no picture; a morph needs none
+    measurement_sha256: str | None  # of y; None for a morph
+    mask_sha256: str | None  # of the operator's mask
+    perceptual: str | None  # name of the perceptual distance; None: off, or of no use to the task
+    engine: dict[str, str | int]  # ilo.engine.engine.description(device)
+    stopped_at: int | None = None  # steps before the saved result, of a run that was stopped
+    version: int = VERSION
+
+    def __post_init__(self) -> None:
+        if self.version != VERSION or isinstance(self.version, bool):
+            raise RecipeError(f"The recipe has version {shown(self.version)}; this program reads version {VERSION}.")
+        _check_types(self)
+        check_whole("resolution", self.resolution, 2, 4096)
+        check_whole("measurement_seed", self.measurement_seed, 0, MAX_SEED)
+        if self.stopped_at is not None:
+            check_whole("stopped_at", self.stopped_at, 0, self._steps)
+        # Tuples become lists, so that a recipe equals itself as read.
+        object.__setattr__(self, "operator", _json_plain(self.operator))
+
+    @property
+    def _steps(self) -> int:
+        """Of the whole run, the inversion of a morph's photograph included."""
+        inverted = self.task == MORPH and self.input_sha256 is not None
+        return self.settings.total_steps + (inversion(self.settings).total_steps if inverted else 0)
+
+    def to_json(self) -> str:
+        """Readable JSON, with a line for each field; `from_json` is the exact inverse."""
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        values["settings"] = self.settings.to_dict()
+        return json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> Recipe:
+        """Raises `RecipeError` for text that is no recipe, unknown or missing fields, and values not allowed."""
+        values = _parse(text, "The recipe")
+        fields = dataclasses.fields(cls)
+        unknown = values.keys() - {f.name for f in fields}
+        missing = [f.name for f in fields if f.default is dataclasses.MISSING and f.name not in values]
+        if values.get("version", VERSION) == VERSION and (unknown or missing):
+            what = f"does not know {named(unknown)}" if unknown else f"lacks {', '.join(missing)}"
+            raise RecipeError(f"The recipe {what}; give the recipe.json of a run.")
+        values = {f.name: values[f.name] for f in fields if f.name in values}
+        try:
+            values["settings"] = SolverSettings.from_dict(values.get("settings", {}))
+            return cls(**values)
+        except (TypeError, OverflowError) as error:
+            raise RecipeError(f"The recipe has values of a wrong type ({reason(error)}).") from None
+        except SettingsError as error:
+            raise RecipeError(str(error)) from None
+
+    def to_query(self) -> str:
+        """The query of a URL that fills in the task and the settings; it never holds a picture.
+
+        Raises:
+            RecipeError: for a morph, which has no link.
+        """
+        if self.task == MORPH:
+            raise RecipeError("A morph has no link; share its recipe.json.")
+        return Shared(self.model, self.task, self.operator, self.settings, self.measurement_seed).to_query()
+
+
+@dataclass(frozen=True)
+class Shared:
+    """The part of a recipe that a link can carry: everything but pictures, masks and the machine."""
+
+    model: str
+    task: str
+    operator: dict[str, Any]
+    settings: SolverSettings
+    measurement_seed: int = 0
+
+    def to_query(self) -> str:
+        """Names and values for a URL, without the question mark; `from_query` is the exact inverse."""
+        query = {"model": self.model, "task": self.task}
+        if self.operator:
+            query["operator"] = _compact(self.operator)
+        named = _preset_of(self.settings, self.task)
+        if named:
+            query |= {"method": self.settings.method, "preset": named, "seed": str(self.settings.seed)}
+        else:
+            query["settings"] = _compact(_without_defaults(self.settings))
+        if self.measurement_seed:
+            query["measurement_seed"] = str(self.measurement_seed)
+        return urlencode(query)
+
+    @classmethod
+    def from_query(cls, query: str | Mapping[str, str]) -> Shared:
+        """What a link asks for. Names that do not belong to a recipe are passed over.
+
+        Args:
+            query: the part of a URL behind its question mark, or its names and values.
+
+        Raises:
+            RecipeError: there is no task, or a value is not allowed.
+        """
+        if isinstance(query, str):
+            if len(query) > MAX_QUERY:
+                raise RecipeError(f"The link has {len(query):,} characters; at most {MAX_QUERY:,} are read.")
+            query = dict(parse_qsl(query.removeprefix("?"), keep_blank_values=True))
+        if any(len(value) > MAX_QUERY for value in query.values()):
+            raise RecipeError(f"The link has values of more than {MAX_QUERY:,} characters; they are not read.")
+        task = query.get("task", "")
+        if task not in OPERATORS:
+            raise RecipeError(f"The link's task is {shown(task)}; allowed are {', '.join(OPERATORS)}.")
+        operator = _parse(query.get("operator", "{}"), "The link's operator")
+        unknown = operator.keys() - set(setting_names(OPERATORS[task])) | ({"mask"} & operator.keys())
+        if unknown:
+            raise RecipeError(f"{OPERATORS[task].title} does not know the setting {named(unknown)} of the link.")
+        try:
+            seed = _whole(query.get("measurement_seed", "0"), "measurement_seed")
+            return cls(query.get("model", "faces64"), task, operator, _shared_settings(query, task), seed)
+        except (TypeError, OverflowError) as error:
+            raise RecipeError(f"The link has values of a wrong type ({reason(error)}).") from None
+        except SettingsError as error:
+            raise RecipeError(str(error)) from None
+
+
+def make_recipe(
+    model: Model,
+    problem: Problem | Guidance,
+    settings: SolverSettings,
+    *,
+    damaged_here: bool,
+    measurement_seed: int,
+    input_image: Tensor | None,
+    perceptual: Perceptual | None,
+) -> Recipe:
+    """The recipe of a run that is about to begin.
+
+    Args:
+        model, problem, settings: what `ilo.solve` gets; the problem is of one picture.
+        damaged_here: whether the problem's y was measured from `input_image`, rather than given.
+        measurement_seed: of that measurement.
+        input_image: the cropped picture [1, 3, …] in [−1, 1]; None where only y is known.
+        perceptual: the distance that `ilo.solve` gets; it is recorded where the run uses it.
+    """
+    given = None if input_image is None else picture_sha256(input_image)
+    if isinstance(problem, Guidance):
+        what: dict[str, Any] = {
+            "task": MORPH,
+            "operator": problem.settings(),
+            "input_sha256": given,
+            "measurement_sha256": None,
+            "mask_sha256": None,
+        }
+        perceptual = None
+    else:
+        if not settings.weights.perceptual or not problem.operator.perceptual:
+            perceptual = None
+        operator, y = problem.operator, tensor_sha256(problem.y)
+        what = {
+            "task": operator.name,
+            "operator": operator.settings(),
+            "input_sha256": given or y,
+            "measurement_sha256": y,
+            "mask_sha256": None if operator.mask is None else tensor_sha256(operator.mask),
+        }
+    return Recipe(
+        model=model.id,
+        model_sha256=model.sha256,
+        resolution=model.resolution,
+        settings=settings,
+        measurement_seed=measurement_seed,
+        damaged_here=damaged_here,
+        perceptual=None if perceptual is None else perceptual.name,
+        engine=engine.description(model.device),
+        **what,
+    )
+
+
+def differences(recorded: Mapping[str, str | int], now: Mapping[str, str | int]) -> list[str]:
+    """A sentence for everything outside the settings that is not as it was when a recipe was made."""
+    return [
+        f"{_ENGINE_NAMES.get(name, f'The version of {named([name])}')} "
+        f"was {_plain(recorded.get(name, 'not recorded'))} and is {_plain(now.get(name, 'not known'))} now."
+        for name in dict.fromkeys([*recorded, *now])
+        if recorded.get(name) != now.get(name)
+    ]
+
+
+def _plain(value: str | int) -> str:
+    """A recorded fact without quotes, if there is nothing odd about it."""
+    text = str(value)
+    return text if text.isprintable() and len(text) <= 80 else shown(value)
+
+
+def picture_sha256(image: Tensor) -> str:
+    """Hash of the shape and the uint8 pixels of a picture [B, 3, H, W] in [−1, 1]."""
+    pixels = to_uint8(image)
+    return hashlib.sha256(str(pixels.shape).encode() + pixels.tobytes()).hexdigest()
+
+
+def tensor_sha256(values: Tensor) -> str:
+    """Hash of the shape and the float32 values of a tensor."""
+    array = values.detach().cpu().float().contiguous().numpy()
+    digest = hashlib.sha256(str(array.shape).encode())
+    digest.update(array.data)
+    return digest.hexdigest()
+
+
+def _check_types(recipe: Recipe) -> None:
+    text: tuple[type, ...] = (str,)
+    maybe: tuple[type, ...] = (str, type(None))
+    wanted: dict[str, tuple[type, ...]] = {
+        **dict.fromkeys(("model", "model_sha256", "task"), text),
+        **dict.fromkeys(("input_sha256", "measurement_sha256", "mask_sha256", "perceptual"), maybe),
+        "operator": (dict,),
+        "settings": (SolverSettings,),
+        "damaged_here": (bool,),
+        "engine": (dict,),
+        "stopped_at": (int, type(None)),
+    }
+    for name, kinds in wanted.items():
+        value = getattr(recipe, name)
+        if not isinstance(value, kinds):
+            allowed = " or ".join("null" if kind is type(None) else kind.__name__ for kind in kinds)
+            raise RecipeError(f"The recipe's {name} is {shown(value)}; it must be {allowed}.")
+    if len(recipe.model) > LONGEST_NAME:
+        raise RecipeError(f"The recipe's model is {shown(recipe.model)}; at most {LONGEST_NAME} characters are read.")
+    _check_engine(recipe.engine)
+
+
+def _check_engine(recorded: dict[str, Any]) -> None:
+    if len(recorded) > MOST_RECORDED:
+        raise RecipeError(f"The recipe's engine has {len(recorded):,} entries; at most {MOST_RECORDED} are read.")
+    for name, value in recorded.items():
+        sound = isinstance(value, str) and len(value) <= LONGEST_NAME
+        whole = isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
+        if not sound and not whole:
+            raise RecipeError(
+                f"The recipe's engine has {named([name])} of {shown(value)}; it must be a short text or a whole number."
+            )
+
+
+def _json_plain(values: Any) -> Any:
+    try:
+        return json.loads(json.dumps(values, allow_nan=False))
+    except ValueError:
+        raise RecipeError("The operator's settings have numbers that are not finite (NaN or inf).") from None
+    except (TypeError, RecursionError) as error:
+        raise RecipeError(f"The operator's settings cannot be written as JSON ({reason(error)}).") from None
+
+
+def _parse(text: str, what: str) -> dict[str, Any]:
+    try:
+        values = jsontext.parse(text, what)
+    except SettingsError as error:
+        raise RecipeError(f"{error} Copy it again.") from None
+    if not isinstance(values, dict):
+        raise RecipeError(f"{what} is not a JSON object; copy it again.")
+    return values
+
+
+def _compact(values: dict[str, Any]) -> str:
+    return json.dumps(values, separators=(",", ":"), allow_nan=False)
+
+
+def _preset_of(settings: SolverSettings, task: str) -> str | None:
+    """The preset that these settings are, apart from their seed."""
+    if settings.method not in METHODS:
+        return None
+    return next(
+        (name for name in PRESETS if preset(name, settings.method, seed=settings.seed, task=task) == settings), None
+    )
+
+
+def _without_defaults(settings: SolverSettings) -> dict[str, Any]:
+    """`SolverSettings.to_dict`, without what `from_dict` fills in anyway."""
+    values = settings.to_dict()
+    short = _changed(values, SolverSettings(rounds=settings.rounds).to_dict())
+    short["rounds"] = [
+        _changed(r, SolverSettings(rounds=(RoundSettings(),)).to_dict()["rounds"][0]) for r in values["rounds"]
+    ]
+    if settings.weights != LossWeights():
+        short["weights"] = values["weights"]
+    return short
+
+
+def _changed(values: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value != defaults[name]}
+
+
+def _shared_settings(query: Mapping[str, str], task: str) -> SolverSettings:
+    if "settings" in query:
+        return SolverSettings.from_dict(_parse(query["settings"], "The link's settings"))
+    method: Any = query.get("method", "ilo")
+    return preset(query.get("preset", "Quick"), method, seed=_whole(query.get("seed", "0"), "seed"), task=task)
+
+
+def _whole(text: str, name: str) -> int:
+    if not text.isascii() or not text.isdigit() or len(text) > 10:
+        raise RecipeError(f"The link's {name} is {shown(text, 40)}; allowed is a whole number from 0 to {MAX_SEED}.")
+    value = int(text)
+    check_whole(name, value, 0, MAX_SEED)
+    return value

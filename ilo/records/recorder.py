@@ -1,0 +1,95 @@
+"""Collecting what a run leaves behind while it runs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from torch import Tensor
+
+from ilo.guidance import Guidance
+from ilo.photos.faces import Placed
+from ilo.problem import Problem
+from ilo.records.recipe import Recipe
+from ilo.state import TRACE_COLUMNS, Result, Step
+
+TRACE_HEADER = ("round", "step", "done", *TRACE_COLUMNS)
+MOST_FRAMES = 300
+
+
+class Recorder:
+    """Collects what a bundle holds, from the steps of one run over one picture.
+
+    Args:
+        recipe: of the run.
+        problem: what is solved; its y, if it has one, is saved.
+        input_image: the cropped picture [1, 3, …] in [−1, 1] that the problem was made of; None where there is none.
+        placed: where that lies in a photograph, into which the result is put back.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        problem: Problem | Guidance,
+        input_image: Tensor | None,
+        placed: Placed | None = None,
+    ):
+        self.recipe, self.problem, self.input_image, self.placed = recipe, problem, input_image, placed
+        self.film: list[tuple[str, np.ndarray]] = []  # label, uint8 [R, R, 3]: the start and each round's end
+        self.result: Result | None = None  # the last one that came
+        self.stopped_at: int | None = None  # steps before that result
+        self.complete = False  # whether the run came to its end
+        self.total = 0  # steps of the whole run
+        self._rows: list[np.ndarray] = []
+        self._frames: list[np.ndarray] = []
+        self._seen, self._every = 0, 1
+
+    def add(self, step: Step) -> None:
+        """Keep what is needed of a snapshot, in the order in which the solver yields them."""
+        preview = step.preview
+        self._add_trace(step)
+        self._add_frame(preview)
+        if not self.film:
+            self.film.append(("start", preview))
+        elif step.step == step.steps and not step.projected:
+            name = self._round_name(step)
+            searches = sum(label.split(",")[0] == name for label, _ in self.film)
+            self.film.append((f"{name}, search {searches + 1}" if searches else name, preview))
+        if step.result is not None:
+            self.result, self.stopped_at = step.result, step.done
+        self.total = step.total
+        self.complete = step.done == step.total and step.step == step.steps
+
+    @property
+    def frames(self) -> list[np.ndarray]:
+        """Frames of the film, uint8 [R, R, 3] each, evenly thinned to about 300 at most, the last preview included."""
+        if not self._frames or self._frames[-1] is self._last:
+            return list(self._frames)
+        return [*self._frames, self._last]
+
+    @property
+    def trace(self) -> np.ndarray:
+        """float32 [n, 11] in the columns of `TRACE_HEADER`: a row for each step; NaN for a ball that is off."""
+        return np.concatenate(self._rows) if self._rows else np.zeros((0, len(TRACE_HEADER)), np.float32)
+
+    def final_recipe(self) -> Recipe:
+        """The recipe, with the step at which the run was stopped if it was."""
+        return self.recipe if self.complete else replace(self.recipe, stopped_at=self.stopped_at)
+
+    def _round_name(self, step: Step) -> str:
+        if step.inverting:
+            return "inverted"
+        return "pixels" if self.recipe.settings.method == "pixels" else f"round {step.round}"
+
+    def _add_trace(self, step: Step) -> None:
+        done = step.first + np.arange(len(step.trace), dtype=np.float32)[:, None]
+        rounds = np.full_like(done, -1 if step.inverting else step.round)
+        self._rows.append(np.hstack([rounds, done - (step.done - step.step), done, step.trace[:, 0]]))
+
+    def _add_frame(self, preview: np.ndarray) -> None:
+        if self._seen % self._every == 0:
+            self._frames.append(preview)
+        self._last = preview
+        self._seen += 1
+        if len(self._frames) > MOST_FRAMES:
+            self._frames, self._every = self._frames[::2], 2 * self._every

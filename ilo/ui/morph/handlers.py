@@ -1,0 +1,290 @@
+"""The Morph tab: what it does when something is pressed, and what it shows of a run."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import numpy as np
+import torch
+
+from ilo.classifiers.classifier import Classifier
+from ilo.guidance import Guidance
+from ilo.morph import TRUNCATION, morph_preset
+from ilo.photos.pictures import SMALLEST_SIDE, PictureError, from_uint8, to_tensor
+from ilo.priors.load import Model
+from ilo.settings import SettingsError, SolverSettings, check_choice
+from ilo.state import State, to_uint8
+from ilo.ui import text
+from ilo.ui.bench import Bench, sentence
+from ilo.ui.examples import Example
+from ilo.ui.parts import painter, photographs, plots, views
+from ilo.ui.parts.photographs import Places, Source
+from ilo.ui.runs import Order, Run, Runs
+from ilo.ui.studio.controls import RADII, number, radius_position, whole
+from ilo.ui.visitors.visitors import Visitors
+
+NOBODY = "—"  # no second class
+SEEN = 5  # classes whose probabilities are shown
+
+
+def radius_of(settings: SolverSettings, k: int) -> float:
+    """The radius that slider k stands for: of the codes in round 0, of the features after it."""
+    plan = settings.rounds[k]
+    return plan.radius_features if k else plan.radius_latents
+
+
+def class_names(guide: Classifier) -> list[str]:
+    """What a classifier knows, for a list to choose from."""
+    return sorted(set(guide.names))
+
+
+class Morph(Bench):
+    """The Morph tab of one page, for all its visitors.
+
+    Args:
+        model, runs, cache, visitors: as of every tab.
+        guides: the classifiers by their names; one at least.
+        example: the photograph until one is uploaded.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        guides: dict[str, Classifier],
+        example: Example,
+        runs: Runs,
+        cache: Path,
+        visitors: Visitors | None = None,
+    ):
+        super().__init__(model, runs, cache, visitors)
+        self.guides = guides
+        self.first = Source(example.name, example.image)
+
+    # The start.
+
+    def upload(self, values: dict[str, Any], session: str, path: str | None) -> tuple[Any, ...]:
+        """A picture was uploaded. → source, painter, photograph, start, stage, strips, progress, notice."""
+        self.choosing(session)
+        try:
+            return self._choose(values, session, photographs.read(path, self.model, SMALLEST_SIDE, damaged=False))
+        except Exception as error:
+            return *(gr.skip(),) * 7, plots.notice(sentence(error))
+        finally:
+            self.received(path)
+
+    def classes(self, name: str, wanted: str | None, second: str | None) -> tuple[Any, ...]:
+        """Another classifier was chosen; what it also knows stays chosen. → class, second class."""
+        if name not in self.guides:
+            return gr.skip(), gr.skip()
+        names = class_names(self.guides[name])
+        return (
+            gr.Dropdown(names, value=wanted if wanted in names else names[0]),
+            gr.Dropdown([NOBODY, *names], value=second if second in names else NOBODY),
+        )
+
+    def rechoose(self, values: dict[str, Any], session: str, data: Any) -> tuple[Any, ...]:
+        """Something else was chosen of the photograph. → as `upload`."""
+        self.choosing(session)
+        try:
+            return self._choose(values, session, photographs.choose(values["source"], data, self.model))
+        except Exception as error:
+            photo, notice = self.complaint(values, error)
+            return gr.skip(), gr.skip(), photo, *(gr.skip(),) * 4, notice
+
+    def _choose(self, values: dict[str, Any], session: str, source: Source) -> tuple[Any, ...]:
+        self.keep(session, source)
+        drawn = painter.first_value(self.model, source.name)
+        values = {**values, "source": source, "painter": drawn, "start": "photo"}
+        canvas = gr.HTML(value=drawn, picture=painter.shown(source.image, source.name, self.model, paint=False))
+        photo = gr.HTML(photo=photographs.shown(source, self.model))
+        return source, canvas, photo, "photo", *self.preview(values, session)
+
+    def photo(self, values: dict[str, Any]) -> tuple[torch.Tensor | None, Places]:
+        """The photograph as cropped, [1, 3, R, R], None for a drawn face; and where it lies in an uploaded one."""
+        if values["start"] != "photo":
+            return None, (None, None)
+        source = values["source"] or self.first
+        name, crop, _ = painter.read_value(values["painter"], painter.grid_of(self.model))
+        if source.name != name:
+            raise PictureError(text.GONE)
+        image, part = source.picture(crop)
+        return to_tensor(image, self.model.resolution, part), source.placed(crop, self.model.resolution)
+
+    def first_picture(self, values: dict[str, Any]) -> np.ndarray:
+        """What a run begins with, uint8 [R, R, 3]."""
+        photo, _ = self.photo(values)
+        if photo is not None:
+            return to_uint8(photo)[0]
+        settings = morph_preset(layers=self.model.generator.config.num_layers, seed=whole("The seed", values["seed"]))
+        with torch.no_grad():
+            state = State.face(self.model, settings.seed, settings.covariance, TRUNCATION)
+            return to_uint8(state.render(self.model.generator, self.model.latents, settings.covariance))[0]
+
+    def preview(self, values: dict[str, Any], session: str) -> tuple[Any, ...]:
+        """Show what the run will begin with. → stage, strips, progress, notice."""
+        if self.busy(session):
+            return (gr.skip(),) * 4
+        try:
+            picture = self.first_picture(values)
+        except Exception as error:
+            return gr.skip(), gr.skip(), gr.skip(), plots.notice(sentence(error))
+        return plots.stage(picture, text.MORPH_PREVIEW, text.MORPH_PREVIEW), "", "", ""
+
+    # A run.
+
+    def settings(self, values: dict[str, Any]) -> SolverSettings:
+        """What the controls stand for. Raises `SettingsError`."""
+        layers, seed = self.model.generator.config.num_layers, whole("The seed", values["seed"])
+        base = morph_preset(values["preset"], values["method"], layers=layers, seed=seed)
+        if values["method"] == "pixels":
+            return base
+        plans = []
+        for k, plan in enumerate(base.rounds):
+            position = whole("A radius", values[f"{k}.radius"])
+            if not 0 <= position < len(RADII):
+                raise SettingsError(f"A radius is at {position}; allowed is 0 to {len(RADII) - 1}.")
+            exact = radius_of(base, k)
+            radius = exact if position == radius_position(exact) else RADII[position]
+            changed: dict[str, Any] = {"radius_features" if k else "radius_latents": radius}
+            plans.append(replace(plan, **changed))
+        return replace(base, rounds=tuple(plans))
+
+    def order(self, values: dict[str, Any]) -> tuple[Order, list[str]]:
+        check_choice("The classifier", values["guide"], tuple(self.guides))
+        if not values["class"]:
+            raise SettingsError("No class is chosen; choose what the face shall look like.")
+        classes = {values["class"]: 1.0}
+        if values["second"] not in (None, NOBODY, values["class"]):
+            share = number("The share of the second class", values["share"]) / 100
+            if not 0 < share < 1:
+                raise SettingsError(f"The second class has a share of {100 * share:g} %; allowed is 1 to 99 %.")
+            classes = {values["class"]: 1 - share, values["second"]: share}
+        settings = self.settings(values)
+        if values.get("sweep"):
+            settings = replace(settings, radius_scales=tuple(text.SWEEP_SCALES))
+        photo, (placed, shown) = self.photo(values)
+        guidance = Guidance(self.guides[values["guide"]], classes)
+        return Order(guidance, settings, photo, damaged_here=False, placed=placed, shown=shown), []
+
+    def sweep(self, values: dict[str, Any], session: str) -> Iterator[tuple[Any, ...]]:
+        """The same run with five radii. → as `run`."""
+        yield from self.run({**values, "sweep": True}, session)
+
+    def before(self, order: Order) -> str:
+        return ""
+
+    def owns(self, run: Run) -> bool:
+        return isinstance(run.order.problem, Guidance)
+
+    def progress(self, run: Run) -> MorphProgress:
+        return MorphProgress(run, self.model)
+
+
+class MorphProgress(views.Progress):
+    """What is going on in a guided run."""
+
+    @property
+    def _guidance(self) -> Guidance:
+        assert isinstance(self._run.order.problem, Guidance)
+        return self._run.order.problem
+
+    @property
+    def _sweeping(self) -> bool:
+        return len(self._step.previews) > 1
+
+    def headline(self) -> str:
+        step, settings = self._step, self._settings
+        if step.inverting:
+            return text.INVERTING
+        if settings.method == "pixels":
+            return "Pixels"
+        return text.headline(step.round, len(settings.rounds))
+
+    def stage(self) -> str:
+        if self._sweeping:
+            return plots.stage(_mosaic(self._step.previews), f"{self.headline()} · {text.MOSAIC}", text.MOSAIC)
+        return plots.stage(self._step.preview, self.headline(), "The face so far")
+
+    def pictures(self) -> str:
+        if not self._sweeping:
+            return views.film(self._run)
+        cells = zip(text.SWEEP_SCALES.values(), self._step.previews, strict=True)
+        return plots.strip([(label, pixels, f"Every radius {label}.") for label, pixels in cells])
+
+    def panel(self) -> str:
+        step = self._step
+        if step.inverting:
+            return views.panel(self.headline(), text.INVERTING_HELP)
+        if self._sweeping:
+            return views.panel(self.headline(), text.SWEEP_HELP, self._compared())
+        words = text.PIXELS_HELP if self._settings.method == "pixels" else self._sentence()
+        return views.panel(self.headline(), words, self._seen(), *self._drawings())
+
+    def final_stage(self) -> str:
+        recorder = self._run.recorder
+        assert recorder is not None
+        assert recorder.result is not None
+        if self._sweeping:
+            return plots.stage(_mosaic(to_uint8(recorder.result.image)), text.MOSAIC, text.MOSAIC)
+        start = recorder.film[1 if self._run.order.input_image is not None and len(recorder.film) > 1 else 0][1]
+        after = to_uint8(recorder.result.image)[0]
+        return self._in_photograph(plots.compare(start, after, "start", self._guidance.title))
+
+    def final_panel(self) -> str:
+        run, recorder = self._run, self._run.recorder
+        assert recorder is not None
+        assert recorder.result is not None
+        stopped = run.status != "done"
+        if self._sweeping:
+            return views.panel("Stopped" if stopped else "Done", text.SWEEP_DONE, self._compared())
+        (probability,) = self._probabilities()
+        headline, words = text.morph_finished(stopped, self._guidance.title, probability)
+        return views.panel(headline, words, self._seen(), *self._drawings(), *self._saved())
+
+    def _sentence(self) -> str:
+        return super()._sentence() if self._step.round else text.MORPH_CODE_HELP
+
+    def _probabilities(self) -> list[float]:
+        """What the classifier gives the wanted classes in the pictures that are shown."""
+        with torch.no_grad():
+            rows = self._guidance.classifier(from_uint8(self._step.previews)).softmax(1)
+        return [float(sum(row[i] for i in self._guidance.targets)) for row in rows]
+
+    def _compared(self) -> str:
+        cells = zip(text.SWEEP_SCALES.values(), self._probabilities(), strict=True)
+        rows = [(label, [f"{100 * p:.0f} %"]) for label, p in cells]
+        return views.section("How likely, by the radii", plots.table([self._guidance.title], rows))
+
+    def _seen(self) -> str:
+        """The five most probable classes of the picture that is shown; the wanted ones are always among them."""
+        guide, wanted = self._guidance.classifier, {self._guidance.classifier.names[i] for i in self._guidance.targets}
+        (seen,) = guide.top(from_uint8(self._step.preview[None]), len(guide.names))
+        missing = [pair for pair in seen[SEEN:] if pair[0] in wanted]
+        return views.section(text.SEES, _bars([*seen[: SEEN - len(missing)], *missing], wanted))
+
+    def _drawings(self) -> tuple[str, ...]:
+        recorder = self._run.recorder
+        assert recorder is not None
+        chart = views.curve(recorder, "classifier", 1.0, self._step.total, self._boundaries(), "Classifier's loss")
+        drawn = (views.section("Classifier's loss", chart),)
+        return drawn if self._settings.method == "pixels" else (*drawn, self._balls())
+
+
+def _bars(top: list[tuple[str, float]], wanted: set[str]) -> str:
+    rows = "".join(
+        f'<div class="seen{" wanted" if name in wanted else ""}"><span>{html.escape(name)}</span>'
+        f'<span class="ball"><i style="width: {100 * p:.1f}%"></i></span><b>{100 * p:.0f} %</b></div>'
+        for name, p in top
+    )
+    return f'<div class="seen-list">{rows}</div>'
+
+
+def _mosaic(pictures: np.ndarray) -> np.ndarray:
+    """uint8 [5, R, R, 3] → [2R, 2R, 3]: all but the first, whose radii are 0."""
+    _, a, b, c, d = pictures
+    return np.concatenate([np.concatenate([a, b], 1), np.concatenate([c, d], 1)])

@@ -1,0 +1,134 @@
+"""The Morph tab: where everything stands, and what it is wired to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import gradio as gr
+
+from ilo.classifiers.classifier import Classifier
+from ilo.morph import morph_preset
+from ilo.priors.load import Model
+from ilo.ui import text
+from ilo.ui.examples import Example
+from ilo.ui.morph.handlers import NOBODY, Morph, class_names, radius_of
+from ilo.ui.parts import painter, photographs, plots, views
+from ilo.ui.studio import layout
+from ilo.ui.studio.controls import RADII, radius_position
+from ilo.ui.studio.layout import PRIVATE, heading, helps, pills
+
+FIRST_CLASS = "goldfish"
+OTHER_FACE = "(seed) => (Number(seed) || 0) + 1"
+
+
+def build(
+    page: gr.Blocks, model: Model, guides: dict[str, Classifier], example: Example, make: Callable[[str], Morph]
+) -> None:
+    """Lay out the tab inside `page`, which must be the current one."""
+    source = gr.State()
+    named: dict[str, Any] = {"source": source}
+    sweep: list[gr.Button] = []
+
+    def more() -> None:
+        sweep.append(gr.Button(text.SWEEP, elem_id="morph-sweep", size="md"))
+        gr.HTML(f'<p class="fine">{text.SWEEP_HELP}</p>', apply_default_css=False)
+
+    with gr.Row(elem_id="morph", elem_classes="bench", equal_height=False):
+        with gr.Column(elem_id="morph-left", elem_classes="bench-left", min_width=280):
+            named |= _start(model, example)
+            named |= _aim(guides)
+            named |= _method(model)
+        panel = views.panel(text.READY, text.MORPH_READY_HELP, views.how(text.MORPH_HOW))
+        shared = layout.columns("morph-", plots.stage(None, text.MORPH_PREVIEW, ""), panel, more)
+
+    morph = make(shared.download.GRADIO_CACHE)
+    upload, other, photo = named.pop("upload"), named.pop("other"), named.pop("photo")
+    wiring = layout.Wiring(morph, named, shared)
+    canvas, start, seed = named["painter"], named["start"], named["seed"]
+
+    chosen = [source, canvas, photo, start, *shared.shown]
+    wiring.photographs(upload, photo, morph.upload, morph.rechoose, chosen)
+    for name in ("start", "guide", "method", "second"):
+        script = layout.CHOICE_SCRIPT.replace("TAB", "morph").replace("NAME", name)
+        named[name].change(None, named[name], None, js=script, **PRIVATE)
+    other.click(None, seed, seed, js=OTHER_FACE, **PRIVATE)
+
+    preview = wiring.with_values(morph.preview)
+    seen = [canvas.change, start.change, seed.change]
+    gr.on(seen, preview, wiring.inputs, shared.shown, trigger_mode="always_last", concurrency_limit=2, **PRIVATE)
+    gr.on([page.load], preview, wiring.inputs, shared.shown, **PRIVATE)
+
+    chosen = [named["class"], named["second"]]
+    named["guide"].change(morph.classes, [named["guide"], *chosen], chosen, **PRIVATE)
+
+    wiring.connect(page, (shared.run, morph.run), (sweep[0], morph.sweep))
+
+
+def _start(model: Model, example: Example) -> dict[str, Any]:
+    with gr.Row(elem_classes="sources"):
+        heading("Start")
+        upload = gr.UploadButton("Upload a photograph", size="sm", elem_id="morph-upload", min_width=64, scale=0)
+    start = pills("Start", [(label, key) for key, (label, _) in text.STARTS.items()], "start")
+    helps({f"start-{key}": help_ for key, (_, help_) in text.STARTS.items()})
+    with gr.Row(elem_classes="start-face"):
+        seed = gr.Number(0, precision=0, label="Seed", min_width=90)
+        other = gr.Button("Another face", size="sm", elem_id="another", min_width=104, scale=0)
+    with gr.Column(elem_classes="start-photo"):
+        photo = photographs.build("morph-photograph")
+        canvas = painter.build(model, example.image, example.name, "morph-painter", paint=False)
+    return {"upload": upload, "start": start, "seed": seed, "other": other, "photo": photo, "painter": canvas}
+
+
+def _aim(guides: dict[str, Classifier]) -> dict[str, Any]:
+    heading("Class")
+    names = class_names(next(iter(guides.values())))
+    first = FIRST_CLASS if FIRST_CLASS in names else names[0]
+    with gr.Row():
+        wanted = gr.Dropdown(names, value=first, label="It shall look like", filterable=True, elem_id="class")
+        second = gr.Dropdown([NOBODY, *names], value=NOBODY, label="and like", filterable=True, elem_id="second")
+    share = gr.Slider(1, 99, 50, step=1, label="Share of the second, %", buttons=[], elem_id="share")
+    guide = pills("Classifier", [(text.GUIDES[name][0], name) for name in guides], "guide")
+    helps({f"guide-{name}": text.GUIDES[name][1] for name in guides})
+    return {"class": wanted, "second": second, "share": share, "guide": guide}
+
+
+def _method(model: Model) -> dict[str, Any]:
+    heading("How far")
+    gr.HTML(f'<p class="fine">{text.REACH_HELP}</p>', apply_default_css=False)
+    base = morph_preset(layers=model.generator.config.num_layers)
+    found: dict[str, Any] = {}
+    rounds, positions = range(len(base.rounds)), [radius_position(radius_of(base, k)) for k in range(len(base.rounds))]
+    with gr.Column(elem_classes="radii"):
+        for k in rounds:
+            label = "Code" if k == 0 else f"{4 * 2**k}×{4 * 2**k}"
+            found[f"{k}.radius"] = gr.Slider(
+                0, len(RADII) - 1, positions[k], step=1, label=label, elem_classes="radius", buttons=[]
+            )
+        note = gr.HTML(radii_note(positions), elem_classes="radius-note", apply_default_css=False)
+    sliders = list(found.values())
+    for slider in sliders:
+        slider.change(None, sliders, note, js=_note_script(), **PRIVATE)
+    with gr.Row(elem_classes="method-row"):
+        choices = [(label, name) for name, (label, _) in text.MORPH_METHODS.items()]
+        found["method"] = pills("Method", choices, "morph-method")
+        found["preset"] = pills(
+            "Preset", [(name, name) for name in text.PRESETS], "morph-preset", "preset", model.preset
+        )
+    helps({f"by-{name}": help_ for name, (_, help_) in text.MORPH_METHODS.items()})
+    return found
+
+
+def radii_note(positions: list[int]) -> str:
+    """The radii that the sliders stand at."""
+    return f"ρ = {' · '.join(_words(RADII[position]) for position in positions)}"
+
+
+def _words(radius: float) -> str:
+    return "no ball" if radius == float("inf") else f"{radius:g}"
+
+
+def _note_script() -> str:
+    """`radii_note` in the browser, so that the words follow the slider at once."""
+    words = [_words(radius) for radius in RADII]
+    return f"(...positions) => 'ρ = ' + positions.map((p) => {words}[p]).join(' · ')"

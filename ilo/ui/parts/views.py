@@ -1,0 +1,248 @@
+"""From a run to what the page shows of it."""
+
+from __future__ import annotations
+
+import html
+import itertools
+import math
+import time
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from ilo.photos.faces import Placed
+from ilo.photos.portraits import CORNERS
+from ilo.priors.load import Model
+from ilo.problem import Problem
+from ilo.records import metrics
+from ilo.records.recorder import TRACE_HEADER, Recorder
+from ilo.settings import SolverSettings
+from ilo.state import Result, Step, to_uint8
+from ilo.ui import text
+from ilo.ui.parts import plots
+from ilo.ui.runs import Run
+from ilo.ui.studio.controls import elements
+
+UNIT = 4.0  # squared errors on [−1, 1] are four times those on [0, 1], which the page reports
+
+
+def panel(headline: str, sentence: str, *parts: str) -> str:
+    """The column on the right."""
+    head = f'<h3 class="headline" aria-live="polite">{html.escape(headline)}</h3>'
+    return f'<div class="panel">{head}<p class="sentence">{html.escape(sentence)}</p>{"".join(parts)}</div>'
+
+
+def section(title: str, content: str) -> str:
+    return f"<section><h4>{html.escape(title)}</h4>{content}</section>"
+
+
+def idle(perceptual: str | None) -> str:
+    """The Studio's right column before the first run; `perceptual` is the name of the distance that is here."""
+    return panel(
+        text.READY, text.READY_HELP, how(text.HOW), f'<p class="fine">{html.escape(text.PERCEPTUAL[perceptual])}</p>'
+    )
+
+
+def how(points: Sequence[tuple[str, str]]) -> str:
+    steps = "".join(f"<li><b>{html.escape(name)}.</b> {html.escape(words)}</li>" for name, words in points)
+    return section("How it works", f"<ol class='how'>{steps}</ol>")
+
+
+def measured(problem: Problem) -> np.ndarray:
+    """The measurement as a picture, uint8 [R, R, 3]."""
+    return to_uint8(problem.operator.picture(problem.y))[0]
+
+
+def truth(problem: Problem) -> np.ndarray | None:
+    return None if problem.truth is None else to_uint8(problem.truth)[0]
+
+
+@torch.no_grad()
+def residual(problem: Problem, result: Result) -> tuple[np.ndarray, str]:
+    """What the reconstruction leaves unexplained of the measurement, as a picture, and what that picture shows."""
+    operator = problem.operator
+    difference = problem.y - operator(result.image.to(problem.y.device))
+    if len(operator.measurement_shape) == 1:
+        return to_uint8(operator.picture(difference))[0], text.RESIDUAL_BACK_HELP
+    return to_uint8(operator.picture((4 * difference).clamp(-1, 1)))[0], text.RESIDUAL_HELP
+
+
+def before(problem: Problem) -> str:
+    """The small pictures before a run."""
+    pictures = [("measured", measured(problem), text.PREVIEW)]
+    known = truth(problem)
+    if known is not None:
+        pictures.append(("truth", known, "The picture itself, which the solver never sees."))
+    return plots.strip(pictures)
+
+
+def film(run: Run) -> str:
+    """The best picture at the start and after each round, and where a run was stopped."""
+    recorder = run.recorder
+    assert recorder is not None
+    frames = [
+        (text.film_label(name), pixels, f"The best picture at the end of: {name}.") for name, pixels in recorder.film
+    ]
+    if not run.live and not recorder.complete and recorder.result is not None:
+        frames.append(("stopped", to_uint8(recorder.result.image)[0], "The best picture when the run was stopped."))
+    return plots.strip(frames, "film")
+
+
+class Progress:
+    """What is going on in a run, in words, numbers and drawings."""
+
+    def __init__(self, run: Run, model: Model):
+        self._run, self._model = run, model
+
+    @property
+    def _problem(self) -> Problem:
+        assert isinstance(self._run.order.problem, Problem)
+        return self._run.order.problem
+
+    def pictures(self) -> str:
+        """The small pictures while and after a run: the problem and its solution, and the film of the rounds."""
+        recorder, problem = self._run.recorder, self._problem
+        if recorder is None:
+            return before(problem)
+        found = None if self._run.live else recorder.result
+        cells = [("measured", measured(problem), text.PREVIEW)]
+        known = truth(problem)
+        if found is not None:
+            cells.append(("reconstruction", to_uint8(found.image)[0], "The best picture that was found."))
+        if known is not None:
+            cells.append(("truth", known, "The picture itself, which the solver never sees."))
+        if found is not None:
+            pixels, help_ = residual(problem, found)
+            cells.append((text.RESIDUAL, pixels, help_))
+        return plots.strip(cells) + film(self._run)
+
+    def final_stage(self) -> str:
+        recorder = self._run.recorder
+        assert recorder is not None
+        assert recorder.result is not None
+        found = to_uint8(recorder.result.image)[0]
+        return self._in_photograph(plots.compare(measured(self._problem), found, "measured", "reconstruction"))
+
+    def _in_photograph(self, crop: str) -> str:
+        """The comparison `crop`, and beside it that of the photograph which the picture was cut out of."""
+        shown, recorder = self._run.order.shown, self._run.recorder
+        if shown is None:
+            return crop
+        assert recorder is not None
+        assert recorder.result is not None
+        after = shown.with_result(to_uint8(recorder.result.image)[0])
+        photo = plots.compare(shown.photo(), after, *text.PHOTO_COMPARED, cut=_beside(shown))
+        return plots.switched([(text.CROP_VIEW, crop), (text.PHOTO_VIEW, photo)])
+
+    def stage(self) -> str:
+        return plots.stage(self._step.preview, self.headline(), "The reconstruction so far")
+
+    def bar(self) -> str:
+        step = self._step
+        elapsed = time.monotonic() - self._run.started
+        left = elapsed / step.done * (step.total - step.done) if step.done else math.nan
+        return plots.progress(step.done / step.total, text.remaining(left) if step.done else "starting", "running")
+
+    def headline(self) -> str:
+        return text.headline(self._step.round, len(self._settings.rounds))
+
+    def panel(self) -> str:
+        return panel(self.headline(), self._sentence(), *self._drawings())
+
+    def final_panel(self) -> str:
+        """The panel after the run."""
+        run, recorder, step = self._run, self._run.recorder, self._step
+        assert recorder is not None
+        assert recorder.result is not None
+        stopped = run.status != "done"
+        done = recorder.stopped_at if stopped and recorder.stopped_at is not None else step.done
+        headline, sentence = text.finished(stopped, done, step.total, run.ended - run.started)
+        note = f'<p class="fine">{html.escape(text.PERCEPTUAL_USED[recorder.recipe.perceptual])}</p>'
+        query = html.escape(recorder.recipe.to_query())
+        link = f'<p class="fine"><a href="?{query}" target="_blank" rel="noopener">{html.escape(text.LINK)}</a></p>'
+        return panel(
+            headline, sentence, _scores(self._problem, recorder.result), *self._drawings(), note, *self._saved(), link
+        )
+
+    def _saved(self) -> list[str]:
+        """What the download has of a photograph."""
+        placed = self._run.order.placed is not None
+        return [f'<p class="fine">{html.escape(text.PHOTO_SAVED)}</p>'] * placed
+
+    @property
+    def _settings(self) -> SolverSettings:
+        return self._run.order.settings
+
+    @property
+    def _step(self) -> Step:
+        assert self._run.step is not None
+        return self._run.step
+
+    def _sentence(self) -> str:
+        step = self._step
+        plan = self._settings.rounds[step.round - self._settings.first_layer]
+        rho = plan.radius_features if math.isfinite(plan.radius_features) else None
+        return text.sentence(step.round, rho, elements(self._model, step.round)["radius_features"])
+
+    def _boundaries(self) -> list[int]:
+        """The steps at which rounds begin."""
+        begins = itertools.accumulate(plan.total_steps for plan in self._settings.rounds)
+        before = self._step.total - self._settings.total_steps  # a photograph's inversion
+        return [before, *(before + n for n in begins)][:-1]
+
+    def _balls(self) -> str:
+        layers = range(self._settings.first_layer, self._settings.first_layer + len(self._settings.rounds))
+        # The code of a reconstruction has no ball.
+        shown = [k for k in layers if k or len(layers) == 1 or math.isfinite(self._settings.rounds[0].radius_latents)]
+        usage = {text.layer_size(k): self._run.usage.get(k, {}) for k in shown}
+        return section("Balls in use", plots.ball_bars(usage))
+
+    def _drawings(self) -> tuple[str, ...]:
+        recorder = self._run.recorder
+        assert recorder is not None
+        chart = curve(recorder, "mse", UNIT, self._step.total, self._boundaries(), "Measured error")
+        return section("Measured error", chart), self._balls()
+
+
+def _beside(placed: Placed) -> int:
+    """Where a divider leaves the whole crop on its right, in percent of the square that shows the whole photograph."""
+    height, width = placed.photo().shape[:2]
+    edge = placed.alignment.to_photo(CORNERS)[:, 0].min() + (max(width, height) - width) / 2
+    return round(min(max(100 * edge / max(width, height), 0), 50))
+
+
+def curve(recorder: Recorder, term: str, unit: float, total: int, boundaries: list[int], name: str) -> str:
+    """A term of the objective over the steps."""
+    trace = recorder.trace
+    done, error = TRACE_HEADER.index("done"), TRACE_HEADER.index(term)
+    return plots.loss_chart(trace[:, done], trace[:, error] / unit, total, boundaries, name)
+
+
+def _scores(problem: Problem, result: Result) -> str:
+    """The errors on the [0, 1] scale: the measured one, and the true ones where the truth is known."""
+    with torch.no_grad():
+        residual_ = problem.operator(result.image) - problem.y
+    fit = float(residual_.square().sum()) / problem.operator.normaliser / UNIT
+    if problem.truth is None:
+        return section("Scores", plots.table(["MSE"], [("measured", [_number(fit)])]))
+    mask = problem.operator.mask
+    hole = None if mask is None or bool(mask.all()) else 1 - mask
+    scores = metrics.report(result.image, problem.truth, hole)
+    rows = [("measured", [_number(fit), "", ""]), ("true", _three(scores, ""))]
+    if hole is not None:
+        rows.append(("true, hole alone", _three(scores, "_hole")))
+    return section("Scores", plots.table(["MSE", "PSNR", "SSIM"], rows))
+
+
+def _three(scores: dict[str, float], suffix: str) -> list[str]:
+    ssim = scores.get(f"ssim{suffix}")
+    return [
+        _number(scores[f"mse{suffix}"]),
+        f"{scores[f'psnr{suffix}']:.1f} dB",
+        "–" if ssim is None else f"{ssim:.3f}",
+    ]
+
+
+def _number(value: float) -> str:
+    return f"{value:.4f}" if value >= 0.001 else f"{value:.1e}"

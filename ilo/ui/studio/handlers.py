@@ -1,0 +1,190 @@
+"""The Studio tab: what it does when something is pressed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from ilo.operators import build
+from ilo.photos import portraits
+from ilo.photos.masks import fit_mask, preset_mask
+from ilo.photos.pictures import PictureError, read_mask
+from ilo.photos.tasks import build_problem
+from ilo.priors.load import Model
+from ilo.problem import Problem
+from ilo.records.recipe import Shared
+from ilo.settings import SettingsError
+from ilo.ui import text
+from ilo.ui.bench import Bench, sentence
+from ilo.ui.examples import Example
+from ilo.ui.parts import painter, photographs, plots, views
+from ilo.ui.parts.photographs import Source
+from ilo.ui.runs import Order, Run, Runs
+from ilo.ui.studio.controls import operator_settings, shared_values, solver_settings
+from ilo.ui.visitors.visitors import Visitors
+
+
+class Studio(Bench):
+    """The Studio tab of one page, for all its visitors.
+
+    Args:
+        model, runs, cache, visitors: as of every tab.
+        examples: pictures to begin with.
+    """
+
+    def __init__(
+        self, model: Model, examples: list[Example], runs: Runs, cache: Path, visitors: Visitors | None = None
+    ):
+        super().__init__(model, runs, cache, visitors)
+        self.examples = examples
+        self.first = Source(examples[0].name, examples[0].image)
+
+    # Choosing the picture.
+
+    def pick(self, values: dict[str, Any], session: str, index: Any) -> tuple[Any, ...]:
+        """An example was clicked. → source, painter, photograph, stage, strip, progress, notice."""
+        if not isinstance(index, int) or not 0 <= index < len(self.examples):
+            return *(gr.skip(),) * 6, plots.notice(text.GONE)
+        example = self.examples[index]
+        self.choosing(session)
+        return self._choose(values, session, Source(example.name, example.image), example.crop)
+
+    def upload(self, values: dict[str, Any], session: str, path: str | None) -> tuple[Any, ...]:
+        """A picture was uploaded. → as `pick`."""
+        self.choosing(session)
+        try:
+            # What is to be enlarged may be tiny.
+            source = photographs.read(path, self.model, smallest=2, damaged=values["truth"] == "given")
+            return self._choose(values, session, source)
+        except Exception as error:
+            return *(gr.skip(),) * 6, plots.notice(sentence(error))
+        finally:
+            self.received(path)
+
+    def rechoose(self, values: dict[str, Any], session: str, data: Any) -> tuple[Any, ...]:
+        """Something else was chosen of the photograph, or the examples instead. → as `pick`."""
+        if isinstance(data, dict) and data.get("choice") == "back":
+            return self.pick(values, session, 0)
+        self.choosing(session)
+        try:
+            return self._choose(values, session, photographs.choose(values["source"], data, self.model))
+        except Exception as error:
+            photo, notice = self.complaint(values, error)
+            return gr.skip(), gr.skip(), photo, *(gr.skip(),) * 3, notice
+
+    def _choose(
+        self,
+        values: dict[str, Any],
+        session: str,
+        source: Source,
+        crop: tuple[float, float, float] = (0.5, 0.5, 1.0),
+    ) -> tuple[Any, ...]:
+        self.keep(session, source)
+        drawn = painter.first_value(self.model, source.name, crop)
+        seen = self.preview({**values, "source": source, "painter": drawn}, session)
+        canvas = gr.HTML(value=drawn, picture=painter.shown(source.image, source.name, self.model))
+        return source, canvas, gr.HTML(photo=photographs.shown(source, self.model)), *seen
+
+    def upload_mask(self, path: str | None, value: Any, source: Source | None) -> tuple[Any, ...]:
+        """A mask was uploaded; one as large as the photograph was painted on it. → painter, notice."""
+        try:
+            if path is None:
+                raise PictureError(text.GONE)
+            mask = read_mask(path)
+            grid = painter.grid_of(self.model)
+            _, crop, _ = painter.read_value(value, grid)
+            height, width = mask.shape[-2:]
+            part = source.part(crop) if source is not None else None
+            if source is not None and source.photo and part is not None and source.photo.size == (width, height):
+                fitted = portraits.mask_within(mask, part, grid)
+                gr.Info(text.MASK_CUT)
+            else:
+                fitted, resized = fit_mask(mask, grid)
+                if resized:
+                    gr.Info(f"The mask was {width}×{height} and has been resized to {grid}×{grid}.")
+            return {**value, "mask": painter.pack(fitted, grid)}, ""
+        except Exception as error:
+            return gr.skip(), plots.notice(sentence(error))
+        finally:
+            self.received(path)
+
+    # A link.
+
+    def follow(self, query: Mapping[str, str], names: list[str]) -> tuple[list[Any], str]:
+        """The controls `names` as a link asks for, those that it leaves alone skipped; and what to say of it."""
+        unchanged = [gr.skip()] * len(names)
+        if "task" not in query:
+            return unchanged, ""
+        try:
+            values = self._linked(Shared.from_query(query))
+        except Exception as error:
+            return unchanged, views.panel(text.READY, sentence(error))
+        return [values.get(name, gr.skip()) for name in names], views.panel(text.READY, text.LINKED)
+
+    def _linked(self, shared: Shared) -> dict[str, Any]:
+        """What the controls show for a link. Raises `SettingsError` where they cannot show all that it asks for."""
+        side, settings = self.model.resolution, dict(shared.operator)
+        if shared.task == "inpaint":
+            settings["mask"] = preset_mask(painter.FIRST_MASK, side, self.model.landmarks)
+        build(shared.task, side, **settings)  # refuses what no operator takes
+        values = shared_values(shared, self.model.generator.config.num_layers)
+        known = shared.task in text.TASKS and shared.model == self.model.id and shared.settings.method in text.METHODS
+        if not known or shared.measurement_seed or solver_settings(values) != shared.settings:
+            raise SettingsError("The link asks for settings that this page cannot show, so nothing of it was taken.")
+        self.runs.check_steps(shared.settings.total_steps)
+        return values
+
+    # Before a run.
+
+    def order(self, values: dict[str, Any]) -> tuple[Order, list[str]]:
+        """The problem that the controls describe, and sentences about what was done to the input.
+
+        Raises:
+            SettingsError, PictureError: with a sentence for the user.
+        """
+        task = values["task"]
+        name, crop, mask = painter.read_value(values["painter"], painter.grid_of(self.model))
+        source = values["source"] or self.first
+        # A session may have been forgotten while its tab stayed open; another picture must not be solved instead.
+        if source.name != name:
+            raise PictureError(text.GONE)
+        damaged_here = values["truth"] != "given"
+        image, part = source.picture(crop)
+        problem, given, notes = build_problem(
+            self.model,
+            image,
+            task,
+            operator_settings(task, values),
+            mask=mask if task == "inpaint" else None,
+            crop=part,
+            damaged_here=damaged_here,
+        )
+        if task == "inpaint" and painter.grid_of(self.model) != self.model.resolution:
+            notes = [note for note in notes if not note.startswith("The mask was")]
+        placed, shown = source.placed(crop, self.model.resolution)
+        return Order(problem, solver_settings(values), given, damaged_here, placed=placed, shown=shown), notes
+
+    def preview(self, values: dict[str, Any], session: str) -> tuple[Any, ...]:
+        """Show what the solver will get to see. → stage, strip, progress, notice."""
+        if self.busy(session):
+            return (gr.skip(),) * 4
+        try:
+            order, notes = self.order(values)
+        except Exception as error:
+            return gr.skip(), gr.skip(), gr.skip(), plots.notice(sentence(error))
+        assert isinstance(order.problem, Problem)
+        stage = plots.stage(views.measured(order.problem), text.PREVIEW, text.PREVIEW)
+        return stage, self.before(order), "", plots.notice(" ".join(notes), "info")
+
+    def before(self, order: Order) -> str:
+        assert isinstance(order.problem, Problem)
+        return views.before(order.problem)
+
+    def owns(self, run: Run) -> bool:
+        return isinstance(run.order.problem, Problem)
+
+    def progress(self, run: Run) -> views.Progress:
+        return views.Progress(run, self.model)

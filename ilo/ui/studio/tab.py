@@ -1,0 +1,115 @@
+"""The Studio tab: where everything stands, and what it is wired to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import gradio as gr
+
+from ilo.priors.load import Model
+from ilo.ui import examples, text
+from ilo.ui.examples import Example
+from ilo.ui.parts import painter, photographs, plots, views
+from ilo.ui.studio import controls, layout
+from ilo.ui.studio.handlers import Studio
+from ilo.ui.studio.layout import PRIVATE, heading, helps, pills
+
+
+def build(
+    page: gr.Blocks, model: Model, pictures: list[Example], make: Callable[[str], Studio], perceptual: str | None
+) -> None:
+    """Lay out the tab inside `page`, which must be the current one."""
+    source = gr.State()
+    named: dict[str, Any] = {"source": source}
+    with gr.Row(elem_id="studio", elem_classes="bench", equal_height=False):
+        with gr.Column(elem_id="left", elem_classes="bench-left", min_width=280):
+            named |= _picture(model, pictures)
+            named |= _task(model)
+            named |= _method(model)
+        shared = layout.columns("", plots.stage(None, text.PREVIEW, ""), views.idle(perceptual))
+
+    studio = make(shared.download.GRADIO_CACHE)
+    upload, upload_mask = named.pop("upload"), named.pop("upload_mask")
+    strip_of_examples, photo, room = named.pop("examples"), named.pop("photo"), named.pop("room")
+    wiring = layout.Wiring(studio, named, shared)
+    names, inputs, canvas = wiring.names, wiring.inputs, named["painter"]
+
+    def pick(request: gr.Request, event: gr.EventData, *values: Any) -> Any:
+        clicked = event._data.get("index") if isinstance(event._data, dict) else None
+        return studio.pick(wiring.values(values), wiring.session(request), clicked)
+
+    chosen = [source, canvas, photo, *shared.shown]
+    strip_of_examples.click(pick, inputs, chosen, **PRIVATE)
+    wiring.photographs(upload, photo, studio.upload, studio.rechoose, chosen)
+    upload_mask.upload(studio.upload_mask, [upload_mask, canvas, source], [canvas, shared.notice], **PRIVATE)
+    for name, key in (("task", "task"), ("deblur.kind", "blur"), ("method", "method"), ("truth", "truth")):
+        script = layout.CHOICE_SCRIPT.replace("TAB", "studio").replace("NAME", key)
+        named[name].change(None, named[name], None, js=script, **PRIVATE)
+
+    fields = [
+        name for name in names if name in controls.fields_of(controls.preset(), model.generator.config.num_layers)
+    ]
+    fill = controls.fill_script(fields, model.generator.config.num_layers)
+    choices = [named["method"], named["preset"], named["task"]]
+    for choice in choices[:2]:
+        choice.input(None, choices, [named[f] for f in fields], js=fill, **PRIVATE)
+    # Another task changes one weight; what was changed by hand stays.
+    geodesic = controls.fill_script(["weights.geodesic"], model.generator.config.num_layers)
+    named["task"].input(None, choices, named["weights.geodesic"], js=geodesic, **PRIVATE)
+
+    preview = wiring.with_values(studio.preview)
+    seen = [canvas.change, named["task"].change, named["truth"].change]
+    seen += [component.change for name, component in named.items() if "." in name and name.split(".")[0] in text.TASKS]
+    gr.on(seen, preview, inputs, shared.shown, trigger_mode="always_last", concurrency_limit=2, **PRIVATE)
+    linked = [name for name in names if name not in ("source", "painter")]
+
+    def follow(request: gr.Request) -> Any:
+        values, panel = studio.follow(dict(request.query_params), linked)
+        return *values, panel or gr.skip()
+
+    opened = page.load(follow, None, [*(named[name] for name in linked), shared.panel], **PRIVATE)
+    opened.then(preview, inputs, shared.shown, **PRIVATE)
+    page.load(lambda: controls.room(model, studio.runs.limits.steps), None, room, **PRIVATE)
+    wiring.connect(page, (shared.run, studio.run))
+
+
+def _picture(model: Model, pictures: list[Example]) -> dict[str, Any]:
+    with gr.Row(elem_classes="sources"):
+        heading("Picture")
+        upload = gr.UploadButton("Upload", size="sm", elem_id="upload", min_width=64, scale=0)
+        upload_mask = gr.UploadButton(
+            "Upload mask", size="sm", elem_id="upload-mask", elem_classes="for-inpaint", min_width=64, scale=0
+        )
+    strip = examples.build(pictures)
+    photo = photographs.build("photograph")
+    canvas = painter.build(model, pictures[0].image, pictures[0].name)
+    truth = pills("Who damages the picture", [(label, key) for key, (label, _) in text.TRUTH.items()], "truth")
+    helps({f"truth-{key}": help_ for key, (_, help_) in text.TRUTH.items()})
+    return {
+        "examples": strip,
+        "upload": upload,
+        "upload_mask": upload_mask,
+        "photo": photo,
+        "painter": canvas,
+        "truth": truth,
+    }
+
+
+def _task(model: Model) -> dict[str, Any]:
+    heading("Task")
+    task = pills("Task", [(label, name) for name, (label, _) in text.TASKS.items()], "task")
+    helps({f"for-{name}": help_ for name, (_, help_) in text.TASKS.items()})
+    return {"task": task, **controls.task_controls(model)}
+
+
+def _method(model: Model) -> dict[str, Any]:
+    heading("Method")
+    with gr.Row(elem_classes="method-row"):
+        method = pills("Method", [(label, name) for name, (label, _) in text.METHODS.items()], "method")
+        preset = pills("Preset", [(name, name) for name in text.PRESETS], "preset", "preset", model.preset)
+    helps({f"by-{name}": help_ for name, (_, help_) in text.METHODS.items()})
+    with gr.Accordion("Layers, radii and weights", open=False, elem_id="advanced", elem_classes="advanced"):
+        found = controls.advanced_controls(model)
+        room = gr.HTML(elem_id="room", apply_default_css=False)
+    return {"method": method, "preset": preset, "room": room, **found}

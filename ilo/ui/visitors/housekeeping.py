@@ -1,0 +1,78 @@
+"""What is kept of visitors who have gone is let go, again and again while the page is served.
+
+Gradio frees a session when its heartbeat ends. Who never had one would be kept for good: the unread messages, the state
+and, through it, the pictures. What is done here with Gradio's own queue and state is known to work with Gradio 6.31.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+from ilo.engine import memory
+from ilo.ui.visitors import temporary
+from ilo.ui.visitors.visitors import Visitors
+
+log = logging.getLogger(__name__)
+
+
+@contextlib.asynccontextmanager
+async def lifespan(app: Any, visitors: Visitors) -> AsyncIterator[None]:
+    """Keep house as long as a server runs the Gradio application `app`."""
+    visitors.served = True
+    app.get_blocks()._queue.ANALYTICS_MAX_EVENTS = visitors.limits.queued  # each is kept with what names its session
+    task = asyncio.create_task(_keep_house(app, visitors))
+    try:
+        yield
+    finally:
+        visitors.served = False
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+async def _keep_house(app: Any, visitors: Visitors) -> None:
+    limits, tidied = visitors.limits, 0.0
+    while True:
+        await asyncio.sleep(limits.sweep_seconds)
+        try:
+            await sweep(app, visitors)
+            if time.monotonic() - tidied > limits.tidy_seconds:
+                temporary.tidy(Path(app.uploaded_file_dir), limits)
+                uploads = app.get_blocks().upload_file_set  # their names, which Gradio would keep for good
+                uploads.difference_update([path for path in uploads if not os.path.exists(path)])
+                tidied = time.monotonic()
+        except Exception:
+            log.exception("the housekeeping failed")
+
+
+async def sweep(app: Any, visitors: Visitors) -> None:
+    """Drop the messages that nobody reads, and all that is kept of visitors who have gone."""
+    messages, states = app.get_blocks()._queue.pending_messages_per_session, app.state_holder
+    for session in list(messages):
+        if visitors.unheard(session) or messages[session].qsize() > visitors.limits.messages:
+            await _drop_messages(app, session)
+    for session in list(states.session_data):
+        visitors.away(session)  # known from now on
+    gone = visitors.gone()
+    for session in gone:
+        await _drop_messages(app, session)
+        visitors.forget(session)
+        states.session_data.pop(session, None)
+        states.time_last_used.pop(session, None)
+    if gone:
+        memory.give_back()  # photographs are in pieces that the C library would keep
+
+
+async def _drop_messages(app: Any, session: str) -> None:
+    """Do as Gradio does when a stream is closed: nothing that the session has asked for goes on."""
+    queue = app.get_blocks()._queue
+    queue.pending_messages_per_session.pop(session, None)
+    await queue.clean_events(session_hash=session)
+    queue.pending_event_ids_session.pop(session, None)

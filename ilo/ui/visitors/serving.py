@@ -1,0 +1,48 @@
+"""From the arguments of app.py to a page that is served."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+
+import ilo
+from ilo.cli import models as cli_models
+from ilo.priors.stylegan2.checkpoint import CheckpointError
+from ilo.settings import SettingsError
+from ilo.ui import page
+from ilo.ui.models.tab import Owner
+from ilo.ui.visitors import temporary
+from ilo.ui.visitors.limits import Limits
+from ilo.weights import registry
+from ilo.weights.download import DownloadError
+
+log = logging.getLogger(__name__)
+
+
+def serve(options: argparse.Namespace) -> int:
+    """Serve until interrupted; 2 if the model or the port cannot be used.
+
+    Where the owner has chosen the model on the page, `options.instead` was served before; it is served again if the
+    chosen one cannot be, for whatever reason.
+    """
+    temporary.end_as_by_hand()
+    owner = Owner.of(options)
+    try:
+        limits = Limits(steps=options.max_steps)
+        if options.model in registry.ids("generator"):
+            cli_models.bring(registry.BY_ID[options.model])
+        print(f"To choose models on the page, open {owner.address}", flush=True)
+        model = ilo.load(options.model)
+        with temporary.files():
+            where = {"server_name": options.host, "server_port": options.port, "share": options.share}
+            page.serve(model, owner, limits, **where)
+    except Exception as error:
+        if options.instead is not None:
+            log.exception("the page cannot be served with %s", options.model)
+            owner.fall_back(error)
+        if not isinstance(error, (CheckpointError, DownloadError, SettingsError, OSError)):
+            raise
+        print(error, file=sys.stderr)
+        return 2
+    return 0

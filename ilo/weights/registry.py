@@ -1,0 +1,141 @@
+"""The registry: every model that the studio knows by name, where its file comes from and on what terms."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from ilo.weights import cache
+
+ASSETS = Path(__file__).parents[2] / "assets"
+YUNET_FILE = "face_detection_yunet_2023mar.onnx"
+
+Kind = Literal["generator", "classifier", "perceptual", "detector"]
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """It comes with the studio."""
+
+    @property
+    def address(self) -> str:
+        return "part of the studio"
+
+
+@dataclass(frozen=True)
+class Url:
+    """A file at an address."""
+
+    address: str
+
+
+@dataclass(frozen=True)
+class Hub:
+    """A file of a repository on the Hugging Face Hub, at one revision, so that it never changes."""
+
+    repository: str
+    file: str
+    revision: str
+    endpoint: str = "https://huggingface.co"
+
+    @property
+    def address(self) -> str:
+        return f"{self.endpoint}/{self.repository}/resolve/{self.revision}/{self.file}"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One model: a file, and everything that there is to know of it before it is here."""
+
+    id: str
+    kind: Kind
+    title: str
+    file: str  # its name in the studio's assets or in the cache folder
+    source: Embedded | Url | Hub
+    terms: str  # licence, and what it allows, in one line
+    resolution: int | None = None  # pixels per side, of a generator's or classifier's pictures
+    size: int | None = None  # bytes; None: not published
+    sha256: str = ""  # or how it begins; empty: not published, so that of the first download is kept
+    alignment: str = ""  # how faces lie in a generator's pictures: "ffhq", or "file" if the weights' file says it
+    presets: tuple[str, str] = ("Quick", "Paper")  # suggested on a CPU and on a GPU
+    tested: str = ""  # how its reading was tested, where the published file itself was not at hand
+
+    @property
+    def path(self) -> Path:
+        """Where its file lies once it is here."""
+        return (ASSETS if isinstance(self.source, Embedded) else cache.folder()) / self.file
+
+    @property
+    def here(self) -> bool:
+        return self.path.is_file()
+
+
+_NVIDIA = "NVIDIA Source Code License-NC: research and evaluation only, not for commercial use"
+_TRAINED = "For research and education, not for commercial use, as the pictures that it was trained on"
+_NGC = "https://api.ngc.nvidia.com/v2/models/nvidia/research/stylegan2/versions/1/files/"
+
+
+_OFFICIAL = "Tested with network pickles that the program itself wrote with random weights, not with this file"
+_ROSINALITY = "Tested with checkpoints that the program itself wrote with random weights, not with this file"
+_ROBUSTNESS = "Tested with checkpoints that the library's own training wrote, not with this file"
+_LAYOUT = "Tested with a file of the same layout and random weights, not with this file"
+
+
+def _ffhq(size: int) -> Entry:
+    file = f"stylegan2-ffhq-{size}x{size}.pkl"
+    return Entry(
+        f"ffhq-{size}", "generator", f"StyleGAN2, FFHQ faces, {size} px", file, Url(_NGC + file), _NVIDIA, size,
+        alignment="ffhq", tested=_OFFICIAL,
+    )  # fmt: skip
+
+
+ENTRIES = (
+    Entry(
+        "faces64", "generator", "Faces, 64 px", "faces64.safetensors", Embedded(), _TRAINED, 64, alignment="file",
+        presets=("Quick", "Quick"), sha256="db9d573e8bc6211b83b967321f08d6fc55833570f17ee56e5369fcf8a71b3eb3",
+    ),
+    Entry(
+        "robust64", "classifier", "Robust classifier, 100 classes", "robust64.safetensors", Embedded(), _TRAINED, 64,
+        sha256="20514faf0c17ead0e26828ad4511921b4ec389628b83fa875aa89b40b60fe587",
+    ),
+    Entry(
+        "standard64", "classifier", "Standard classifier, 100 classes", "standard64.safetensors", Embedded(), _TRAINED,
+        64, sha256="c9170de5e6738709c9c37628a00556e998382eba3432d7a88dcd83798cf748f7",
+    ),
+    _ffhq(256),
+    _ffhq(512),
+    _ffhq(1024),
+    Entry(
+        "ffhq-1024-rosinality", "generator", "StyleGAN2, FFHQ faces, 1024 px, as in the paper's own code",
+        "stylegan2-ffhq-config-f.pt",
+        Hub(
+            "akhaliq/OneshotCLIP-stylegan2-ffhq", "stylegan2-ffhq-config-f.pt",
+            "024390a9508cb2d124dfaa8ec1caee3ad1a9da59",
+        ),
+        _NVIDIA, 1024, alignment="ffhq", tested=_ROSINALITY,
+    ),
+    Entry(
+        "robust-resnet50", "classifier", "Robust ResNet-50, 1,000 ImageNet classes, ε = 3", "resnet50_l2_eps3.ckpt",
+        Hub("madrylab/robust-imagenet-models", "resnet50_l2_eps3.ckpt", "3f04ac96136001cfe402022100728124cbe3fac5"),
+        "MIT; trained on ImageNet, whose pictures are for research and education", 224,
+        tested=_ROBUSTNESS,
+    ),
+    Entry(
+        "lpips-vgg", "perceptual", "VGG-16, under the perceptual distance LPIPS", "vgg16-397923af.pth",
+        Url("https://download.pytorch.org/models/vgg16-397923af.pth"),
+        "BSD-3-Clause; trained on ImageNet, whose pictures are for research and education", sha256="397923af",
+        tested=_LAYOUT,
+    ),
+    Entry(
+        "yunet", "detector", "YuNet, which finds faces and their eyes, nose and mouth", YUNET_FILE,
+        Hub("opencv/face_detection_yunet", YUNET_FILE, "main"), "MIT: free for any use",
+        size=232_589, sha256="8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4",
+    ),
+)  # fmt: skip
+BY_ID = {entry.id: entry for entry in ENTRIES}
+
+
+def ids(kind: Kind) -> tuple[str, ...]:
+    """The names of all models of a kind."""
+    return tuple(entry.id for entry in ENTRIES if entry.kind == kind)

@@ -1,0 +1,103 @@
+"""Number formats, memory, and the description that goes into the recipe."""
+
+import json
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from ilo import Problem, SettingsError, build, preset, solve
+from ilo.engine import engine, memory
+from ilo.priors.stylegan2.network import Config
+from ilo.settings import LossWeights
+
+SETTINGS = replace(preset("Quick"), weights=LossWeights(perceptual=0))
+
+
+def few(settings, steps=3):
+    return replace(settings, rounds=tuple(replace(plan, steps=steps) for plan in settings.rounds))
+
+
+def test_float32_is_the_generator_itself(generator):
+    assert engine.prepare(generator, SETTINGS) is generator
+
+
+def test_bfloat16_is_a_copy_close_to_it(generator):
+    half = engine.prepare(generator, replace(SETTINGS, dtype="bfloat16"))
+    z = torch.randn(2, 256)
+    exact, rough = generator(z), half(z)
+    assert rough.dtype == torch.float32
+    assert 0 < (exact - rough).abs().max() < 0.2
+    torch.testing.assert_close(generator(z), exact)  # the original is untouched
+
+
+def test_a_run_in_bfloat16_comes_to_nearly_the_same_picture(model):
+    problem = Problem.damage(torch.zeros(1, 3, 64, 64), build("random-inpaint", 64, fraction=0.3))
+    images = []
+    for dtype in ("float32", "bfloat16"):
+        *_, last = solve(model, problem, replace(few(SETTINGS), dtype=dtype), perceptual=None)
+        images.append(last.result.image)
+    assert (images[0] - images[1]).square().mean() < 1e-3
+
+
+@pytest.mark.parametrize(("dtype", "steps"), [("float32", 3), ("bfloat16", 1)])
+def test_checkpointing_changes_no_number(model, monkeypatch, dtype, steps):
+    problem = Problem.damage(torch.zeros(2, 3, 64, 64), build("random-inpaint", 64, fraction=0.3))
+    settings = replace(few(SETTINGS, steps), dtype=dtype)
+    *_, plain = solve(model, problem, settings, perceptual=None)
+    least = memory.needed(model.generator.config, settings, 2, checkpointed=True)
+    assert least < memory.needed(model.generator.config, settings, 2)
+    monkeypatch.setattr(memory, "available", lambda device: least)
+    assert engine.prepare(model.generator, settings, 2).synthesis.checkpointing
+    *_, frugal = solve(model, problem, settings, perceptual=None)
+    assert torch.equal(plain.result.image, frugal.result.image)
+    assert not model.generator.synthesis.checkpointing
+
+
+def test_a_run_that_does_not_fit_says_what_would(model, monkeypatch):
+    config = Config(512, 512, 1024, {4 * 2**k: min(512, 8192 // 2**k) for k in range(9)})
+    need, least, half = (
+        memory.needed(config, replace(SETTINGS, dtype=dtype), 1, frugal)
+        for dtype, frugal in (("float32", False), ("float32", True), ("bfloat16", True))
+    )
+    assert half < least < need
+    monkeypatch.setattr(memory, "available", lambda device: (half + least) // 2)
+    network = SimpleNamespace(config=config, device=torch.device("cpu"))
+    with pytest.raises(SettingsError, match=r"needs about \d.* GB of memory, and .* are free; choose bfloat16, which"):
+        engine.prepare(network, SETTINGS)
+    monkeypatch.setattr(memory, "available", lambda device: 10**6)
+    with pytest.raises(SettingsError, match=r"1 MB are free; run fewer samples at once, or close other programs\.$"):
+        engine.prepare(network, SETTINGS, 3)
+    with pytest.raises(SettingsError, match="1 MB are free"):
+        next(solve(model, Problem.damage(torch.zeros(1, 3, 64, 64), build("identity", 64)), SETTINGS))
+
+
+def test_memory_grows_with_the_batch_and_the_resolution():
+    small, large = (
+        Config(512, 512, size, {4 * 2**k: 32 for k in range(layers)}) for size, layers in ((64, 5), (256, 7))
+    )
+    one = memory.needed(small, SETTINGS)
+    assert memory.needed(small, SETTINGS, 5) - memory.SCRATCH == pytest.approx(5 * (one - memory.SCRATCH))
+    assert memory.needed(large, SETTINGS) - memory.SCRATCH > 10 * (one - memory.SCRATCH)
+    assert memory.needed(small, replace(SETTINGS, weights=LossWeights())) > one
+    pixels = replace(SETTINGS, rounds=SETTINGS.rounds[:1], first_layer=5)
+    assert memory.needed(small, pixels) < one
+
+
+def test_a_container_may_have_less_than_the_machine(monkeypatch, tmp_path):
+    machine = memory.available(torch.device("cpu"))
+    assert machine > 1e8
+    monkeypatch.setattr(memory, "CGROUP", tmp_path)
+    (tmp_path / "memory.current").write_text("400\n")
+    (tmp_path / "memory.max").write_text("1000\n")
+    (tmp_path / "memory.stat").write_text("anon 90\nfile 310\ninactive_file 200\nactive_file 100\nshmem 10\n")
+    assert memory.available(torch.device("cpu")) == 900  # copies of files give way
+    (tmp_path / "memory.max").write_text("max\n")
+    assert memory.available(torch.device("cpu")) > 1e8
+
+
+def test_description_is_plain_json_and_names_what_matters():
+    about = engine.description("cpu")
+    assert json.loads(json.dumps(about)) == about
+    assert {"engine", "device", "threads", "torch", "python"} <= set(about)

@@ -1,0 +1,188 @@
+"""Recipes come back from JSON and links as they were, and broken ones are refused in a sentence."""
+
+import dataclasses
+import json
+import math
+
+import pytest
+import torch
+
+from ilo.engine import engine
+from ilo.operators import build
+from ilo.problem import Problem
+from ilo.records.recipe import Recipe, RecipeError, Shared, differences, make_recipe, picture_sha256, tensor_sha256
+from ilo.settings import LossWeights, RoundSettings, SettingsError, SolverSettings, preset
+
+CUSTOM = SolverSettings(
+    rounds=(RoundSettings(steps=7), RoundSettings(steps=3, radius_noise=0.0, outer_iterations=2, range_steps=4)),
+    weights=LossWeights(mse=0.1, geodesic=1 / 3),
+    seed=2**31 - 1,
+    dtype="bfloat16",
+    sna=False,
+)
+
+
+def recipe(model, settings=CUSTOM, task="denoise", **operator_settings):
+    operator = build(task, model.resolution, **operator_settings)
+    image = torch.rand(1, 3, 64, 64) * 2 - 1
+    problem = Problem.damage(image, operator, 5)
+    return make_recipe(
+        model, problem, settings, damaged_here=True, measurement_seed=5, input_image=image, perceptual=None
+    )
+
+
+@pytest.mark.parametrize(
+    ("task", "settings"),
+    [
+        ("denoise", {"sigma": 1 / 3, "assumed_sigma": None}),
+        ("super-resolve", {"factor": 8}),
+        ("compressed-sensing", {"fraction": 0.05, "seed": 3}),
+        ("identity", {}),
+        ("compose", {"operators": [{"name": "super-resolve", "factor": 2}, {"name": "denoise", "sigma": 10.0}]}),
+    ],
+)
+def test_json_and_link_are_exact(task, settings, model):
+    for solver in (CUSTOM, preset("Paper", "pulse", seed=9)):
+        made = recipe(model, solver, task, **settings)
+        assert Recipe.from_json(made.to_json()) == made
+        shared = Shared.from_query(made.to_query())
+        assert shared == Shared(made.model, task, made.operator, solver, 5)
+        assert shared.settings.rounds[0].radius_noise == math.inf
+
+
+def test_what_a_recipe_records(model):
+    made = recipe(model, task="inpaint", mask=torch.eye(64))
+    assert made.operator == {}
+    assert made.model_sha256 == model.sha256
+    assert made.mask_sha256 == tensor_sha256(torch.eye(64)[None, None])
+    assert made.engine == engine.description("cpu")
+    assert len({made.input_sha256, made.measurement_sha256, made.mask_sha256}) == 3
+    assert made.damaged_here
+    y_only = make_recipe(
+        model,
+        Problem(build("identity", 64), torch.zeros(1, 3, 64, 64)),
+        CUSTOM,
+        damaged_here=False,
+        measurement_seed=0,
+        input_image=None,
+        perceptual=type("Some", (), {"name": "lpips-vgg"})(),
+    )
+    assert y_only.input_sha256 == y_only.measurement_sha256
+    assert y_only.mask_sha256 is None
+    assert y_only.perceptual == "lpips-vgg"
+
+
+@pytest.mark.parametrize(("task", "settings"), [("compressed-sensing", {}), ("random-inpaint", {"fraction": 0.1})])
+def test_a_perceptual_distance_that_is_of_no_use_is_not_recorded(model, task, settings):
+    made = make_recipe(
+        model,
+        Problem.damage(torch.zeros(1, 3, 64, 64), build(task, 64, **settings)),
+        CUSTOM,
+        damaged_here=True,
+        measurement_seed=0,
+        input_image=None,
+        perceptual=type("Some", (), {"name": "robust64"})(),
+    )
+    assert made.perceptual is None
+
+
+def test_hashes_tell_shapes_apart():
+    assert picture_sha256(torch.zeros(1, 3, 4, 8)) != picture_sha256(torch.zeros(1, 3, 8, 4))
+    assert tensor_sha256(torch.zeros(2, 3)) != tensor_sha256(torch.zeros(3, 2))
+
+
+def test_links_of_presets_are_short(model):
+    query = recipe(model, preset("Quick", "ilo", seed=4), sigma=25.0).to_query()
+    assert "preset=Quick" in query
+    assert "seed=4" in query
+    assert len(query) < 160
+    # What does not belong to a recipe, such as the page's own names, is passed over.
+    assert Shared.from_query("?__theme=dark&task=identity").settings == preset("Quick")
+    assert Shared.from_query({"task": "identity", "method": "csgm", "seed": "3"}).settings == preset(
+        "Quick", "csgm", seed=3
+    )
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "",
+        "task=fly",
+        "task=denoise&operator=%7B",
+        "task=denoise&operator=[1]",
+        'task=denoise&operator={"mask":1}',
+        'task=denoise&operator={"speed":1}',
+        "task=denoise&preset=Slow",
+        "task=denoise&method=magic",
+        "task=denoise&seed=nan",
+        "task=denoise&seed=-1",
+        "task=denoise&seed=99999999999999",
+        "task=denoise&measurement_seed=1e3",
+        'task=denoise&settings={"rounds":[]}',
+        'task=denoise&settings={"rounds":[{"steps":NaN}]}',
+        'task=denoise&settings={"rounds":[{"lr":1' + "0" * 400 + "}]}",
+        "task=denoise&x=" + "x" * 30_000,
+        {"task": "denoise", "model": "x" * 30_000},
+        {"task": "denoise", "operator": "[" * 10_000},
+        'task=compose&operator={"operators":' + "[" * 50 + "]" * 50 + "}",
+        'task=compose&operator={"operators":"\\ud800"}',
+        "task=%1b[31m",
+        'task=denoise&settings={"rounds":[' + "{}," * 40 + "{}]}",
+    ],
+)
+def test_bad_links(query):
+    with pytest.raises(RecipeError) as error:
+        Shared.from_query(query)
+    assert str(error.value).isprintable()
+    assert len(str(error.value)) < 400
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"version": 2},
+        {"version": "1"},
+        {"model": 3},
+        {"operator": []},
+        {"operator": None},
+        {"settings": []},
+        {"settings": {"rounds": "x"}},
+        {"settings": {"rounds": [{"steps": 0}]}},
+        {"settings": {"rounds": [{"radius_noise": 10**400}]}},
+        {"resolution": 1e9},
+        {"measurement_seed": -1},
+        {"damaged_here": 1},
+        {"engine": "eager"},
+        {"mask_sha256": 7},
+        {"stopped_at": "soon"},
+        {"surprise": 1},
+    ],
+)
+def test_bad_recipes(change, model):
+    values = json.loads(recipe(model, sigma=3.0).to_json())
+    with pytest.raises(RecipeError) as error:
+        Recipe.from_json(json.dumps({**values, **change}))
+    assert "\n" not in str(error.value)
+
+
+def test_text_that_is_no_recipe(model):
+    made = recipe(model, sigma=3.0).to_json()
+    for text in ("", "[]", "hello", made[:-20], "[" * 100_000, made.replace('"task"', '"tusk"')):
+        with pytest.raises(RecipeError):
+            Recipe.from_json(text)
+    assert issubclass(RecipeError, SettingsError)
+
+
+def test_operator_settings_must_be_json(model):
+    with pytest.raises(RecipeError):
+        dataclasses.replace(recipe(model, sigma=3.0), operator={"sigma": math.nan})
+
+
+def test_differences_are_named():
+    then = {"engine": "eager", "threads": 2, "torch": "2.8"}
+    assert differences(then, then) == []
+    assert differences(then, {**then, "threads": 8}) == ["The number of threads was 2 and is 8 now."]
+    assert differences(then, {"engine": "eager", "threads": 2, "torch": "2.9", "numpy": "3"}) == [
+        "The version of torch was 2.8 and is 2.9 now.",
+        "The version of numpy was not recorded and is 3 now.",
+    ]

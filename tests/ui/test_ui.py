@@ -1,0 +1,467 @@
+"""The page without a browser: settings from controls, drawings, and what the handlers answer."""
+
+import math
+import time
+from dataclasses import replace
+from pathlib import Path
+from urllib.parse import parse_qsl
+
+import gradio as gr
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from ilo.morph import morph_preset
+from ilo.operators import Identity
+from ilo.photos.masks import preset_mask
+from ilo.problem import Problem
+from ilo.records.bundle import BundleError, read_bundle
+from ilo.records.recipe import make_recipe
+from ilo.settings import SettingsError, preset
+from ilo.state import to_uint8
+from ilo.ui import bench, examples, text
+from ilo.ui.parts import painter
+from ilo.ui.runs import Order, Run, Runs
+from ilo.ui.studio import controls, handlers
+from ilo.ui.studio.handlers import Studio
+from ilo.ui.visitors import temporary
+from ilo.ui.visitors.limits import Limits
+
+SKIP = gr.skip()
+
+
+@pytest.fixture(scope="module")
+def studio(model, tmp_path_factory):
+    made = Studio(model, examples.load(), Runs(model), tmp_path_factory.mktemp("cache"))
+    yield made
+    made.runs.close()
+
+
+@pytest.fixture(scope="module")
+def values(model):
+    """What the page's controls hold at first."""
+    fields = controls.fields_of(preset(), model.generator.config.num_layers)
+    with gr.Blocks(analytics_enabled=False):
+        tasks = {name: component.value for name, component in controls.task_controls(model).items()}
+    return {
+        "source": None, "painter": painter.first_value(model, examples.load()[0].name), "truth": "here",
+        "task": "inpaint", "method": "ilo", "preset": "Quick", "seed": 0, **tasks, **fields,
+    }  # fmt: skip
+
+
+def short(values, steps=4):
+    return {**values, "rounds": 1, "0.steps": steps}
+
+
+# Links.
+
+
+@pytest.mark.parametrize("method", text.METHODS)
+def test_a_link_brings_task_and_settings_back(studio, values, model, method):
+    wanted = {
+        **values, "task": "random-inpaint", "random-inpaint.fraction": 20, "random-inpaint.seed": 3, "method": method,
+        **controls.fields_of(preset("Paper", method, seed=5), 5), "preset": "Paper", "seed": 5,
+    }  # fmt: skip
+    order, _ = studio.order(wanted)
+    made = make_recipe(
+        model, order.problem, order.settings, damaged_here=True, measurement_seed=0, input_image=None, perceptual=None
+    )
+    names = [name for name in values if name not in ("source", "painter", "truth")]
+    found, panel = studio.follow(dict(parse_qsl(made.to_query())), names)
+    assert text.LINKED in panel
+    followed = {**values, **{n: v for n, v in zip(names, found, strict=True) if v != SKIP}}
+    again, _ = studio.order(followed)
+    assert again.settings == order.settings
+    assert again.problem.operator.settings() == order.problem.operator.settings()
+
+
+@pytest.mark.parametrize(
+    ("query", "words"),
+    [
+        ({"task": "magic"}, "allowed are"),
+        ({"task": "compose"}, "needs operators"),
+        ({"task": "identity", "seed": "x"}, "whole number"),
+        ({"task": "identity", "measurement_seed": "4"}, "cannot show"),
+        ({"task": "random-inpaint", "operator": '{"seed": "x"}'}, "whole number"),
+        ({"task": "random-inpaint", "operator": '{"fraction": "0.2"}'}, "allowed is a number"),
+        ({"task": "identity", "settings": '{"rounds": [{"steps": 5, "radius_features": 0.0123}]}'}, "cannot show"),
+        ({"task": "identity", "settings": '{"rounds": [{"steps": 6000}]}'}, "this page allows 5,000"),
+    ],
+)
+def test_a_link_that_makes_no_sense_changes_nothing(studio, values, query, words):
+    found, panel = studio.follow(query, list(values))
+    assert words in panel
+    assert all(value == SKIP for value in found)
+    assert studio.follow({"__theme": "dark"}, list(values)) == ([SKIP] * len(values), "")
+
+
+# Settings.
+
+
+@pytest.mark.parametrize("name", text.PRESETS)
+@pytest.mark.parametrize("method", text.METHODS)
+def test_untouched_controls_stand_for_the_preset_itself(model, values, name, method):
+    fields = controls.fields_of(preset(name, method), model.generator.config.num_layers)
+    assert controls.solver_settings({**values, **fields, "preset": name, "method": method}) == preset(name, method)
+
+
+def test_a_preset_between_two_positions_of_a_slider_stays_exact(model, values, monkeypatch):
+    odd = replace(preset().rounds[1], radius_features=0.0123)
+    base = replace(preset(), rounds=(preset().rounds[0], odd))
+    monkeypatch.setattr(controls, "preset", lambda *_, **__: base)
+    values = {**values, **controls.fields_of(base, model.generator.config.num_layers)}
+    assert controls.solver_settings(values) == base
+    moved = controls.solver_settings({**values, "1.radius_features": len(controls.RADII) - 1})
+    assert moved.rounds[1].radius_features == math.inf
+
+
+def test_every_preset_s_radius_is_a_position_of_its_slider():
+    presets = [preset(name, method) for name in text.PRESETS for method in text.METHODS]
+    for settings in [*presets, morph_preset(layers=5)]:
+        for plan in settings.rounds:
+            assert {plan.radius_features, plan.radius_latents, plan.radius_noise} <= set(controls.RADII)
+
+
+def test_radius_positions():
+    assert [controls.RADII[controls.radius_position(r)] for r in controls.RADII] == list(controls.RADII)
+    assert controls.RADII[controls.radius_position(0.021)] == 0.02
+    assert 0.02 in controls.RADII
+    assert list(controls.RADII) == sorted(controls.RADII)
+
+
+def test_p_of_each_ball_is_the_number_of_elements_that_the_solver_searches(model):
+    assert controls.elements(model, 0) == {"radius_features": 0, "radius_latents": 10 * 256, "radius_noise": 16**2}
+    assert controls.elements(model, 1)["radius_features"] == 192 * 4 * 4
+    assert "r = ρ·3072 = 61.44" in controls.radius_note(
+        {"radius_features": controls.radius_position(0.02)}, {"radius_features": 3072}
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"seed": None}, "seed is empty"),
+        ({"seed": -1}, "seed is -1"),
+        ({"seed": 1.5}, "whole number"),
+        ({"0.steps": 0}, "steps is 0"),
+        ({"0.steps": None}, "steps is empty"),
+        ({"0.lr": math.nan}, "step size is empty or no number"),
+        ({"1.radius_latents": 10**6}, "allowed is 0"),
+        ({"weights.mse": math.nan}, "weight mse"),
+        ({"weights.mse": 0, "weights.perceptual": 0}, "All data weights are 0"),
+        ({"1.outer_iterations": 3}, "range_steps"),
+        ({"method": "magic"}, "magic"),
+        ({"dtype": "int8"}, "int8"),
+        ({"rounds": 0}, "no rounds"),
+        ({"task": "denoise", "denoise.sigma": None}, "sigma is empty"),
+        ({"task": "denoise", "denoise.assumed_sigma": "NaN"}, "assumed σ"),
+        ({"task": "denoise", "denoise.assumed_sigma": "300"}, "assumed_sigma is 300"),
+        ({"task": "super-resolve", "super-resolve.factor": 3}, "does not divide"),
+        ({"task": "random-inpaint", "random-inpaint.fraction": 0}, "fraction"),
+        ({"task": "magic"}, "magic"),
+        ({"source": handlers.Source("another", Image.new("RGB", (64, 64)))}, "no longer here"),
+        ({"painter": None}, "crop could not be read"),
+        ({"painter": {"crop": {"x": math.nan, "y": 0, "zoom": 1}, "mask": ""}}, "centre x"),
+        ({"painter": {"crop": {"x": 0.5, "y": 0.5, "zoom": 1}, "mask": "????"}}, "mask could not be read"),
+    ],
+)
+def test_what_is_not_allowed_gets_a_sentence_and_starts_nothing(studio, values, change, words):
+    answers = list(studio.run({**values, **change}, "bad"))
+    assert len(answers) == 1
+    assert words in answers[0][4]
+    assert "error" in answers[0][4]
+    assert studio.runs.of("bad") is None
+    assert words in studio.preview({**values, **change}, "bad")[3]
+
+
+def test_a_mask_that_hides_everything_or_nothing(studio, values):
+    for bit, words in ((0.0, "every pixel"), (1.0, "no pixel")):
+        drawn = {**values["painter"], "mask": painter.pack(torch.full((1, 1, 64, 64), bit), 64)}
+        assert words in studio.preview({**values, "painter": drawn}, "s")[3]
+
+
+def test_painted_masks_survive_the_way_to_the_browser_and_back(model):
+    mask = preset_mask("mouth", 64)
+    assert torch.equal(painter.unpack(painter.pack(mask, 64), 64), mask)
+    assert torch.equal(
+        painter.read_value(painter.first_value(model, "a"), 64)[2], preset_mask("eyes", 64, model.alignment)
+    )
+
+
+# Pictures.
+
+
+def test_examples_are_there_without_a_download(studio):
+    assert len(studio.examples) == 7
+    assert studio.examples[-1].image.size == (512, 512)
+
+
+def test_uploads(studio, model, values, tmp_path):
+    path = tmp_path / "big.png"
+    Image.new("RGB", (3000, 1500), "red").save(path)
+    source, _, _, stage, *_, notice = studio.upload(values, "up", str(path))
+    assert source.image.size == (1024, 512)
+    assert "data:image" in stage
+    assert notice == ""
+    path.write_text("no picture")
+    assert "not a picture" in studio.upload(values, "up", str(path))[-1]
+    assert text.GONE in studio.upload(values, "up", None)[-1]
+    assert text.GONE in studio.pick(values, "up", 99)[-1]
+    assert studio.pick(values, "up", 2)[0].image == studio.examples[2].image
+
+    Image.fromarray(np.eye(128, dtype=np.uint8) * 255).save(tmp_path / "mask.png")
+    value, notice = studio.upload_mask(str(tmp_path / "mask.png"), values["painter"], None)
+    assert notice == ""
+    assert 0 < float((1 - painter.unpack(value["mask"], 64)).sum()) < 64 * 64
+    path.write_text("no mask")
+    assert "not a picture" in studio.upload_mask(str(path), None, None)[1]
+
+
+def gone(path, studio):
+    """Whether a file is deleted when the page looks at its folder the next time."""
+    time.sleep(0.02)
+    temporary.tidy(studio.cache, studio.limits)
+    return not path.exists()
+
+
+def test_an_uploaded_file_is_deleted_once_it_was_read(studio, values, tmp_path, monkeypatch):
+    monkeypatch.setattr(studio, "limits", Limits(read_seconds=0.01))
+    for name, size in (("good.png", (80, 80)), ("bad.png", None)):
+        path, own = studio.cache / ("0123456789abcdef" * 4) / name, tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        for file in (path, own):
+            Image.new("RGB", size).save(file) if size else file.write_text("no picture")
+            studio.upload(values, "read", str(file))
+        assert gone(path, studio)
+        assert own.exists()  # nobody uploaded that one
+
+
+def test_a_tab_that_is_closed_while_its_picture_is_read_leaves_nothing(studio, values, tmp_path, monkeypatch):
+    path = tmp_path / "photo.png"
+    Image.new("RGB", (80, 60)).save(path)
+    sources = []
+
+    def read(*arguments, **options):
+        sources.append(was(*arguments, **options))
+        studio.leave("closing")
+        return sources[0]
+
+    was = handlers.photographs.read
+    monkeypatch.setattr(handlers.photographs, "read", read)
+    answer = studio.upload(values, "closing", str(path))
+    assert answer[0] == SKIP
+    assert sources[0].photo is None
+    assert "closing" not in studio._chosen
+
+
+def test_a_mask_as_large_as_the_photograph_was_painted_on_it(studio, values, tmp_path):
+    path = tmp_path / "wide.png"
+    Image.new("RGB", (400, 200), "red").save(path)
+    source, canvas, *_ = studio.upload(values, "wide", str(path))
+    hidden = np.zeros((200, 400), np.uint8)
+    hidden[:100, 100:300] = 255  # the upper half of the square in the middle
+    Image.fromarray(hidden).save(tmp_path / "mask.png")
+    value, notice = studio.upload_mask(str(tmp_path / "mask.png"), canvas.value, source)
+    assert notice == ""
+    mask = painter.unpack(value["mask"], 64)[0, 0]
+    assert not mask[:31].any()
+    assert mask[33:].all()
+
+
+def test_the_oldest_pictures_are_forgotten_where_there_are_too_many(studio, values, tmp_path, monkeypatch):
+    path = tmp_path / "photo.png"
+    Image.new("RGB", (900, 700), "red").save(path)
+    size = studio.upload(values, "size", str(path))[0].size
+    monkeypatch.setattr(studio, "limits", Limits(pictures_bytes=round(2.5 * size)))
+    sources = [studio.upload(values, f"many {i}", str(path))[0] for i in range(3)]
+    assert [source.photo is None for source in sources] == [True, False, False]
+    assert text.GONE in studio.preview({**values, "source": sources[0]}, "many 0")[3]
+    studio.rechoose({**values, "source": sources[1]}, "many 1", {"choice": "whole"})  # now the latest one
+    studio.upload(values, "many 3", str(path))
+    assert list(studio._chosen)[-2:] == ["many 1", "many 3"]
+    for session in ("size", *(f"many {i}" for i in range(4))):
+        studio.leave(session)
+
+
+def test_already_damaged_has_no_truth(studio, values):
+    order, _ = studio.order({**values, "truth": "given", "task": "denoise"})
+    assert order.problem.truth is None
+    with pytest.raises(SettingsError, match="already damaged"):
+        studio.order({**values, "truth": "given", "task": "compressed-sensing"})
+
+
+@pytest.mark.parametrize("task", text.TASKS)
+def test_every_task_can_be_seen_and_solved(studio, values, task):
+    stage, strip, _, notice = studio.preview({**values, "task": task}, "tasks")
+    assert "data:image/png" in stage
+    assert "truth" in strip
+    assert notice == ""
+    answers = list(studio.run({**short(values), "task": task}, "tasks"))
+    stage, strip, _, panel, *_ = answers[-1]
+    assert "compare-cut" in stage
+    assert "unexplained" in strip
+    assert "PSNR" in panel
+
+
+# Runs.
+
+
+def test_a_run_streams_ends_and_is_saved(studio, values, monkeypatch):
+    monkeypatch.setattr(studio, "limits", Limits(left_seconds=0.01))
+    answers = list(studio.run(short(values, 30), "one"))
+    assert answers[0][5].interactive is False
+    assert answers[-1][5].interactive is True
+    assert any("Round 1 of 1" in answer[0] for answer in answers if answer[0] != SKIP)
+    button, notice = studio.save("one")
+    assert notice == SKIP
+    recipe, problem, _ = read_bundle(
+        Path(button.value["path"]) if isinstance(button.value, dict) else Path(button.value)
+    )
+    assert recipe.task == "inpaint"
+    assert problem.truth is not None
+    assert studio.save("one") == (SKIP, SKIP)
+    # A run that ends without a result leaves the earlier one's download.
+    ahead = studio.run({**values, "0.steps": 4_000}, "ahead")
+    next(ahead)
+    waiting = studio.run(short(values), "one")
+    assert next(waiting)[7].interactive is False
+    studio.stop("one")
+    assert list(waiting)[-1][7].interactive is True
+    ahead.close()
+    first = studio._saved["one"]
+    list(studio.run(short(values), "one"))
+    assert gone(first, studio)  # it was of another result
+    studio.save("one")
+    path = studio._saved["one"]
+    studio.leave("one")
+    assert gone(path, studio)
+
+
+def test_results_that_nobody_asks_for_stay_few(studio, values, monkeypatch):
+    monkeypatch.setattr(studio, "limits", Limits(results=2))
+    for session in "xyz":
+        list(studio.run(short(values), session))
+    assert list(studio._finished)[-2:] == ["y", "z"]
+    assert studio.save("x") == (SKIP, SKIP)
+    for session in "xyz":
+        studio.leave(session)
+
+
+def test_a_run_whose_turn_is_over_says_so(studio, values, monkeypatch):
+    monkeypatch.setattr(studio.runs, "limits", Limits(turn_seconds=0.2))
+    first = studio.run({**values, "0.steps": 4_000}, "first")
+    next(first)
+    second = studio.run(short(values), "second")
+    next(second)
+    stage, *_, notice, _, _, _ = list(first)[-1]
+    assert "compare-cut" in stage
+    assert "Others are waiting" in notice
+    assert "Done" in list(second)[-1][3]
+
+
+def test_a_full_disk_gives_a_sentence_and_the_results_stay(studio, values, monkeypatch):
+    list(studio.run(short(values), "full"))
+
+    def full(*_):
+        raise BundleError(f"{studio.cache}/x.zip could not be written (No space left on device).")
+
+    monkeypatch.setattr(bench, "zip_bundle", full)
+    button, notice = studio.save("full")
+    assert button == SKIP
+    assert "No space left" in notice
+    assert "stay on this page" in notice
+    assert str(studio.cache) not in notice
+
+
+def test_stop_keeps_the_best_so_far(studio, values):
+    running = studio.run({**values, "preset": "Paper", "0.steps": 4_000}, "stop")
+    for answer in running:
+        if answer[0] != SKIP:
+            run = studio.runs.of("stop")
+            studio.stop("stop")
+            start = time.monotonic()
+            break
+    *_, last = running
+    assert time.monotonic() - start < 2
+    assert "Stopped" in last[3]
+    assert "compare-cut" in last[0]
+    assert studio.runs.of("stop") is None
+    assert run.recorder.stopped_at == run.step.done  # nothing that was shown is lost
+    assert np.array_equal(to_uint8(run.recorder.result.image), run.step.previews)
+
+
+def test_a_closed_tab_stops_its_run(studio, values):
+    long = {**values, "0.steps": 4_000}
+    running = studio.run(long, "closed")
+    next(running)
+    run = studio.runs.of("closed")
+    running.close()
+    assert run.stopping.is_set()
+    running = studio.run(long, "left")
+    next(running)
+    run = studio.runs.of("left")
+    studio.leave("left")
+    assert run.stopping.is_set()
+    list(running)
+
+
+def test_run_pressed_twice_starts_one(studio, values):
+    running = studio.run({**values, "0.steps": 4_000}, "twice")
+    next(running)
+    again = list(studio.run(values, "twice"))
+    assert len(again) == 1
+    assert text.BUSY in again[0][4]
+    assert studio.preview(values, "twice") == (SKIP,) * 4  # the live picture is not painted over
+    studio.stop("twice")
+    list(running)
+
+
+def test_runs_wait_in_line_and_a_waiting_one_can_leave(studio, values):
+    first = studio.run({**values, "0.steps": 4_000}, "a")
+    next(first)
+    while studio.runs.of("a").step is None:  # what earlier tests have stopped may still be ending
+        next(first)
+    second = studio.run(short(values), "b")
+    next(second)
+    assert "ahead of yours" in next(second)[3]
+    third = studio.run(short(values), "c")
+    next(third)
+    studio.stop("c")
+    assert text.STOPPED_EARLY in list(third)[-1][4]
+    studio.stop("a")
+    assert "Stopped" in list(first)[-1][3]
+    assert "Done" in list(second)[-1][3]
+
+
+def test_what_fails_inside_is_logged_and_said_in_one_sentence(studio, values, monkeypatch, caplog):
+    def broken(*_, **__):
+        raise RuntimeError("inside out")
+
+    monkeypatch.setattr("ilo.ui.runs.solve", broken)
+    last = list(studio.run(short(values), "broken"))[-1]
+    assert text.FAILED in last[4]
+    assert "inside out" in caplog.text
+    monkeypatch.setattr(handlers, "build_problem", broken)
+    assert text.FAILED in studio.preview(values, "broken")[3]
+
+
+def test_more_rounds_than_layers_is_said_in_the_solver_s_words(model):
+    runs = Runs(model)
+    truth = torch.zeros(1, 3, 64, 64)
+    settings = replace(preset(), rounds=preset().rounds * 2)
+    run = runs.start("x", Order(Problem.damage(truth, Identity(resolution=64)), settings, truth, True))
+    while run.live:
+        run.wait(-1, 0.1)
+        time.sleep(0.01)
+    assert run.status == "failed"
+    assert "at most 5" in run.error
+    runs.close()
+
+
+def test_a_run_that_never_began_can_be_stopped():
+    truth = torch.zeros(1, 3, 64, 64)
+    run = Run(Order(Problem.damage(truth, Identity(resolution=64)), preset(), truth, True))
+    run.stop()
+    assert run.status == "stopped"
+    assert not run.begin()
