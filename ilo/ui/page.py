@@ -17,12 +17,12 @@ from ilo.classifiers.classifier import Classifier, ClassifierError
 from ilo.objective import ROBUST, Perceptual, find_perceptual
 from ilo.priors.load import Model
 from ilo.ui import examples, text
-from ilo.ui.models import tab as owner_tab
-from ilo.ui.models.tab import Owner
+from ilo.ui.models import tab as models_tab
+from ilo.ui.models.owner import Owner
 from ilo.ui.morph import tab as morph
 from ilo.ui.morph.handlers import Morph
+from ilo.ui.parts import controls
 from ilo.ui.runs import Runs
-from ilo.ui.studio import controls
 from ilo.ui.studio import tab as studio
 from ilo.ui.studio.handlers import Studio
 from ilo.ui.visitors import housekeeping
@@ -98,7 +98,7 @@ def build(model: Model, owner: Owner | None = None, visitors: Visitors | None = 
 
                     morph.build(page, model, guides, pictures[0], make_morph)
             if owner is not None:
-                owner_tab.build(page, model, owner)
+                models_tab.build(page, model, owner)
     return page.queue(default_concurrency_limit=8, max_size=limits.queued, api_open=False)
 
 

@@ -15,10 +15,9 @@ from ilo.photos.pictures import Crop, PictureError, read_picture
 from ilo.state import to_uint8
 from ilo.ui import examples, text
 from ilo.ui.morph.handlers import NOBODY, Morph, radius_of
-from ilo.ui.parts import painter, photographs
+from ilo.ui.parts import controls, painter, photographs
+from ilo.ui.parts.controls import radius_position
 from ilo.ui.runs import Runs
-from ilo.ui.studio import controls
-from ilo.ui.studio.controls import radius_position
 from ilo.ui.studio.handlers import Studio
 
 SKIP = gr.skip()

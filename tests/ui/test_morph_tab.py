@@ -14,8 +14,8 @@ from ilo.ui import examples, text
 from ilo.ui.morph import tab as morph
 from ilo.ui.morph.handlers import NOBODY, Morph, radius_of
 from ilo.ui.parts import painter
+from ilo.ui.parts.controls import RADII, radius_position
 from ilo.ui.runs import Runs
-from ilo.ui.studio.controls import RADII, radius_position
 from ilo.ui.studio.handlers import Source
 
 SKIP = gr.skip()

@@ -12,8 +12,10 @@ import pytest
 import app
 from ilo.priors.stylegan2 import checkpoint
 from ilo.ui import page, text
-from ilo.ui.models import tab as owner_tab
-from ilo.ui.models.tab import KEY, ModelsTab, Owner
+from ilo.ui.models import handlers
+from ilo.ui.models import owner as owners
+from ilo.ui.models.handlers import ModelsTab
+from ilo.ui.models.owner import KEY, Owner
 from ilo.weights import registry
 from ilo.weights.registry import BY_ID, Entry, Url
 from tests import forged, published
@@ -66,7 +68,7 @@ def test_the_owner_sees_every_model_with_its_terms(models_tab, entry):
     assert notice == ""
     for wanted in ("faces64", "Part of the studio", "thing", "free", "Not here", "GB", "memory are free"):
         assert wanted in table
-    assert "&lt;script&gt;" in owner_tab._row(replace(entry, title="<script>"), 10**9)
+    assert "&lt;script&gt;" in handlers._row(replace(entry, title="<script>"), 10**9)
 
 
 def test_fetch_shows_its_progress_and_remove_undoes_it(models_tab, entry):
@@ -149,7 +151,7 @@ def test_a_model_that_cannot_take_a_step_is_not_used(models_tab, entry, tmp_path
         raise RuntimeError("out of\x1b[0m range")
         yield
 
-    monkeypatch.setattr(owner_tab, "warm_up", broken)
+    monkeypatch.setattr(handlers, "warm_up", broken)
     answer = models_tab.use(ME, str(path))
     assert r"network.pkl can be read, but a run with it fails (out of\x1b[0m range)" in html.unescape(answer)
     assert models_tab.restarted == []
@@ -168,7 +170,7 @@ def test_a_page_that_cannot_start_with_a_model_goes_back_to_the_one_before(tmp_p
 def test_a_page_that_starts_again_keeps_its_arguments(monkeypatch):
     options = app.arguments(["--host", "0.0.0.0", "--port", "7861", "--max-steps", "7", "--model", "ffhq-256"])
     commands = []
-    monkeypatch.setattr(owner_tab, "RESTART_SECONDS", 0)
+    monkeypatch.setattr(owners, "RESTART_SECONDS", 0)
     monkeypatch.setattr(os, "execve", lambda _, command, __: commands.append(command[2:]))
     owner = Owner.of(options)
     owner.restart("faces64")

@@ -21,9 +21,9 @@ from ilo.records.recipe import make_recipe
 from ilo.settings import SettingsError, preset
 from ilo.state import to_uint8
 from ilo.ui import bench, examples, text
-from ilo.ui.parts import painter
+from ilo.ui.parts import controls, painter
 from ilo.ui.runs import Order, Run, Runs
-from ilo.ui.studio import controls, handlers
+from ilo.ui.studio import handlers
 from ilo.ui.studio.handlers import Studio
 from ilo.ui.visitors import temporary
 from ilo.ui.visitors.limits import Limits

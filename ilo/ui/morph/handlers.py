@@ -23,9 +23,9 @@ from ilo.ui import text
 from ilo.ui.bench import Bench, sentence
 from ilo.ui.examples import Example
 from ilo.ui.parts import painter, photographs, plots, views
+from ilo.ui.parts.controls import RADII, number, radius_position, whole
 from ilo.ui.parts.photographs import Places, Source
 from ilo.ui.runs import Order, Run, Runs
-from ilo.ui.studio.controls import RADII, number, radius_position, whole
 from ilo.ui.visitors.visitors import Visitors
 
 NOBODY = "—"  # no second class

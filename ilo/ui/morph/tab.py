@@ -13,10 +13,9 @@ from ilo.priors.load import Model
 from ilo.ui import text
 from ilo.ui.examples import Example
 from ilo.ui.morph.handlers import NOBODY, Morph, class_names, radius_of
-from ilo.ui.parts import painter, photographs, plots, views
-from ilo.ui.studio import layout
-from ilo.ui.studio.controls import RADII, radius_position
-from ilo.ui.studio.layout import PRIVATE, heading, helps, pills
+from ilo.ui.parts import layout, painter, photographs, plots, views
+from ilo.ui.parts.controls import RADII, radius_position
+from ilo.ui.parts.layout import PRIVATE, heading, helps, pills
 
 FIRST_CLASS = "goldfish"
 OTHER_FACE = "(seed) => (Number(seed) || 0) + 1"

@@ -21,8 +21,8 @@ from ilo.settings import SolverSettings
 from ilo.state import Result, Step, to_uint8
 from ilo.ui import text
 from ilo.ui.parts import plots
+from ilo.ui.parts.controls import elements
 from ilo.ui.runs import Run
-from ilo.ui.studio.controls import elements
 
 UNIT = 4.0  # squared errors on [−1, 1] are four times those on [0, 1], which the page reports
 

@@ -21,9 +21,9 @@ from ilo.ui import text
 from ilo.ui.bench import Bench, sentence
 from ilo.ui.examples import Example
 from ilo.ui.parts import painter, photographs, plots, views
+from ilo.ui.parts.controls import operator_settings, shared_values, solver_settings
 from ilo.ui.parts.photographs import Source
 from ilo.ui.runs import Order, Run, Runs
-from ilo.ui.studio.controls import operator_settings, shared_values, solver_settings
 from ilo.ui.visitors.visitors import Visitors
 
 

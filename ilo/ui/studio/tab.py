@@ -10,10 +10,9 @@ import gradio as gr
 from ilo.priors.load import Model
 from ilo.ui import examples, text
 from ilo.ui.examples import Example
-from ilo.ui.parts import painter, photographs, plots, views
-from ilo.ui.studio import controls, layout
+from ilo.ui.parts import controls, layout, painter, photographs, plots, views
+from ilo.ui.parts.layout import PRIVATE, heading, helps, pills
 from ilo.ui.studio.handlers import Studio
-from ilo.ui.studio.layout import PRIVATE, heading, helps, pills
 
 
 def build(

@@ -11,7 +11,7 @@ from ilo.cli import models as cli_models
 from ilo.priors.stylegan2.checkpoint import CheckpointError
 from ilo.settings import SettingsError
 from ilo.ui import page
-from ilo.ui.models.tab import Owner
+from ilo.ui.models.owner import Owner
 from ilo.ui.visitors import temporary
 from ilo.ui.visitors.limits import Limits
 from ilo.weights import registry

@@ -1,0 +1,66 @@
+"""Who may choose the models of a page: who knows its key.
+
+The key is part of the address that is printed at the start, or chosen as `ILO_OWNER_KEY`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hmac
+import os
+import secrets
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import gradio as gr
+
+from ilo.text.words import reason
+from ilo.ui import text
+from ilo.ui.visitors import temporary
+
+KEY = "ILO_OWNER_KEY"
+RESTART_SECONDS = 0.5  # until then the answer is on its way
+
+
+@dataclass(frozen=True)
+class Owner:
+    """Who may choose the models of a page."""
+
+    key: str
+    address: str  # of the page, with the key
+    restart: Callable[[str], None]  # serve another model instead
+    fall_back: Callable[[Exception], None]  # serve the model before again; does not return
+    notice: str = ""  # why it is not the chosen one that is served
+
+    @classmethod
+    def of(cls, options: argparse.Namespace) -> Owner:
+        """The owner of the page that app.py serves with these options."""
+        key = os.environ.get(KEY) or secrets.token_urlsafe(16)
+        host = "127.0.0.1" if options.host == "0.0.0.0" else options.host
+
+        def start(model: str, *more: str) -> None:
+            command = [sys.executable, sys.argv[0], "--host", options.host, "--port", str(options.port)]
+            command += ["--max-steps", str(options.max_steps), *["--share"] * options.share, "--model", model, *more]
+            os.execve(sys.executable, command, {**temporary.outside(), KEY: key})
+
+        def restart(model: str) -> None:
+            threading.Timer(RESTART_SECONDS, start, (model, "--instead", options.model)).start()
+
+        def fall_back(error: Exception) -> None:
+            start(options.instead, "--notice", text.model_failed(Path(options.model).name, why(error)))
+
+        address = f"http://{host}:{options.port}/?owner={key}"
+        return cls(key, address, restart, fall_back, options.notice)
+
+    def asks(self, request: gr.Request) -> bool:
+        """Whether a request is the owner's."""
+        given = str(request.query_params.get("owner", ""))
+        return hmac.compare_digest(given.encode(), self.key.encode())
+
+
+def why(error: Exception) -> str:
+    """What has gone wrong, on one line."""
+    return reason(error) or type(error).__name__
