@@ -28,7 +28,7 @@ from ilo.classifiers import classifier
 from ilo.classifiers.classifier import Classifier
 from ilo.guidance import Guidance
 from ilo.morph import TRUNCATION, morph_preset
-from ilo.objective import ClassifierFeatures
+from ilo.perceptual.classifier_features import ClassifierFeatures
 from ilo.priors.load import Model
 from ilo.solver import solve
 from ilo.state import State, to_uint8

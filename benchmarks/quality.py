@@ -26,7 +26,7 @@ from benchmarks import faces, rows
 from benchmarks.step import RESULTS
 from ilo import Problem, SolverSettings, load, preset, solve
 from ilo.baselines.classical import baseline
-from ilo.objective import robust_features
+from ilo.perceptual.classifier_features import robust_features
 from ilo.photos.pictures import Crop, to_tensor
 from ilo.priors.load import Model
 from ilo.records.metrics import report

@@ -11,7 +11,9 @@ from typing import Literal
 
 from ilo.engine import engine
 from ilo.guidance import Guidance
-from ilo.objective import Perceptual, find_perceptual, objective_of
+from ilo.objective import objective_of
+from ilo.perceptual.base import Perceptual
+from ilo.perceptual.find import find_perceptual
 from ilo.priors.load import Model
 from ilo.priors.stylegan2.latents import GaussianW
 from ilo.priors.stylegan2.network import Generator

@@ -9,7 +9,8 @@ import torch
 
 from ilo.guidance import Guidance
 from ilo.morph import inversion, morph, morph_preset
-from ilo.objective import ClassifierFeatures, GuidedObjective
+from ilo.objective import GuidedObjective
+from ilo.perceptual.classifier_features import ClassifierFeatures
 from ilo.projection import l1_norm
 from ilo.settings import LossWeights, RoundSettings, SettingsError
 from ilo.solver import solve

@@ -17,13 +17,13 @@ LEVELS = [
     {"ilo.weights.unpickle"},
     {"ilo.weights.torchfile", "ilo.weights.registry"},
     {"ilo.weights.download"},
+    {"ilo.weights.terminal"},
     {"ilo.projection", "ilo.priors.stylegan2", "ilo.records.metrics", "ilo.photos.masks", "ilo.records.film"},
     {"ilo.engine.memory"},
     {"ilo.operators", "ilo.priors.load", "ilo.engine.engine"},
     {"ilo.problem", "ilo.baselines.classical", "ilo.classifiers.resnet"},
     {"ilo.classifiers.classifier"},
-    {"ilo.cli.weightsfile"},
-    {"ilo.guidance"},
+    {"ilo.guidance", "ilo.perceptual"},
     {"ilo.objective"},
     {"ilo.state"},
     {"ilo.photos.pictures", "ilo.photos.faces"},
@@ -35,7 +35,7 @@ LEVELS = [
     {"ilo.records.recipe"},
     {"ilo.records.recorder"},
     {"ilo.records.bundle"},
-    {"ilo.cli.main", "ilo.cli.models", "ilo.cli.options", "ilo.cli.pictures", "ilo.ui"},
+    {"ilo.cli", "ilo.ui"},
     {"ilo.__main__", "app", "benchmarks"},
 ]
 # What lies in a room and is not named is at the bottom: a new module that imports another must say where it stands.
@@ -61,7 +61,16 @@ def level(module):
 
 
 def imports(path):
-    for node in ast.walk(ast.parse(path.read_text())):
+    tree = ast.parse(path.read_text())
+    unseen = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING"
+        for inner in ast.walk(node)
+    }
+    for node in ast.walk(tree):
+        if id(node) in unseen:
+            continue
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -85,6 +94,34 @@ def test_arrows_point_down(path):
             except AssertionError:
                 other = level("ilo")  # a name of the public API
             assert other <= own, f"{module_of(path)} imports {name}, which is above it"
+
+
+@pytest.mark.parametrize("room", ["ilo.ui", "ilo.cli"])
+def test_nothing_imports_the_page_or_the_command_line(room):
+    doors = ("app", "ilo.__main__")
+    for path in SOURCES:
+        own = module_of(path)
+        if not own.startswith(room) and own not in doors:
+            assert not any(name.startswith(room) for name in imports(path)), f"{own} imports {room}"
+
+
+def test_there_is_no_circle():
+    """Not even inside of a room; imports that only the type checker sees do not count."""
+    arrows = {module_of(path): {n for n in imports(path) if n.startswith("ilo.")} for path in SOURCES}
+    done, on_the_way = set(), []
+
+    def visit(module):
+        if module in on_the_way:
+            raise AssertionError(" → ".join([*on_the_way[on_the_way.index(module) :], module]))
+        if module in done or module not in arrows:
+            return
+        on_the_way.append(module)
+        for other in sorted(arrows[module]):
+            visit(other)
+        done.add(on_the_way.pop())
+
+    for module in sorted(arrows):
+        visit(module)
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT)))

@@ -7,7 +7,10 @@ import pytest
 import torch
 
 from ilo import LossWeights, Problem, build
-from ilo.objective import ClassifierFeatures, LpipsVgg, Objective, dead_zone, find_perceptual, geodesic
+from ilo.objective import Objective, dead_zone, geodesic
+from ilo.perceptual.classifier_features import ClassifierFeatures
+from ilo.perceptual.find import find_perceptual
+from ilo.perceptual.lpips_vgg import LpipsVgg
 from ilo.weights import cache, registry
 
 

@@ -22,7 +22,7 @@ from ilo.text.words import shown
 
 if TYPE_CHECKING:
     from ilo.guidance import Guidance
-    from ilo.objective import Perceptual
+    from ilo.perceptual.base import Perceptual
     from ilo.priors.load import Model
     from ilo.problem import Problem
     from ilo.records.recipe import Recipe
@@ -368,7 +368,7 @@ def _device(name: str) -> str:
 
 def _perceptual(model: Model, name: str | None = None) -> Perceptual:
     """The perceptual distance of this installation, or that of a recipe; a broken file is the user's to remove."""
-    from ilo.objective import find_perceptual
+    from ilo.perceptual.find import find_perceptual
 
     try:
         return find_perceptual(model.device, name)

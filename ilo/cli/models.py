@@ -7,13 +7,12 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from tqdm import tqdm
-
 from ilo.settings import SettingsError
 from ilo.text.words import shown
 from ilo.weights import cache, download, registry
-from ilo.weights.download import DownloadError, Progress
-from ilo.weights.registry import Embedded, Entry
+from ilo.weights.download import DownloadError
+from ilo.weights.registry import Entry
+from ilo.weights.terminal import bring, megabytes, state
 
 WRONG = 1  # exit code of `verify`
 
@@ -33,14 +32,6 @@ def fetch(options: argparse.Namespace) -> int:
     entry = _entry(options.id)
     print(f"{entry.id} is here: {bring(entry)}")
     return 0
-
-
-def bring(entry: Entry) -> Path:
-    """A model's file, downloaded under a progress bar if it is not here. Raises `DownloadError`."""
-    if not entry.here:
-        print(f"{entry.title}. {entry.terms}.")
-    with tqdm(unit="B", unit_scale=True, unit_divisor=1000, desc=entry.id, disable=entry.here, leave=False) as bar:
-        return download.fetch(entry, _onto(bar), bar.write)
 
 
 def verify(options: argparse.Namespace) -> int:
@@ -97,29 +88,7 @@ COMMANDS: dict[str | None, Callable[[argparse.Namespace], int]] = {
 }
 
 
-def state(entry: Entry) -> str:
-    """Whether a model is here, and how large it is."""
-    if isinstance(entry.source, Embedded):
-        return "Part of the studio"
-    if entry.here:
-        return f"Here, {megabytes(entry.path.stat().st_size)}"
-    return f"Not here, {megabytes(entry.size)}" if entry.size else "Not here"
-
-
-def megabytes(size: int) -> str:
-    return f"{size / 1e6:,.1f} MB" if size < 1e8 else f"{size / 1e6:,.0f} MB"
-
-
 def _entry(name: str) -> Entry:
     if name not in registry.BY_ID:
         raise SettingsError(f"There is no model {name!r}; known are {', '.join(registry.BY_ID)}.")
     return registry.BY_ID[name]
-
-
-def _onto(bar: tqdm) -> Progress:
-    def tell(done: int, total: int | None) -> None:
-        if total is not None:
-            bar.total = total
-        bar.update(done - bar.n)
-
-    return tell

@@ -15,9 +15,9 @@ from torch import Tensor
 from ilo.engine import engine
 from ilo.guidance import Guidance
 from ilo.morph import inversion
-from ilo.objective import Perceptual
 from ilo.operators import OPERATORS
 from ilo.operators.base import MAX_SEED, setting_names
+from ilo.perceptual.base import Perceptual
 from ilo.priors.load import Model
 from ilo.problem import Problem
 from ilo.settings import (

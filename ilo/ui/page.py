@@ -14,7 +14,9 @@ from starlette.middleware import Middleware
 
 from ilo.classifiers import classifier
 from ilo.classifiers.classifier import Classifier, ClassifierError
-from ilo.objective import ROBUST, Perceptual, find_perceptual
+from ilo.perceptual.base import Perceptual
+from ilo.perceptual.classifier_features import ROBUST
+from ilo.perceptual.find import find_perceptual
 from ilo.priors.load import Model
 from ilo.ui import examples, text
 from ilo.ui.models import tab as models_tab

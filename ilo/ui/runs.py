@@ -20,8 +20,8 @@ from torch import Tensor
 
 from ilo.guidance import Guidance
 from ilo.morph import morph, total_steps
-from ilo.objective import Perceptual
 from ilo.operators import Identity
+from ilo.perceptual.base import Perceptual
 from ilo.photos.faces import Placed
 from ilo.priors.load import Model
 from ilo.problem import Problem

@@ -21,7 +21,7 @@ from ilo.settings import LossWeights, SettingsError, preset
 
 @pytest.fixture(autouse=True)
 def no_perceptual(monkeypatch):
-    monkeypatch.setattr("ilo.objective.lpips_backbone", lambda: None)
+    monkeypatch.setattr("ilo.perceptual.find.lpips_backbone", lambda: None)
 
 
 def solve(photo, out, *options):

@@ -31,7 +31,7 @@ LONG = "x" * 900_000
 CHILD = """
 import contextlib, gc, io, json, signal, sys, time, traceback
 import torch
-import ilo.objective, ilo.morph, ilo.records.recorder, ilo.solver
+import ilo.perceptual.find, ilo.morph, ilo.records.recorder, ilo.solver
 from ilo.records import bundle
 from ilo.cli import main as cli
 from ilo.photos import faces
@@ -48,7 +48,7 @@ def late(*_):
 
 signal.signal(signal.SIGALRM, late)
 torch.set_num_threads(1)
-ilo.objective.lpips_backbone = lambda: None
+ilo.perceptual.find.lpips_backbone = lambda: None
 torch.fft.rfft(torch.rand(8, 8) @ torch.rand(8, 8))
 gc.freeze()
 for path in sys.stdin.read().split("\\n"):

@@ -12,7 +12,6 @@ from typing import Any
 import gradio as gr
 import numpy as np
 
-from ilo.cli.models import megabytes, state
 from ilo.engine import memory
 from ilo.photos import faces, portraits
 from ilo.priors import load as models
@@ -27,6 +26,7 @@ from ilo.ui.runs import warm_up
 from ilo.weights import download, registry
 from ilo.weights.download import DownloadError
 from ilo.weights.registry import Embedded, Entry
+from ilo.weights.terminal import megabytes, state
 
 log = logging.getLogger(__name__)
 

@@ -7,7 +7,6 @@ import logging
 import sys
 
 import ilo
-from ilo.cli import models as cli_models
 from ilo.priors.stylegan2.checkpoint import CheckpointError
 from ilo.settings import SettingsError
 from ilo.ui import page
@@ -16,6 +15,7 @@ from ilo.ui.visitors import temporary
 from ilo.ui.visitors.limits import Limits
 from ilo.weights import registry
 from ilo.weights.download import DownloadError
+from ilo.weights.terminal import bring
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ def serve(options: argparse.Namespace) -> int:
     try:
         limits = Limits(steps=options.max_steps)
         if options.model in registry.ids("generator"):
-            cli_models.bring(registry.BY_ID[options.model])
+            bring(registry.BY_ID[options.model])
         print(f"To choose models on the page, open {owner.address}", flush=True)
         model = ilo.load(options.model)
         with temporary.files():

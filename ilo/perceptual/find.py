@@ -1,0 +1,25 @@
+"""Which perceptual distance a run uses."""
+
+from __future__ import annotations
+
+import torch
+
+from ilo.perceptual.base import Perceptual
+from ilo.perceptual.classifier_features import ROBUST, robust_features
+from ilo.perceptual.lpips_vgg import LpipsVgg, lpips_backbone
+
+
+def find_perceptual(device: torch.device | str = "cpu", name: str | None = None) -> Perceptual:
+    """LPIPS where its weights are in the local cache, otherwise the features of the embedded robust classifier.
+
+    Args:
+        device: where the weights go.
+        name: of the distance that is wanted, as recipes have it. The embedded one is always to be had.
+
+    Raises:
+        ValueError: the weights' file is broken.
+    """
+    backbone = None if name == ROBUST else lpips_backbone()
+    if backbone is not None:
+        return LpipsVgg(backbone, device)
+    return robust_features(device)
