@@ -6,10 +6,11 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ilo.operators import OPERATORS, Operator, build, register
+    from ilo.operators import OPERATORS, Operator, Setting, build, register
+    from ilo.presets import preset
     from ilo.priors.load import Model, load
     from ilo.problem import Problem
-    from ilo.settings import LossWeights, RoundSettings, SettingsError, SolverSettings, preset
+    from ilo.settings import LossWeights, RoundSettings, SettingsError, SolverSettings
     from ilo.solver import every, solve
     from ilo.state import Result, Step
 
@@ -21,6 +22,7 @@ __all__ = [
     "Problem",
     "Result",
     "RoundSettings",
+    "Setting",
     "SettingsError",
     "SolverSettings",
     "Step",
@@ -33,9 +35,10 @@ __all__ = [
 ]
 _HOMES = {
     "priors.load": ("Model", "load"),
-    "operators": ("OPERATORS", "Operator", "build", "register"),
+    "operators": ("OPERATORS", "Operator", "Setting", "build", "register"),
+    "presets": ("preset",),
     "problem": ("Problem",),
-    "settings": ("LossWeights", "RoundSettings", "SettingsError", "SolverSettings", "preset"),
+    "settings": ("LossWeights", "RoundSettings", "SettingsError", "SolverSettings"),
     "solver": ("every", "solve"),
     "state": ("Result", "Step"),
 }

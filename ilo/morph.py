@@ -14,7 +14,7 @@ from typing import Literal
 from torch import Tensor
 
 from ilo.guidance import Guidance
-from ilo.operators import Identity
+from ilo.operators import undamaged
 from ilo.priors.load import Model
 from ilo.problem import Problem
 from ilo.settings import LossWeights, RoundSettings, SolverSettings, check_choice, preset
@@ -96,7 +96,7 @@ def morph(
         count = max(1, len(settings.radius_scales))
         start = State.face(model, settings.seed, settings.covariance, TRUNCATION).expand(count)
     else:
-        problem = Problem(Identity(resolution=model.resolution), photo)
+        problem = Problem(undamaged(model.resolution), photo)
         for step in solve(model, problem, inversion(settings), due, None, due_result):
             yield replace(step, total=total, inverting=True)
         assert step.result is not None

@@ -21,7 +21,7 @@ LEVELS = [
     {"ilo.projection", "ilo.priors.stylegan2", "ilo.records.metrics", "ilo.photos.masks", "ilo.records.film"},
     {"ilo.engine.memory"},
     {"ilo.operators", "ilo.priors.load", "ilo.engine.engine"},
-    {"ilo.problem", "ilo.baselines.classical", "ilo.classifiers.resnet"},
+    {"ilo.problem", "ilo.presets", "ilo.baselines.classical", "ilo.classifiers.resnet"},
     {"ilo.classifiers.classifier"},
     {"ilo.guidance", "ilo.perceptual"},
     {"ilo.objective"},

@@ -23,7 +23,6 @@ from ilo.classifiers import classifier
 from ilo.classifiers.classifier import ClassifierError
 from ilo.guidance import Guidance
 from ilo.operators import OPERATORS, build
-from ilo.operators.base import setting_names
 from ilo.photos.pictures import PictureError, from_uint8, mask_picture, read_mask, read_picture, to_picture
 from ilo.priors.load import Model
 from ilo.priors.stylegan2.network import Features
@@ -314,7 +313,7 @@ def _read_morph(path: Path, recipe: Recipe, guide: str | None) -> tuple[Guidance
 
 
 def _takes_mask(task: str) -> bool:
-    return task in OPERATORS and "mask" in setting_names(OPERATORS[task])
+    return task in OPERATORS and OPERATORS[task].mask_setting() is not None
 
 
 def _input(path: Path, recipe: Recipe, required: bool) -> Tensor | None:

@@ -16,8 +16,9 @@ from ilo.engine import engine
 from ilo.guidance import Guidance
 from ilo.morph import inversion
 from ilo.operators import OPERATORS
-from ilo.operators.base import MAX_SEED, setting_names
+from ilo.operators.base import MAX_SEED
 from ilo.perceptual.base import Perceptual
+from ilo.presets import preset
 from ilo.priors.load import Model
 from ilo.problem import Problem
 from ilo.settings import (
@@ -30,7 +31,6 @@ from ilo.settings import (
     SolverSettings,
     check_whole,
     named,
-    preset,
 )
 from ilo.state import to_uint8
 from ilo.text import jsontext
@@ -177,7 +177,7 @@ class Shared:
         if task not in OPERATORS:
             raise RecipeError(f"The link's task is {shown(task)}; allowed are {', '.join(OPERATORS)}.")
         operator = _parse(query.get("operator", "{}"), "The link's operator")
-        unknown = operator.keys() - set(setting_names(OPERATORS[task])) | ({"mask"} & operator.keys())
+        unknown = operator.keys() - {setting.name for setting in OPERATORS[task].declared if setting.kind != "mask"}
         if unknown:
             raise RecipeError(f"{OPERATORS[task].title} does not know the setting {named(unknown)} of the link.")
         try:
