@@ -102,7 +102,7 @@ def _lines(name: str, kind: type[Operator], options: Mapping[str, str]) -> Seque
 
 def table() -> str:
     """All tasks and their settings as a Markdown table, for the README."""
-    rows = ["| task | what was done to the picture | measurement | settings |", "|---|---|---|---|"]
+    rows = ["| task | in short | measurement | settings |", "|---|---|---|---|"]
     for name, kind in OPERATORS.items():
         own = "; ".join(f"`{setting.name}`: {_short(setting)}" for setting in kind.declared)
         rows.append(f"| `{name}` | {kind.help} | {kind.formula} | {own} |")
