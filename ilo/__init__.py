@@ -6,7 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ilo.operators import OPERATORS, Operator, Setting, build, register
+    from ilo.operators import OPERATORS, ClippedGaussian, Gaussian, Operator, Setting, build, register
     from ilo.presets import preset
     from ilo.priors.load import Model, load
     from ilo.problem import Problem
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "OPERATORS",
+    "ClippedGaussian",
+    "Gaussian",
     "LossWeights",
     "Model",
     "Operator",
@@ -35,7 +37,7 @@ __all__ = [
 ]
 _HOMES = {
     "priors.load": ("Model", "load"),
-    "operators": ("OPERATORS", "Operator", "Setting", "build", "register"),
+    "operators": ("OPERATORS", "ClippedGaussian", "Gaussian", "Operator", "Setting", "build", "register"),
     "presets": ("preset",),
     "problem": ("Problem",),
     "settings": ("LossWeights", "RoundSettings", "SettingsError", "SolverSettings"),

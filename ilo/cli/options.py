@@ -140,6 +140,12 @@ def _solve_options(solve: Parser) -> Any:
 def _add_task(group: Any) -> None:
     group.add_argument("--task", required=True, help="what to undo; `python -m ilo tasks` lists them")
     group.add_argument("--mask", help='what is hidden: a file (white), or eyes, mouth, "left half", "centre box"')
+    group.add_argument(
+        "--noise",
+        type=_noise,
+        metavar="MODEL=σ",
+        help="what measuring adds in place of the task's own noise: none, gaussian=σ or clipped-gaussian=σ, on 0–255",
+    )
     group.add_argument("--measurement-seed", type=int, default=0, help="seed of the measurement's noise")
     group.add_argument("--damaged", action="store_true", help="the photo already is the measurement; no truth is known")
     group.set_defaults(operator=None)  # the settings of operators, whose options come last
@@ -221,7 +227,7 @@ def check_solve(options: argparse.Namespace) -> None:
     if len(set(names)) < len(names):
         raise SettingsError("A class is given twice; give each one once, with its weight.")
     given = [option for option, _ in (options.operator or {}).values()]
-    of_others = ("mask", *(() if options.photo else ("crop",)))
+    of_others = ("mask", "noise", *(() if options.photo else ("crop",)))
     given += [f"--{_dashed(name)}" for name in of_others if getattr(options, name) is not None]
     given += [f"--{_dashed(name)}" for name in ("damaged", "measurement_seed") if getattr(options, name)]
     if given:
@@ -365,6 +371,16 @@ def _weights(text: str) -> dict[str, float]:
             known = ", ".join(LossWeights.__dataclass_fields__)
             raise argparse.ArgumentTypeError(f"there is no weight {name!r}; there are {known}")
     return weights
+
+
+def _noise(text: str) -> dict[str, Any]:
+    name, equals, sigma = text.partition("=")
+    if not equals:
+        return {"name": name}
+    try:
+        return {"name": name, "sigma": float(sigma)}
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}: give a model and its σ as in gaussian=10") from None
 
 
 def _class(text: str) -> tuple[str, float]:

@@ -12,7 +12,7 @@ from PIL import Image
 from ilo.classifiers import classifier
 from ilo.cli import tasks
 from ilo.guidance import Guidance
-from ilo.operators import find
+from ilo.operators import find, noise_model
 from ilo.photos import faces
 from ilo.photos.faces import Placed
 from ilo.photos.masks import PRESET_MASKS, preset_mask
@@ -50,6 +50,7 @@ def problem(options: argparse.Namespace, model: Model) -> tuple[Problem, torch.T
         crop=crop,
         damaged_here=not options.damaged,
         measurement_seed=options.measurement_seed,
+        noise=None if options.noise is None else noise_model(options.noise),
     )
     return made, given, placed, notes + more
 

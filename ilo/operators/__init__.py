@@ -6,6 +6,7 @@ from typing import Any
 
 from ilo.operators.base import OPERATORS, Operator, build, find, register
 from ilo.operators.compose import Compose
+from ilo.operators.noise import ClippedGaussian, Gaussian, Noise, NoNoise, noise_model
 from ilo.operators.pixels import Colorize, Denoise, Identity, Inpaint, RandomInpaint
 from ilo.operators.resample import Deblur, SuperResolve
 from ilo.operators.sensing import CompressedSensing
@@ -14,13 +15,17 @@ from ilo.photos.masks import fit_mask
 
 __all__ = [
     "OPERATORS",
+    "ClippedGaussian",
     "Colorize",
     "Compose",
     "CompressedSensing",
     "Deblur",
     "Denoise",
+    "Gaussian",
     "Identity",
     "Inpaint",
+    "NoNoise",
+    "Noise",
     "Operator",
     "RandomInpaint",
     "Setting",
@@ -29,6 +34,7 @@ __all__ = [
     "default_tasks",
     "find",
     "fit_mask",
+    "noise_model",
     "register",
     "undamaged",
 ]

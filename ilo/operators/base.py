@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Literal, TypeVar
 import torch
 from torch.nn import functional as F
 
+from ilo.operators.noise import Noise, NoNoise
 from ilo.operators.setting import MAX_SEED, Setting
 from ilo.settings import MORPH, SettingsError, check_whole, named
 from ilo.text.words import shown
@@ -40,8 +41,8 @@ class Operator:
                 return self.gain * x
 
     From then on it can be built by its name, the command line has its options, the page its controls, and, if it is
-    linear, it has an adjoint. Override `measurement_shape` if y is no picture of R pixels, `add_noise` if measuring
-    adds noise, `prepare` to compute what is needed once.
+    linear, it has an adjoint. Override `measurement_shape` if y is no picture of R pixels, `noise` if measuring
+    always adds some, `prepare` to compute what is needed once.
 
     Args:
         resolution: R, the picture's side in pixels, 2 … 4096.
@@ -126,9 +127,14 @@ class Operator:
             (image,) = torch.autograd.grad(self.forward(x), x, y, create_graph=y.requires_grad)
         return image
 
-    def add_noise(self, y: torch.Tensor, seed: int) -> torch.Tensor:
-        """`y` with the noise of a measurement; by default there is none."""
-        return y
+    @property
+    def noise(self) -> Noise:
+        """What measuring adds if nothing else is said; by default nothing."""
+        return NoNoise()
+
+    def add_noise(self, y: torch.Tensor, noise: Noise, seed: int) -> torch.Tensor:
+        """`y` with noise on every measured value."""
+        return noise.add(y, seed)
 
     @property
     def measurement_shape(self) -> tuple[int, ...]:
@@ -207,23 +213,30 @@ class Operator:
         self._check_shape(y)
         return self.transpose(widen(y))
 
-    def measure(self, x: torch.Tensor, seed: int = 0) -> torch.Tensor:
+    def measure(self, x: torch.Tensor, seed: int = 0, noise: Noise | None = None) -> torch.Tensor:
         """y = A(x) + noise, without gradient.
 
         Args:
             x: `[B,3,R,R]` in [-1, 1].
             seed: sample b draws its noise from seed + b on the CPU, so a batch equals single measurements.
+            noise: in place of the operator's own, `Operator.noise`.
 
         Returns:
             `[B, *measurement_shape]` on the device of `x`.
 
         Raises:
-            SettingsError: if `x` has another shape or contains values that are not finite, or `forward` gives
-                anything else than `measurement_shape` says.
+            SettingsError: if `x` has another shape or contains values that are not finite, `forward` gives anything
+                else than `measurement_shape` says, or the noise is clipped and y is no picture.
         """
         check_whole("seed", seed, 0, MAX_SEED)
+        noise = self.noise if noise is None else noise
+        if noise.clips and not self._measures_pictures:
+            raise SettingsError(
+                f"{self.title} does not measure a picture, so nothing says where {noise.name} noise is cut off; "
+                "choose another noise model."
+            )
         with torch.no_grad():
-            y = self.add_noise(self(x), seed)
+            y = self.add_noise(self(x), noise, seed)
         if tuple(y.shape[1:]) != self.measurement_shape:
             raise SettingsError(
                 f"{self.title} measures {list(y.shape[1:])} per picture, but its measurement_shape is "

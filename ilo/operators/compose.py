@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from ilo.operators.base import MAX_SEED, Operator, build, enlarge_nearest, find, widen
+from ilo.operators.noise import Noise
 from ilo.operators.setting import Setting
 from ilo.settings import SettingsError, check_whole
 from ilo.text.words import shown
@@ -69,12 +70,20 @@ class Compose(Operator):
             y = operator.adjoint(y)
         return y
 
-    def measure(self, x: torch.Tensor, seed: int = 0) -> torch.Tensor:
-        """Every operator measures what the one before it has measured, with its own noise."""
+    def measure(self, x: torch.Tensor, seed: int = 0, noise: Noise | None = None) -> torch.Tensor:
+        """Every operator measures what the one before it has measured, with its own noise.
+
+        `noise` takes the place of the last one's.
+        """
         check_whole("seed", seed, 0, MAX_SEED)
+        last = len(self.operators) - 1
         for stage, operator in enumerate(self.operators):
-            x = operator.measure(x, (seed + 1_000_003 * stage) % MAX_SEED)
+            x = operator.measure(x, (seed + 1_000_003 * stage) % MAX_SEED, noise if stage == last else None)
         return x
+
+    @property
+    def noise(self) -> Noise:
+        return self.operators[-1].noise
 
     def check_measurement(self, y: torch.Tensor) -> None:
         self.operators[-1].check_measurement(y)

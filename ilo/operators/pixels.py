@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from ilo.operators.base import Operator, resize, widen
+from ilo.operators.noise import ClippedGaussian, Noise
 from ilo.operators.setting import Setting
 from ilo.photos.masks import fit_mask
 from ilo.settings import SettingsError
@@ -54,6 +55,9 @@ class _Masked(Operator):
         filled = self.mask * y + (1.0 - self.mask) * image
         return resize(image, size), resize(filled, size)
 
+    def add_noise(self, y: torch.Tensor, noise: Noise, seed: int) -> torch.Tensor:
+        return self.mask * noise.add(y, seed)
+
     def picture(self, y: torch.Tensor) -> torch.Tensor:
         """The observed pixels; hidden ones are mid-grey (0)."""
         return super().picture(self.mask * y)
@@ -102,7 +106,21 @@ class RandomInpaint(_Masked):
         self._set_mask(mask.reshape(1, 1, self.resolution, self.resolution))
 
 
-class Denoise(Operator):
+class Identity(Operator):
+    """Plain inversion: the whole picture is measured."""
+
+    name, title, formula = "identity", "Invert", "y = x"
+    help = "All is known: find the code behind the picture."
+    upload = "as it is"
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x
+
+    def transpose(self, y: torch.Tensor) -> torch.Tensor:
+        return y
+
+
+class Denoise(Identity):
     """Remove Gaussian noise that was clipped to [-1, 1]; the operator itself is the identity (section 4.2)."""
 
     name, title, label = "denoise", "Denoise", "Denoise"
@@ -122,16 +140,9 @@ class Denoise(Operator):
         None, 0.0, 255.0, optional="the same", label="Assume σ", help="What the solver takes it to be."
     )
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x
-
-    def transpose(self, y: torch.Tensor) -> torch.Tensor:
-        return y
-
-    def add_noise(self, y: torch.Tensor, seed: int) -> torch.Tensor:
-        samples = range(y.shape[0])
-        noise = [torch.randn(y.shape[1:], generator=torch.Generator().manual_seed(seed + b)) for b in samples]
-        return (y + self.sigma / 127.5 * torch.stack(noise).to(y)).clamp(-1.0, 1.0)
+    @property
+    def noise(self) -> Noise:
+        return ClippedGaussian(self.sigma)
 
     @property
     def sna_sigma(self) -> float:
@@ -157,17 +168,3 @@ class Colorize(Operator):
     @property
     def measurement_shape(self) -> tuple[int, ...]:
         return (1, self.resolution, self.resolution)
-
-
-class Identity(Operator):
-    """Plain inversion: the whole picture is measured."""
-
-    name, title, formula = "identity", "Invert", "y = x"
-    help = "All is known: find the code behind the picture."
-    upload = "as it is"
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x
-
-    def transpose(self, y: torch.Tensor) -> torch.Tensor:
-        return y

@@ -7,7 +7,7 @@ from typing import Any
 from PIL import Image
 from torch import Tensor
 
-from ilo.operators import OPERATORS, Operator, build, find
+from ilo.operators import OPERATORS, Noise, Operator, build, find
 from ilo.operators.base import MAX_SEED
 from ilo.photos.pictures import WHOLE, Crop, crop_box, to_tensor
 from ilo.priors.load import Model
@@ -25,6 +25,7 @@ def build_problem(
     crop: Crop = WHOLE,
     damaged_here: bool = True,
     measurement_seed: int = 0,
+    noise: Noise | None = None,
 ) -> tuple[Problem, Tensor, list[str]]:
     """The problem of one picture.
 
@@ -38,6 +39,7 @@ def build_problem(
         damaged_here: True to measure the picture here, so that the truth is known; False if it already is the
             measurement.
         measurement_seed: of the noise that measuring adds.
+        noise: that measuring adds in place of the operator's own.
 
     Returns:
         The problem; the picture [1, 3, R, R] as cropped (an uploaded small picture at its own size); and sentences
@@ -47,11 +49,13 @@ def build_problem(
         SettingsError: for settings that are not allowed, or a task whose measurement cannot be uploaded as a picture.
     """
     check_whole("measurement_seed", measurement_seed, 0, MAX_SEED)
+    if noise is not None and not damaged_here:
+        raise SettingsError("Noise is given, but the picture is already damaged; leave one of them out.")
     operator, notes = _operator(task, model.resolution, operator_settings, mask)
     if damaged_here:
         notes += _enlarged(image, model.resolution, crop)
         truth = to_tensor(image, model.resolution, crop)
-        return Problem.damage(truth, operator, measurement_seed), truth, notes
+        return Problem.damage(truth, operator, measurement_seed, noise), truth, notes
     side = operator.upload_side
     if side == model.resolution:
         notes += _enlarged(image, side, crop)

@@ -22,7 +22,7 @@ from torch import Tensor
 from ilo.classifiers import classifier
 from ilo.classifiers.classifier import ClassifierError
 from ilo.guidance import Guidance
-from ilo.operators import OPERATORS, build
+from ilo.operators import OPERATORS, build, noise_model
 from ilo.photos.pictures import PictureError, from_uint8, mask_picture, read_mask, read_picture, to_picture
 from ilo.priors.load import Model
 from ilo.priors.stylegan2.network import Features
@@ -243,7 +243,8 @@ def _read_problem(path: Path, recipe: Recipe) -> tuple[Problem, Tensor | None]:
         settings["mask"] = mask
     try:
         operator = build(recipe.task, recipe.resolution, **settings)
-        problem = Problem(operator, y, image if recipe.damaged_here else None)
+        noise = None if recipe.noise is None else noise_model(recipe.noise)
+        problem = Problem(operator, y, image if recipe.damaged_here else None, noise)
     except SettingsError as error:
         raise RecipeError(f"The recipe does not fit its files: {error}") from None
     except (TypeError, OverflowError) as error:
