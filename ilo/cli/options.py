@@ -12,13 +12,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn, get_args
 
+from ilo.cli.values import class_, noise, numbers, weights, whole_numbers
 from ilo.settings import (
     MORPH,
     MORPH_METHODS,
     PRESETS,
     VERSION,
     Dtype,
-    LossWeights,
     Method,
     RoundSettings,
     SettingsError,
@@ -122,7 +122,7 @@ def _solve_options(solve: Parser) -> Any:
     """All options of `solve` but those of operators; the group that those go to."""
     solve.add_argument("photo", type=Path, nargs="?", help="the picture file; a morph may do without one")
     solve.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="where the result goes")
-    solve.add_argument("--crop", type=_numbers(3), metavar="X,Y,ZOOM", help="square to use; default 0.5,0.5,1")
+    solve.add_argument("--crop", type=numbers(3), metavar="X,Y,ZOOM", help="square to use; default 0.5,0.5,1")
     solve.add_argument(
         "--face",
         type=int,
@@ -142,7 +142,7 @@ def _add_task(group: Any) -> None:
     group.add_argument("--mask", help='what is hidden: a file (white), or eyes, mouth, "left half", "centre box"')
     group.add_argument(
         "--noise",
-        type=_noise,
+        type=noise,
         metavar="MODEL=σ",
         help="what measuring adds in place of the task's own noise: none, gaussian=σ or clipped-gaussian=σ, on 0–255",
     )
@@ -155,7 +155,7 @@ def _add_morph(group: Any) -> None:
     group.add_argument(
         "--class",
         dest="classes",
-        type=_class,
+        type=class_,
         action="append",
         metavar="NAME[=WEIGHT]",
         help="what the face is to look like; give two for a mix",
@@ -171,18 +171,18 @@ def _add_method(group: Any) -> None:
     group.add_argument("--method", choices=get_args(Method), help="default ilo; pixels is for a morph")
     group.add_argument("--preset", choices=tuple(PRESETS), help="default Quick")
     group.add_argument(
-        "--steps", type=_whole_numbers, metavar="N,N,…", help="steps per round; csgm and pulse make them in one round"
+        "--steps", type=whole_numbers, metavar="N,N,…", help="steps per round; csgm and pulse make them in one round"
     )
     for name in _RADII:
         group.add_argument(
             f"--{name.replace('_', '-')}",
-            type=_numbers(),
+            type=numbers(),
             metavar="ρ,ρ,…",
             help="l1 radius per element from round 1 on: one value or one per round; inf is no ball",
         )
     group.add_argument("--outer-iterations", type=int, help="searches per round from round 1 on")
     group.add_argument("--range-steps", type=int, help="steps of the range projection between two searches")
-    group.add_argument("--weights", type=_weights, metavar="NAME=X,…", help="of mse, perceptual, geodesic, dead_zone")
+    group.add_argument("--weights", type=weights, metavar="NAME=X,…", help="of mse, perceptual, geodesic, dead_zone")
     group.add_argument(
         "--settings", metavar="JSON", help="a recipe.json or the solver's settings, instead of the above"
     )
@@ -335,61 +335,3 @@ def _read_settings(text: str) -> SolverSettings:
         return SolverSettings.from_dict(values)
     except (TypeError, OverflowError) as error:
         raise SettingsError(f"--settings is not the JSON of settings ({reason(error)}); give a recipe.json.") from None
-
-
-def _numbers(count: int | None = None) -> Callable[[str], list[float]]:
-    def parse(text: str) -> list[float]:
-        try:
-            values = [float(part) for part in text.split(",")]
-        except ValueError:
-            values = []
-        if not values or (count and len(values) != count):
-            wanted = f"{count} numbers" if count else "numbers"
-            raise argparse.ArgumentTypeError(f"{text!r}: give {wanted} with commas between them")
-        return values
-
-    return parse
-
-
-def _whole_numbers(text: str) -> list[int]:
-    try:
-        return [int(part) for part in text.split(",")]
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r}: give whole numbers with commas between them") from None
-
-
-def _weights(text: str) -> dict[str, float]:
-    weights = {}
-    for part in text.split(","):
-        name, _, value = part.partition("=")
-        name = name.strip().replace("-", "_")
-        try:
-            weights[name] = float(value)
-        except ValueError:
-            raise argparse.ArgumentTypeError(f"{text!r}: give weights such as mse=1,geodesic=0.01") from None
-        if name not in LossWeights.__dataclass_fields__:
-            known = ", ".join(LossWeights.__dataclass_fields__)
-            raise argparse.ArgumentTypeError(f"there is no weight {name!r}; there are {known}")
-    return weights
-
-
-def _noise(text: str) -> dict[str, Any]:
-    name, equals, sigma = text.partition("=")
-    if not equals:
-        return {"name": name}
-    try:
-        return {"name": name, "sigma": float(sigma)}
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r}: give a model and its σ as in gaussian=10") from None
-
-
-def _class(text: str) -> tuple[str, float]:
-    name, equals, weight = text.rpartition("=")
-    if not equals:
-        return text, 1.0
-    try:
-        return name, float(weight)
-    except ValueError:
-        raise argparse.ArgumentTypeError(
-            f"{text!r}: give a class, or a class and its weight as in goldfish=2"
-        ) from None

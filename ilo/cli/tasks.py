@@ -6,8 +6,7 @@ import argparse
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ilo.operators import OPERATORS, Operator
-from ilo.operators.base import find
+from ilo.operators import OPERATORS, Operator, find
 from ilo.operators.setting import REQUIRED, Setting
 from ilo.settings import SettingsError
 
@@ -67,7 +66,7 @@ def describe(setting: Setting) -> str:
     words = setting.help.rstrip(".")
     if setting.kind == "seed":
         return words
-    unit = setting.unit if setting.unit not in ("%", "×", "°") else ""
+    unit = setting.unit if setting.unit not in ("%", "×") else ""
     facts = [f"{setting.allowed}{unit and ' '}{unit}"]
     facts.append("" if setting.default in (REQUIRED, None) or setting.suggested else f"default {setting.default}")
     facts.append(f"for {setting.when[0]} {setting.when[1]}" if setting.when else "")

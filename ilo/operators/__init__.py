@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from ilo.operators.base import OPERATORS, Operator, build, find, register
+from ilo.operators.base import Operator
 from ilo.operators.compose import Compose
 from ilo.operators.noise import ClippedGaussian, Gaussian, Noise, NoNoise, noise_model
 from ilo.operators.pixels import Colorize, Denoise, Identity, Inpaint, RandomInpaint
+from ilo.operators.registry import OPERATORS, build, find, register
 from ilo.operators.resample import Deblur, SuperResolve
 from ilo.operators.sensing import CompressedSensing
 from ilo.operators.setting import Setting

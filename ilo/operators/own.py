@@ -11,7 +11,8 @@ from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from typing import Any
 
-from ilo.operators.base import OPERATORS, Operator
+from ilo.operators.base import Operator
+from ilo.operators.registry import OPERATORS
 from ilo.settings import SettingsError
 from ilo.text.words import reason, shown
 

@@ -168,10 +168,9 @@ class Deblur(Operator):
         1.0,
         4096.0,
         step=0.5,
-        unit="px",
         when=("kind", "motion"),
         label="Length",
-        help="How far the picture was moved.",
+        help="How far the picture was moved, in pixels.",
         suggested=lambda side: side / 8,
         fits=float,
         slider=lambda side: (1, side / 2),
@@ -180,10 +179,9 @@ class Deblur(Operator):
         0.0,
         -360.0,
         360.0,
-        unit="°",
         when=("kind", "motion"),
         label="Angle",
-        help="In which direction, counter-clockwise from the horizontal.",
+        help="In which direction, in degrees counter-clockwise from the horizontal.",
         slider=lambda _: (-90, 90),
     )
 

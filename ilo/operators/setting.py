@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 from ilo.settings import SettingsError, check_choice, check_number, check_whole
@@ -128,14 +129,22 @@ class Setting:
             return f"is of the kind {shown(self.kind)}; allowed are {', '.join(get_args(Kind))}"
         if not self.label or not self.help:
             return "has no label or no help; give both"
-        if self.low > self.high:
+        if self.kind in ("number", "whole", "seed") and not (math.isfinite(self.low) and math.isfinite(self.high)):
+            return f"has the range {self.low:g} to {self.high:g}; give finite numbers"
+        if not self.low <= self.high:
             return f"has low {self.low:g} above high {self.high:g}; exchange them"
         if not self.step > 0:
             return f"has the step {self.step}; give one above 0"
+        odd = [value for value, _ in self.choices if not re.fullmatch("[a-z0-9]+(-[a-z0-9]+)*", value)]
+        if odd:
+            return f"has the choice {shown(odd[0])}; give small letters and digits with single dashes between them"
+        return self._default_complaint()
+
+    def _default_complaint(self) -> str:
         if self.required or self.kind in ("mask", "parts"):
             return ""
         try:
-            self.check({self.name: self.default}, 64) if self.when is None else None
+            replace(self, when=None, fits=None).check({self.name: self.default}, 64)
         except SettingsError as error:
             return f"has a default that is not allowed: {error}".rstrip(".")
         return ""

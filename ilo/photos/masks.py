@@ -1,4 +1,4 @@
-"""Masks for inpainting: fitting any mask to a resolution, and ready-made ones. 1 is observed, 0 is hidden."""
+"""Masks: fitting any mask to a resolution, and ready-made ones. 1 is observed, 0 is hidden."""
 
 from __future__ import annotations
 

@@ -56,6 +56,12 @@ def build_problem(
         notes += _enlarged(image, model.resolution, crop)
         truth = to_tensor(image, model.resolution, crop)
         return Problem.damage(truth, operator, measurement_seed, noise), truth, notes
+    if operator.upload == "no":
+        titles = ", ".join(kind.title for kind in OPERATORS.values() if kind.upload != "no")
+        raise SettingsError(
+            f"{operator.title} does not take a picture that is already damaged, because its measurement is not a "
+            f"picture; the tasks that do are {titles}. Else let the picture be damaged here."
+        )
     side = operator.upload_side
     if side == model.resolution:
         notes += _enlarged(image, side, crop)

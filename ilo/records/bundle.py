@@ -235,6 +235,11 @@ def read_problem(
 def _read_problem(path: Path, recipe: Recipe) -> tuple[Problem, Tensor | None]:
     if "mask" in recipe.operator:
         raise RecipeError("The recipe's operator has a mask; a run keeps it in mask.png.")
+    if recipe.task not in OPERATORS:
+        raise BundleError(
+            f"The run's task is {shown(recipe.task)}, which the studio does not know; give the file of its operator "
+            "with --operator-module."
+        )
     y = _measurement(path, recipe)
     image = _input(path, recipe, required=recipe.damaged_here)
     mask = _mask(path, recipe)

@@ -186,7 +186,7 @@ def test_a_picture_with_nan_is_not_measured() -> None:
 
 @pytest.fixture
 def _own_registry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(operators.base, "OPERATORS", dict(OPERATORS))
+    monkeypatch.setattr(operators.registry, "OPERATORS", dict(OPERATORS))
 
 
 @pytest.mark.usefixtures("_own_registry")

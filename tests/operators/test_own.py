@@ -71,7 +71,7 @@ def test_the_command_line_lists_solves_and_replays_it(photo, tmp_path, capsys):
     del OPERATORS["channel-mix"]
     capsys.readouterr()
     assert cli.main(["replay", str(run)]) == 2
-    assert "channel-mix" in capsys.readouterr().err
+    assert "task is 'channel-mix', which the studio does not know" in capsys.readouterr().err
     assert cli.main(["replay", str(run), *module]) == 0
     assert "byte for byte" in capsys.readouterr().out
 
@@ -157,6 +157,8 @@ class Own(ilo.Operator):
         (f"{HEAD}    gain: float = Setting.number(None, 0.0, 2.0, label='Gain', help='G.')", "default that is not"),
         (f"{HEAD}    gain: float = Setting.number(1.0, 0.0, 2.0, step=0.0, label='Gain', help='G.')", "the step 0.0"),
         (f"{HEAD}    gain: float = Setting.number(1.0, 0.0, 2.0, label='', help='')", "no label or no help"),
+        (f"{HEAD}    gain: float = Setting.number(1.0, 0.0, 1e999, label='Gain', help='G.')", "give finite numbers"),
+        (f"{HEAD}    way: str = Setting.choice('a b', {{'a b': 'A'}}, label='Way', help='W.')", "the choice 'a b'"),
         (f"{HEAD}    size: float = Setting.number(1.0, 0.0, 2.0, label='Size', help='S.')", "uses already"),
         (f"{HEAD}    way: str = Setting.choice('up', {{}}, label='Way', help='W.')", "way is 'up'"),
         (
@@ -205,6 +207,22 @@ def test_a_name_of_an_option_that_exists_gets_a_longer_one():
     parsed = cli_options.parser().parse_args(given)
     assert cli_tasks.settings(parsed) == {"steps": 3}
     assert (parsed.steps, parsed.seed) == ([7], 1)
+
+
+def test_a_setting_may_be_left_empty_on_the_page():
+    @register
+    class Half(Operator):
+        name, title, formula = "half", "Half", "y = x"
+        part: float | None = Setting.number(
+            None, 0.0, 1.0, unit="%", optional="all", label="Part", help="How much of it."
+        )
+
+    with gr.Blocks(analytics_enabled=False):
+        made = tasks.controls(64)["half.part"]
+    assert (made.value, made.placeholder, made.label) == ("", "all", "Part, %")
+    assert tasks.settings("half", {"half.part": ""}) == {"part": None}
+    assert tasks.settings("half", {"half.part": "12,5"}) == {"part": 0.125}
+    assert tasks.shown_values("half", {"part": 0.5}) == {"half.part": 50}
 
 
 def test_settings_are_inherited():

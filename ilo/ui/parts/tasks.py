@@ -124,8 +124,9 @@ def _value(setting: Setting, value: Any) -> Any:
     if setting.kind == "choice":
         return value
     if setting.optional:
-        given = typed(name, value)
-        return given if given is None or setting.kind == "number" else whole(name, given)
+        value = typed(name, value)
+        if value is None:
+            return None
     return number(name, value) / setting.scale if setting.kind == "number" else whole(name, value)
 
 

@@ -1,0 +1,67 @@
+"""What the texts of options stand for; each raises `ArgumentTypeError` with a sentence."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from typing import Any
+
+from ilo.settings import LossWeights
+
+
+def numbers(count: int | None = None) -> Callable[[str], list[float]]:
+    def parse(text: str) -> list[float]:
+        try:
+            values = [float(part) for part in text.split(",")]
+        except ValueError:
+            values = []
+        if not values or (count and len(values) != count):
+            wanted = f"{count} numbers" if count else "numbers"
+            raise argparse.ArgumentTypeError(f"{text!r}: give {wanted} with commas between them")
+        return values
+
+    return parse
+
+
+def whole_numbers(text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}: give whole numbers with commas between them") from None
+
+
+def weights(text: str) -> dict[str, float]:
+    weights = {}
+    for part in text.split(","):
+        name, _, value = part.partition("=")
+        name = name.strip().replace("-", "_")
+        try:
+            weights[name] = float(value)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r}: give weights such as mse=1,geodesic=0.01") from None
+        if name not in LossWeights.__dataclass_fields__:
+            known = ", ".join(LossWeights.__dataclass_fields__)
+            raise argparse.ArgumentTypeError(f"there is no weight {name!r}; there are {known}")
+    return weights
+
+
+def noise(text: str) -> dict[str, Any]:
+    name, equals, sigma = text.partition("=")
+    if not equals:
+        return {"name": name}
+    try:
+        return {"name": name, "sigma": float(sigma)}
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}: give a model and its σ as in gaussian=10") from None
+
+
+def class_(text: str) -> tuple[str, float]:
+    name, equals, weight = text.rpartition("=")
+    if not equals:
+        return text, 1.0
+    try:
+        return name, float(weight)
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r}: give a class, or a class and its weight as in goldfish=2"
+        ) from None
