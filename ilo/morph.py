@@ -15,11 +15,11 @@ from torch import Tensor
 
 from ilo.guidance import Guidance
 from ilo.operators import Identity
-from ilo.priors.load import Model
+from ilo.priors.base import Prior
 from ilo.problem import Problem
 from ilo.settings import LossWeights, RoundSettings, SolverSettings, check_choice, preset
 from ilo.solver import Due, check_rounds, solve
-from ilo.state import State, Step
+from ilo.state import Step
 
 TRUNCATION = 0.7
 MorphMethod = Literal["ilo", "pixels"]
@@ -70,7 +70,7 @@ def total_steps(settings: SolverSettings, photo: bool) -> int:
 
 
 def morph(
-    model: Model,
+    prior: Prior,
     guidance: Guidance,
     settings: SolverSettings,
     photo: Tensor | None = None,
@@ -80,7 +80,7 @@ def morph(
     """Turn a face towards what `guidance` asks for.
 
     Args:
-        model: the generative prior.
+        prior: the generative prior.
         guidance: classifier and classes.
         settings: of the guided run, such as `morph_preset`'s.
         photo: [1, 3, R, R] in [−1, 1], inverted first by CSGM; None: a face drawn from the settings' seed.
@@ -89,18 +89,18 @@ def morph(
     Yields:
         The steps of the inversion, marked `inverting`, and of the guided run; both count towards `done` and `total`.
     """
-    check_rounds(model, settings)
+    check_rounds(prior, settings)
     total = total_steps(settings, photo is not None)
     before = total - settings.total_steps
     if photo is None:
         count = max(1, len(settings.radius_scales))
-        start = State.face(model, settings.seed, settings.covariance, TRUNCATION).expand(count)
+        start = prior.sample(settings.seed, settings, TRUNCATION).expand(count)
     else:
-        problem = Problem(Identity(resolution=model.resolution), photo)
-        for step in solve(model, problem, inversion(settings), due, None, due_result):
+        problem = Problem(Identity(resolution=prior.resolution), photo)
+        for step in solve(prior, problem, inversion(settings), due, None, due_result):
             yield replace(step, total=total, inverting=True)
         assert step.result is not None
-        start = step.result.state.to(model.device).expand(max(1, len(settings.radius_scales)))
-    guidance = replace(guidance, batch=len(start.z))
-    for step in solve(model, guidance, settings, due, None, due_result, start):
+        start = step.result.state.to(prior.device).expand(max(1, len(settings.radius_scales)))
+    guidance = replace(guidance, batch=len(start))
+    for step in solve(prior, guidance, settings, due, None, due_result, start):
         yield replace(step, done=before + step.done, total=total, first=before + step.first)

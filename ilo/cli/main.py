@@ -78,7 +78,7 @@ def _solve(options: argparse.Namespace) -> int:
         model = load(options.model or "faces64", _device(options.device or "cpu"))
         problem: Problem | Guidance
         if settings is None:
-            settings = cli_options.morph_settings(options, model.generator.config.num_layers)
+            settings = cli_options.morph_settings(options, model.layers)
             problem, image, placed, notes = cli_pictures.guidance(options, model)
         else:
             problem, image, placed, notes = cli_pictures.problem(options, model)

@@ -10,7 +10,7 @@ from torch import Tensor
 from ilo.operators import OPERATORS, Compose, Operator, build
 from ilo.operators.base import MAX_SEED
 from ilo.photos.pictures import WHOLE, Crop, crop_box, to_tensor
-from ilo.priors.load import Model
+from ilo.priors.base import Prior
 from ilo.problem import Problem
 from ilo.settings import SettingsError, check_whole
 
@@ -20,7 +20,7 @@ UPLOADABLE = ("inpaint", "colorize", *_PICTURE_TO_PICTURE)
 
 
 def build_problem(
-    model: Model,
+    model: Prior,
     image: Image.Image,
     task: str,
     operator_settings: dict[str, Any],

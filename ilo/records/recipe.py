@@ -18,7 +18,7 @@ from ilo.morph import inversion
 from ilo.operators import OPERATORS
 from ilo.operators.base import MAX_SEED, setting_names
 from ilo.perceptual.base import Perceptual
-from ilo.priors.load import Model
+from ilo.priors.base import Prior
 from ilo.problem import Problem
 from ilo.settings import (
     METHODS,
@@ -190,7 +190,7 @@ class Shared:
 
 
 def make_recipe(
-    model: Model,
+    model: Prior,
     problem: Problem | Guidance,
     settings: SolverSettings,
     *,

@@ -130,7 +130,7 @@ class Studio(Bench):
         if shared.task == "inpaint":
             settings["mask"] = preset_mask(painter.FIRST_MASK, side, self.model.landmarks)
         build(shared.task, side, **settings)  # refuses what no operator takes
-        values = shared_values(shared, self.model.generator.config.num_layers)
+        values = shared_values(shared, self.model.layers)
         known = shared.task in text.TASKS and shared.model == self.model.id and shared.settings.method in text.METHODS
         if not known or shared.measurement_seed or solver_settings(values) != shared.settings:
             raise SettingsError("The link asks for settings that this page cannot show, so nothing of it was taken.")
