@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ilo.guidance import Guidance
 from ilo.operators import Identity
-from ilo.priors.base import Prior
+from ilo.priors.base import Prior, State
 from ilo.problem import Problem
 from ilo.settings import LossWeights, RoundSettings, SolverSettings, check_choice, preset
 from ilo.solver import Due, check_rounds, solve
@@ -76,6 +76,7 @@ def morph(
     photo: Tensor | None = None,
     due: Due | None = None,
     due_result: Due | None = None,
+    stop_at: int | None = None,
 ) -> Iterator[Step]:
     """Turn a face towards what `guidance` asks for.
 
@@ -84,7 +85,7 @@ def morph(
         guidance: classifier and classes.
         settings: of the guided run, such as `morph_preset`'s.
         photo: [1, 3, R, R] in [−1, 1], inverted first by CSGM; None: a face drawn from the settings' seed.
-        due, due_result: as in `ilo.solve`.
+        due, due_result, stop_at: as in `ilo.solve`; the inversion's steps count.
 
     Yields:
         The steps of the inversion, marked `inverting`, and of the guided run; both count towards `done` and `total`.
@@ -96,11 +97,15 @@ def morph(
         count = max(1, len(settings.radius_scales))
         start = prior.sample(settings.seed, settings, TRUNCATION).expand(count)
     else:
+        inverted: State | None = None
         problem = Problem(Identity(resolution=prior.resolution), photo)
-        for step in solve(prior, problem, inversion(settings), due, None, due_result):
+        for step in solve(prior, problem, inversion(settings), due, None, due_result, stop_at=stop_at):
+            inverted = inverted if step.result is None else step.result.state
             yield replace(step, total=total, inverting=True)
-        assert step.result is not None
-        start = step.result.state.to(prior.device).expand(max(1, len(settings.radius_scales)))
+        if inverted is None or (stop_at is not None and stop_at <= before):
+            return
+        start = inverted.to(prior.device).expand(max(1, len(settings.radius_scales)))
     guidance = replace(guidance, batch=len(start))
-    for step in solve(prior, guidance, settings, due, None, due_result, start):
+    end = None if stop_at is None else stop_at - before
+    for step in solve(prior, guidance, settings, due, None, due_result, start, end):
         yield replace(step, done=before + step.done, total=total, first=before + step.first)

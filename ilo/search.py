@@ -249,6 +249,7 @@ class RangeSearch:
         searched = prior.range_searched(target)
         self._variables = [Variable(s.ball, s.value, math.inf, s.sphere) for s in searched]
         self._adam = adam(self._variables)
+        self.steps = plan.range_steps if searched else 0
         if self._variables:
             self._best = Best(self._variables)
             self._evaluate()
@@ -259,10 +260,9 @@ class RangeSearch:
         return self._best.loss
 
     def step(self, i: int) -> None:
-        """One Adam step on the sphere, i = 0 … range_steps − 1."""
-        if self._variables:
-            lr = self._plan.lr * learning_rate("ramp", i, self._plan.range_steps)
-            update(self._variables, self._adam, self._evaluate(), lr)
+        """One Adam step on the sphere, i = 0 … steps − 1."""
+        lr = self._plan.lr * learning_rate("ramp", i, self.steps)
+        update(self._variables, self._adam, self._evaluate(), lr)
 
     @torch.no_grad()
     def best(self) -> State:

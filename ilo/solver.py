@@ -46,6 +46,7 @@ def solve(
     perceptual: Perceptual | Literal["auto"] | None = "auto",
     due_result: Due | None = None,
     start: State | None = None,
+    stop_at: int | None = None,
 ) -> Iterator[Step]:
     """Reconstruct the picture behind a measurement; a plain generator that yields snapshots as the picture forms.
 
@@ -56,7 +57,8 @@ def solve(
         due: asked after every step whether a snapshot is wanted now; the default says yes once a second.
         perceptual: the perceptual distance; "auto" takes what is in the local cache, None switches it off.
         due_result: asked when a snapshot is due, whether it shall carry a `Result`, too; the default once a second.
-        start: latents and noise maps to begin with, at layer 0; None: drawn from the seed.
+        start: the state to begin with, at layer 0; None: drawn from the seed.
+        stop_at: end after so many optimisation steps, with a `Result`, as a run that was stopped there; None: never.
 
     Yields:
         `Step`s. The first shows the starting point. Every second or so, at each search's end and last of all, a step
@@ -85,19 +87,25 @@ def solve(
             if done == 0:
                 yield search.snapshot(0, with_result=True)
             for i in range(plan.steps):
+                if done + i == stop_at:
+                    return
                 search.step(i)  # line 4: one projected Adam step
-                if i + 1 < plan.steps and due():
-                    yield search.snapshot(i + 1, with_result=due_result())
+                stopping = done + i + 1 == stop_at
+                if i + 1 < plan.steps and (stopping or due()):
+                    yield search.snapshot(i + 1, with_result=stopping or due_result())
             search.finish()
             best = search.best()
             yield search.snapshot(plan.steps, with_result=True)  # the very last one is line 7
             done += plan.steps
             if outer + 1 < plan.outer_iterations:
                 projection = RangeSearch(prior, best, plan, settings)
-                for i in range(plan.range_steps):
+                for i in range(projection.steps):
+                    if done + i == stop_at:
+                        return
                     projection.step(i)  # line 5
-                    if due():
-                        yield search.snapshot(plan.steps, with_result=due_result(), projected=i + 1)
+                    stopping = done + i + 1 == stop_at
+                    if stopping or due():
+                        yield search.snapshot(plan.steps, with_result=stopping or due_result(), projected=i + 1)
                 state = projection.best()  # line 6
                 done += plan.range_steps
         if k + 1 < settings.first_layer + len(settings.rounds):

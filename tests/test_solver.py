@@ -286,3 +286,14 @@ def test_csgm_and_pulse_are_settings_of_the_same_solver(model, problem, method):
     steps = run(model, problem, settings)
     assert {s.round for s in steps} == {0}
     assert steps[-1].losses["total"][0] < steps[0].losses["total"][0]
+
+
+@pytest.mark.parametrize("stop_at", [0, 1, 5, 6, 9, 10, 12, 14, 18])
+def test_it_stops_where_it_is_told_with_what_a_run_has_there(model, problem, stop_at):
+    plan = replace(PLAN, outer_iterations=2, range_steps=4)  # steps 7 … 10 and 15 … 18, the projection's between them
+    settings = replace(SHORT, rounds=(SHORT.rounds[0], plan))
+    whole = {s.done: s for s in run(model, problem, settings, due_result=lambda: True)}
+    *_, last = solve(model, problem, settings, due=lambda: False, perceptual=None, stop_at=stop_at)
+    assert last.done == stop_at
+    assert last.result is not None
+    assert torch.equal(last.result.image, whole[stop_at].result.image)
