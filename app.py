@@ -22,6 +22,7 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     add("--share", action="store_true", help="also give a public link through Gradio's servers")
     add("--model", default=model, help="a model of `python -m ilo models`, fetched if need be, or the path of a file")
     add("--max-steps", type=int, default=steps, help="most steps of a run; 0: no limit (default: %(default)s)")
+    add("--operator-module", action="append", default=[], metavar="FILE", help="a Python file with tasks of your own")
     add("--instead", help=argparse.SUPPRESS)  # the model that is served if --model cannot be, and
     add("--notice", default="", help=argparse.SUPPRESS)  # what the owner is then told; the page itself sets both
     return parser.parse_args(argv)

@@ -6,21 +6,25 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ilo.operators import OPERATORS, Operator, build, register
+    from ilo.operators import OPERATORS, ClippedGaussian, Gaussian, Operator, Setting, build, register
+    from ilo.presets import preset
     from ilo.priors.load import Model, load
     from ilo.problem import Problem
-    from ilo.settings import LossWeights, RoundSettings, SettingsError, SolverSettings, preset
+    from ilo.settings import LossWeights, RoundSettings, SettingsError, SolverSettings
     from ilo.solver import every, solve
     from ilo.state import Result, Step
 
 __all__ = [
     "OPERATORS",
+    "ClippedGaussian",
+    "Gaussian",
     "LossWeights",
     "Model",
     "Operator",
     "Problem",
     "Result",
     "RoundSettings",
+    "Setting",
     "SettingsError",
     "SolverSettings",
     "Step",
@@ -33,9 +37,10 @@ __all__ = [
 ]
 _HOMES = {
     "priors.load": ("Model", "load"),
-    "operators": ("OPERATORS", "Operator", "build", "register"),
+    "operators": ("OPERATORS", "ClippedGaussian", "Gaussian", "Operator", "Setting", "build", "register"),
+    "presets": ("preset",),
     "problem": ("Problem",),
-    "settings": ("LossWeights", "RoundSettings", "SettingsError", "SolverSettings", "preset"),
+    "settings": ("LossWeights", "RoundSettings", "SettingsError", "SolverSettings"),
     "solver": ("every", "solve"),
     "state": ("Result", "Step"),
 }

@@ -14,7 +14,7 @@ from typing import Literal
 from torch import Tensor
 
 from ilo.guidance import Guidance
-from ilo.operators import Identity
+from ilo.operators import undamaged
 from ilo.priors.base import Prior, State
 from ilo.problem import Problem
 from ilo.settings import LossWeights, RoundSettings, SolverSettings, check_choice, preset
@@ -98,7 +98,7 @@ def morph(
         start = prior.sample(settings.seed, settings, TRUNCATION).expand(count)
     else:
         inverted: State | None = None
-        problem = Problem(Identity(resolution=prior.resolution), photo)
+        problem = Problem(undamaged(prior.resolution), photo)
         for step in solve(prior, problem, inversion(settings), due, None, due_result, stop_at=stop_at):
             inverted = inverted if step.result is None else step.result.state
             yield replace(step, total=total, inverting=True)

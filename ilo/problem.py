@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ilo.operators import Operator
+from ilo.operators import Noise, Operator
 
 
 @dataclass(frozen=True)
@@ -17,14 +17,18 @@ class Problem:
     operator: Operator  # A
     y: Tensor  # [B, …], in the operator's measurement shape
     truth: Tensor | None = None  # x [B, 3, R, R] in [−1, 1]; for metrics only, the solver never reads it
+    noise: Noise | None = None  # that y was measured with, if it is not the operator's own
 
     def __post_init__(self) -> None:
         self.operator.check_measurement(self.y)
 
     @classmethod
-    def damage(cls, truth: Tensor, operator: Operator, seed: int = 0) -> Problem:
-        """Measure a known picture [B, 3, R, R] in [−1, 1]; sample b's noise comes from seed + b."""
-        return cls(operator, operator.measure(truth, seed), truth)
+    def damage(cls, truth: Tensor, operator: Operator, seed: int = 0, noise: Noise | None = None) -> Problem:
+        """Measure a known picture [B, 3, R, R] in [−1, 1]; sample b's noise comes from seed + b.
+
+        `noise` takes the place of the operator's own, such as `Gaussian(10)` for a noisy super-resolution.
+        """
+        return cls(operator, operator.measure(truth, seed, noise), truth, noise)
 
     def __len__(self) -> int:
         """B, the number of pictures."""
@@ -32,4 +36,4 @@ class Problem:
 
     def to(self, device: torch.device | str) -> Problem:
         truth = None if self.truth is None else self.truth.to(device)
-        return Problem(self.operator.to(device), self.y.to(device), truth)
+        return Problem(self.operator.to(device), self.y.to(device), truth, self.noise)

@@ -230,14 +230,14 @@ PULSE_WEIGHTS = LossWeights(mse=25.0, perceptual=0.0, geodesic=0.05)
 HOLE_WEIGHTS = LossWeights(geodesic=0.01)
 
 
-def preset(name: str = "Quick", method: Method = "ilo", *, seed: int = 0, task: str | None = None) -> SolverSettings:
+def preset(name: str = "Quick", method: Method = "ilo", *, seed: int = 0, holes: bool = False) -> SolverSettings:
     """The settings of a preset for one of the three methods, all with the same total number of steps.
 
     Args:
         name: "Quick" (50, 50, 25 and 25 steps) or "Paper" (300 in each of four rounds).
         method: "ilo"; "csgm", which is round 0 alone; "pulse", which is CSGM with the published settings of PULSE.
         seed: of the starting point, 0 … 2³¹ − 1.
-        task: the operator's name; for "inpaint", ILO has a higher weight of the geodesic term.
+        holes: whether whole regions are hidden, see `Operator.holes`; then ILO has a higher geodesic weight.
 
     Raises:
         SettingsError: for an unknown name, method or seed.
@@ -246,7 +246,7 @@ def preset(name: str = "Quick", method: Method = "ilo", *, seed: int = 0, task: 
     check_choice("method", method, METHODS)
     steps = PRESETS[name]
     if method == "ilo":
-        weights = HOLE_WEIGHTS if task == "inpaint" else LossWeights()
+        weights = HOLE_WEIGHTS if holes else LossWeights()
         later = (replace(plan, steps=n) for plan, n in zip(LATER_ROUNDS, steps[1:], strict=True))
         return SolverSettings(rounds=(RoundSettings(steps[0], FIRST_LR), *later), weights=weights, seed=seed)
     if method == "csgm":

@@ -23,6 +23,13 @@ def test_a_model_that_is_missing_or_broken_gives_one_line_and_code_2(root, tmp_p
         assert len(capsys.readouterr().err.strip().splitlines()) == 1
 
 
+def test_an_operator_module_that_cannot_be_used_gives_one_line_and_code_2(tmp_path, capsys):
+    (tmp_path / "own.py").write_text("x = 1")
+    for file in ("own.py", "nowhere.py"):
+        assert app.main(["--operator-module", str(tmp_path / file)]) == 2
+        assert len(capsys.readouterr().err.strip().splitlines()) == 1
+
+
 def test_a_port_that_is_taken_gives_one_line_and_code_2(capsys):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

@@ -22,7 +22,7 @@ LEVELS = [
     {"ilo.priors.base"},
     {"ilo.priors.stylegan2", "ilo.engine.engine"},
     {"ilo.operators", "ilo.priors.load"},
-    {"ilo.problem", "ilo.baselines.classical", "ilo.classifiers.resnet"},
+    {"ilo.problem", "ilo.presets", "ilo.baselines.classical", "ilo.classifiers.resnet"},
     {"ilo.classifiers.classifier"},
     {"ilo.guidance", "ilo.perceptual"},
     {"ilo.objective"},

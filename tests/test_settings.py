@@ -4,7 +4,8 @@ import math
 
 import pytest
 
-from ilo.settings import PRESETS, LossWeights, RoundSettings, SettingsError, SolverSettings, preset
+from ilo.presets import preset
+from ilo.settings import PRESETS, LossWeights, RoundSettings, SettingsError, SolverSettings
 
 
 @pytest.mark.parametrize("method", ["ilo", "csgm", "pulse"])

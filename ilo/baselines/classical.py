@@ -12,30 +12,11 @@ import numpy as np
 import torch
 from scipy import fft
 
-from ilo.operators import Denoise, Inpaint, Operator, RandomInpaint, SuperResolve
+from ilo.operators import OPERATORS, Operator
 from ilo.operators.base import resize
 from ilo.settings import SettingsError, check_choice, check_number, check_whole
 
-# Task → its baselines, the default first. A task without an entry has none.
-BASELINE_NAMES: dict[str, tuple[str, ...]] = {
-    "inpaint": ("telea", "navier-stokes", "dct"),
-    "random-inpaint": ("navier-stokes", "telea", "dct"),
-    "denoise": ("non-local means",),
-    "super-resolve": ("bicubic", "dct"),
-    "compressed-sensing": ("dct",),
-    "deblur": ("dct",),
-}
-
-# Chosen by PSNR on eight aligned faces at 64 px (compressed sensing with 5 to 30 % measured).
-_DCT_WEIGHTS = {
-    "inpaint": 0.01,
-    "random-inpaint": 0.03,
-    "super-resolve": 0.001,
-    "compressed-sensing": 0.2,
-    "deblur": 0.0001,
-}
-
-_INPAINTING = {"telea": cv2.INPAINT_TELEA, "navier-stokes": cv2.INPAINT_NS}
+_FILLING = {"telea": cv2.INPAINT_TELEA, "navier-stokes": cv2.INPAINT_NS}
 
 
 def baseline(operator: Operator, y: torch.Tensor, method: str | None = None, **tuning: Any) -> torch.Tensor:
@@ -44,9 +25,9 @@ def baseline(operator: Operator, y: torch.Tensor, method: str | None = None, **t
     Args:
         operator: what was measured.
         y: one measurement `[1, *operator.measurement_shape]`.
-        method: one of `BASELINE_NAMES[operator.name]`; None is the first of them.
-        tuning: keyword arguments of the method's function: `radius` (`inpaint`), `strength` (`denoise`), `weight` and
-            `steps` (`sparse_dct`; the default weight depends on the task).
+        method: one of `operator.baselines`; None is the first of them.
+        tuning: keyword arguments of the method's function: `radius` (`fill_holes`), `strength` (`non_local_means`),
+            `weight` and `steps` (`sparse_dct`; the default weight is the operator's).
 
     Returns:
         float32 `[1,3,R,R]` in [-1, 1] on the CPU.
@@ -55,11 +36,10 @@ def baseline(operator: Operator, y: torch.Tensor, method: str | None = None, **t
         SettingsError: if the task has no baseline, the method is not one of the task's, it does not know a setting of
             `tuning` or a value is not allowed, or `y` is not one measurement of this operator.
     """
-    names = BASELINE_NAMES.get(operator.name, ())
+    names = operator.baselines
     if not names:
-        raise SettingsError(
-            f"There is no classical baseline for {operator.title}; there is for {', '.join(BASELINE_NAMES)}."
-        )
+        tasks = ", ".join(name for name, kind in OPERATORS.items() if kind.baselines)
+        raise SettingsError(f"There is no classical baseline for {operator.title}; there is for {tasks}.")
     method = names[0] if method is None else method
     check_choice("baseline", method, names)
     known = _TUNING[method]
@@ -72,15 +52,14 @@ def baseline(operator: Operator, y: torch.Tensor, method: str | None = None, **t
     if y.shape[0] != 1:
         raise SettingsError(f"There are {y.shape[0]} measurements; a baseline takes one, so pass them one by one.")
     if method == "dct":
-        return sparse_dct(operator, y, **{"weight": _DCT_WEIGHTS[operator.name], **tuning})
-    if isinstance(operator, SuperResolve):
+        return sparse_dct(operator, y, **{"weight": operator.dct_weight, **tuning})
+    if method == "bicubic":
         return enlarge(y, operator.resolution)
-    if isinstance(operator, Denoise):
-        assumed = operator.sigma if operator.assumed_sigma is None else operator.assumed_sigma
-        return denoise(y, assumed, **tuning)
-    if isinstance(operator, (Inpaint, RandomInpaint)):
-        return inpaint(y, operator.mask, method, **tuning)
-    raise SettingsError(f"There is no classical baseline for {type(operator).__name__}.")
+    if method == "non-local means":
+        return non_local_means(y, 127.5 * operator.sna_sigma, **tuning)
+    if operator.mask is None:
+        raise SettingsError(f"{operator.title} has no mask, so {method} has nothing to fill; choose another baseline.")
+    return fill_holes(y, operator.mask, method, **tuning)
 
 
 _TUNING: dict[str, tuple[str, ...]] = {
@@ -97,8 +76,8 @@ def enlarge(y: torch.Tensor, resolution: int) -> torch.Tensor:
     return resize(y, resolution).clamp(-1.0, 1.0)
 
 
-def inpaint(y: torch.Tensor, mask: torch.Tensor, method: str = "telea", radius: float = 3.0) -> torch.Tensor:
-    """Inpainting by OpenCV: holes are filled from their border inwards.
+def fill_holes(y: torch.Tensor, mask: torch.Tensor, method: str = "telea", radius: float = 3.0) -> torch.Tensor:
+    """Holes filled by OpenCV, from their border inwards.
 
     Args:
         y: `[1,3,R,R]`; values in the holes are not looked at.
@@ -109,14 +88,14 @@ def inpaint(y: torch.Tensor, mask: torch.Tensor, method: str = "telea", radius: 
     Raises:
         SettingsError: for another method or a radius out of range.
     """
-    check_choice("method of inpainting", method, tuple(_INPAINTING))
+    check_choice("method of filling", method, tuple(_FILLING))
     check_number("radius", radius, 1.0, 64.0)
     hidden = (mask[0, 0] < 0.5).numpy().astype(np.uint8)
-    filled = _from_bgr(cv2.inpaint(_to_bgr(y), hidden, float(radius), _INPAINTING[method]))
+    filled = _from_bgr(cv2.inpaint(_to_bgr(y), hidden, float(radius), _FILLING[method]))
     return torch.where(mask > 0.5, y, filled).clamp(-1.0, 1.0)
 
 
-def denoise(y: torch.Tensor, sigma: float, strength: float = 0.6) -> torch.Tensor:
+def non_local_means(y: torch.Tensor, sigma: float, strength: float = 0.6) -> torch.Tensor:
     """Non-local means (Buades et al. 2005) by OpenCV, in the Lab colour space.
 
     Args:

@@ -286,12 +286,9 @@ def _models(options: argparse.Namespace) -> int:
 
 
 def _tasks(options: argparse.Namespace) -> int:
-    from ilo.operators import OPERATORS
-    from ilo.operators.base import setting_names
+    from ilo.cli import tasks
 
-    for name, kind in OPERATORS.items():
-        settings = ", ".join(setting_names(kind)) or "none"
-        print(f"{name:<20}{kind.title}: {kind.formula} (settings: {settings})")
+    print(tasks.table() if options.markdown else tasks.listed(cli_options.operator_options()))
     return 0
 
 

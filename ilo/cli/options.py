@@ -1,9 +1,13 @@
-"""The command line's options, and the solver settings that they ask for. Nothing here imports torch."""
+"""The command line's options, and the solver settings that they ask for.
+
+Importing this does not import torch: the operators, which declare options too, are loaded when a command needs them.
+"""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn, get_args
@@ -22,29 +26,24 @@ from ilo.settings import (
     check_choice,
     check_number,
     check_whole,
-    preset,
 )
 from ilo.text import jsontext
 from ilo.text.words import reason
 
-# Option → the operator's setting of that meaning.
-OPERATOR_OPTIONS = {
-    "sigma": "sigma",
-    "assumed_sigma": "assumed_sigma",
-    "factor": "factor",
-    "fraction": "fraction",
-    "operator_seed": "seed",
-    "kind": "kind",
-    "length": "length",
-    "angle": "angle",
-    "operators": "operators",
-}
 _RADII = ("radius_features", "radius_latents", "radius_noise")
 _SOLVER_OPTIONS = ("method", "preset", "steps", *_RADII, "outer_iterations", "range_steps", "weights")
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser whose errors are one line."""
+    """An argument parser whose errors are one line, and which may learn more options when it is used."""
+
+    learn: Callable[[Sequence[str]], None] | None = None  # called once, with the arguments
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        learn, self.learn = self.learn, None
+        if learn is not None:
+            learn(sys.argv[1:] if args is None else args)
+        return super().parse_known_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"ilo: {one_line(message)}. See {self.prog} --help\n")
@@ -65,8 +64,36 @@ def parser() -> Parser:
     _add_solve(commands)
     _add_replay(commands)
     _add_models(commands)
-    commands.add_parser("tasks", help="list the tasks, their formulas and settings", allow_abbrev=False)
+    tasks = commands.add_parser("tasks", help="list the tasks, their formulas and settings", allow_abbrev=False)
+    tasks.add_argument("--markdown", action="store_true", help="as the table of the README")
+    _add_operator_module(tasks)
     return top
+
+
+def _add_operator_module(command: Parser, group: Any = None) -> None:
+    """Let a command load operators; those of the arguments are there when it is parsed, with options in `group`."""
+    command.add_argument(
+        "--operator-module", action="append", metavar="FILE", help="a Python file with operators of your own"
+    )
+
+    def learn(arguments: Sequence[str]) -> None:
+        from ilo.cli import tasks
+        from ilo.operators import own
+
+        first = Parser(prog=command.prog, add_help=False, allow_abbrev=False)
+        first.add_argument("--operator-module", action="append", default=[])
+        own.load(first.parse_known_args(arguments)[0].operator_module)
+        if group is not None:
+            tasks.add_options(group)
+
+    command.learn = learn
+
+
+def operator_options() -> dict[str, str]:
+    """Setting of an operator → the option of `solve` for it."""
+    from ilo.cli import tasks
+
+    return tasks.add_options(_solve_options(Parser(add_help=False)))
 
 
 def _add_models(commands: Any) -> None:
@@ -88,6 +115,11 @@ def _add_models(commands: Any) -> None:
 
 def _add_solve(commands: Any) -> None:
     solve = commands.add_parser("solve", help="reconstruct a picture", allow_abbrev=False)
+    _add_operator_module(solve, _solve_options(solve))
+
+
+def _solve_options(solve: Parser) -> Any:
+    """All options of `solve` but those of operators; the group that those go to."""
     solve.add_argument("photo", type=Path, nargs="?", help="the picture file; a morph may do without one")
     solve.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="where the result goes")
     solve.add_argument("--crop", type=_numbers(3), metavar="X,Y,ZOOM", help="square to use; default 0.5,0.5,1")
@@ -97,26 +129,26 @@ def _add_solve(commands: Any) -> None:
         metavar="N",
         help="take the N-th largest face, turned as the generator knows faces",
     )
-    _add_task(solve.add_argument_group("task"))
+    task = solve.add_argument_group("task")
+    _add_task(task)
     _add_morph(solve.add_argument_group("task morph"))
     _add_method(solve.add_argument_group("method"))
     _add_machine(solve.add_argument_group("model and machine"))
+    return task
 
 
 def _add_task(group: Any) -> None:
     group.add_argument("--task", required=True, help="what to undo; `python -m ilo tasks` lists them")
-    group.add_argument("--mask", help='inpaint: a file (white = fill in), or eyes, mouth, "left half", "centre box"')
-    group.add_argument("--sigma", type=float, help="denoise: noise, 0–255; deblur: blur in pixels")
-    group.add_argument("--assumed-sigma", type=float, help="denoise: the noise that the solver assumes")
-    group.add_argument("--factor", type=int, help="super-resolve: downscale factor")
-    group.add_argument("--fraction", type=float, help="random-inpaint, compressed-sensing: measured share, 0.005–1")
-    group.add_argument("--operator-seed", type=int, help="seed of the random pixels or rows")
-    group.add_argument("--kind", help="deblur: gaussian or motion")
-    group.add_argument("--length", type=float, help="deblur: length of the motion in pixels")
-    group.add_argument("--angle", type=float, help="deblur: angle of the motion in degrees")
-    group.add_argument("--operators", type=_json, metavar="JSON", help="compose: list of operators with their settings")
+    group.add_argument("--mask", help='what is hidden: a file (white), or eyes, mouth, "left half", "centre box"')
+    group.add_argument(
+        "--noise",
+        type=_noise,
+        metavar="MODEL=σ",
+        help="what measuring adds in place of the task's own noise: none, gaussian=σ or clipped-gaussian=σ, on 0–255",
+    )
     group.add_argument("--measurement-seed", type=int, default=0, help="seed of the measurement's noise")
     group.add_argument("--damaged", action="store_true", help="the photo already is the measurement; no truth is known")
+    group.set_defaults(operator=None)  # the settings of operators, whose options come last
 
 
 def _add_morph(group: Any) -> None:
@@ -126,7 +158,7 @@ def _add_morph(group: Any) -> None:
         type=_class,
         action="append",
         metavar="NAME[=WEIGHT]",
-        help="what the face shall look like; give two for a mix",
+        help="what the face is to look like; give two for a mix",
     )
     group.add_argument(
         "--classifier", help="robust64 (default), standard64, or a file (.safetensors; .ckpt of a robust ResNet-50)"
@@ -170,12 +202,7 @@ def _add_replay(commands: Any) -> None:
     replay.add_argument("--classifier", metavar="FILE", help="a morph's, if it is not an embedded one")
     replay.add_argument("--out", type=Path, metavar="FOLDER", help="where to write the new run")
     _add_machine(replay)
-
-
-def operator_settings(options: argparse.Namespace) -> dict[str, Any]:
-    """The operator's settings that were given."""
-    given = {setting: getattr(options, option) for option, setting in OPERATOR_OPTIONS.items()}
-    return {setting: value for setting, value in given.items() if value is not None}
+    _add_operator_module(replay)
 
 
 def check_solve(options: argparse.Namespace) -> None:
@@ -199,11 +226,12 @@ def check_solve(options: argparse.Namespace) -> None:
     names = [name for name, _ in options.classes]
     if len(set(names)) < len(names):
         raise SettingsError("A class is given twice; give each one once, with its weight.")
-    of_others = (*OPERATOR_OPTIONS, "mask", *(() if options.photo else ("crop",)))
-    given = [name for name in of_others if getattr(options, name) is not None]
-    given += [name for name in ("damaged", "measurement_seed") if getattr(options, name)]
+    given = [option for option, _ in (options.operator or {}).values()]
+    of_others = ("mask", "noise", *(() if options.photo else ("crop",)))
+    given += [f"--{_dashed(name)}" for name in of_others if getattr(options, name) is not None]
+    given += [f"--{_dashed(name)}" for name in ("damaged", "measurement_seed") if getattr(options, name)]
     if given:
-        raise SettingsError(f"A morph{'' if options.photo else ' of a drawn face'} has no --{_dashed(given[0])}.")
+        raise SettingsError(f"A morph{'' if options.photo else ' of a drawn face'} has no {given[0]}.")
 
 
 def morph_settings(options: argparse.Namespace, layers: int) -> SolverSettings:
@@ -251,6 +279,8 @@ def _dashed(name: str) -> str:
 
 
 def _built_settings(options: argparse.Namespace) -> SolverSettings:
+    from ilo.presets import preset
+
     settings = preset(options.preset or "Quick", options.method or "ilo", task=options.task)
     if options.steps is not None and options.preset is not None:
         raise SettingsError("Both --preset and --steps are given; leave one of them away.")
@@ -343,6 +373,16 @@ def _weights(text: str) -> dict[str, float]:
     return weights
 
 
+def _noise(text: str) -> dict[str, Any]:
+    name, equals, sigma = text.partition("=")
+    if not equals:
+        return {"name": name}
+    try:
+        return {"name": name, "sigma": float(sigma)}
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}: give a model and its σ as in gaussian=10") from None
+
+
 def _class(text: str) -> tuple[str, float]:
     name, equals, weight = text.rpartition("=")
     if not equals:
@@ -353,10 +393,3 @@ def _class(text: str) -> tuple[str, float]:
         raise argparse.ArgumentTypeError(
             f"{text!r}: give a class, or a class and its weight as in goldfish=2"
         ) from None
-
-
-def _json(text: str) -> Any:
-    try:
-        return jsontext.parse(text, "this")
-    except SettingsError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None

@@ -10,9 +10,9 @@ import torch
 from PIL import Image
 
 from ilo.classifiers import classifier
-from ilo.cli import options as cli_options
+from ilo.cli import tasks
 from ilo.guidance import Guidance
-from ilo.operators import default_tasks
+from ilo.operators import find, noise_model
 from ilo.photos import faces
 from ilo.photos.faces import Placed
 from ilo.photos.masks import PRESET_MASKS, preset_mask
@@ -27,8 +27,9 @@ from ilo.settings import SettingsError
 def problem(options: argparse.Namespace, model: Model) -> tuple[Problem, torch.Tensor, Placed | None, list[str]]:
     """The problem, the picture [1, 3, R, R], where a face's crop lies in its photograph, and sentences for the user."""
     crop = Crop(*options.crop) if options.crop else WHOLE
-    # The measurement of a super-resolution may be tiny.
-    tiny = options.damaged and options.task in ("super-resolve", "compose")
+    kind = find(options.task)
+    settings = {**kind.suggested(model.resolution), **tasks.settings(options)}
+    tiny = options.damaged and kind.shrinks
     image = read_picture(options.photo, smallest=2 if tiny else SMALLEST_SIDE)
     size = image.size
     placed: Placed | None = None
@@ -40,9 +41,6 @@ def problem(options: argparse.Namespace, model: Model) -> tuple[Problem, torch.T
         notes += more
     else:
         mask = None
-    settings = cli_options.operator_settings(options)
-    if options.task != "inpaint":
-        settings = {**default_tasks(model.resolution).get(options.task, {}), **settings}
     made, given, more = build_problem(
         model,
         image,
@@ -52,6 +50,7 @@ def problem(options: argparse.Namespace, model: Model) -> tuple[Problem, torch.T
         crop=crop,
         damaged_here=not options.damaged,
         measurement_seed=options.measurement_seed,
+        noise=None if options.noise is None else noise_model(options.noise),
     )
     return made, given, placed, notes + more
 

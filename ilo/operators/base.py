@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import copy
 import functools
-import inspect
 import math
-from typing import Any, ClassVar, TypeVar
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any, ClassVar, Literal, TypeVar
 
 import torch
 from torch.nn import functional as F
 
-from ilo.settings import SettingsError, check_whole, named
+from ilo.operators.noise import Noise, NoNoise
+from ilo.operators.setting import MAX_SEED, Setting
+from ilo.settings import MORPH, SettingsError, check_whole, named
 from ilo.text.words import shown
 
 OPERATORS: dict[str, type[Operator]] = {}
-MAX_SEED = 2**31 - 1
 
 OperatorType = TypeVar("OperatorType", bound="type[Operator]")
 
@@ -26,37 +29,92 @@ class Operator:
     It acts per sample on pictures `x [B,3,R,R]` in [-1, 1] and computes in float32, or in float64 for a float64 `x`;
     half-precision input is widened, so its result is float32. The tensors that it holds are float32.
 
-    An operator of your own is a subclass that names itself and defines `forward`. Then it can be built by its name,
-    and, if it is linear, it has an adjoint:
+    An operator of your own is a subclass that names itself, declares its settings and defines `forward`:
 
         @register
-        class Mirror(Operator):
-            name, title, formula = "mirror", "Mirror", "y = x with left and right exchanged"
+        class Dim(Operator):
+            name, title, formula = "dim", "Brighten", "y = gain · x"
+            help = "Every value was multiplied by the same factor."
+            gain: float = Setting.number(0.5, 0.0, 2.0, step=0.1, label="Gain", help="Factor on every value.")
 
             def forward(self, x):
-                return x.flip(-1)
+                return self.gain * x
 
-    Override `measurement_shape` if y is no picture of R pixels, `add_noise` if measuring adds noise. Settings are
-    keyword arguments of `__init__`, each kept in an attribute of the same name.
+    From then on it can be built by its name, the command line has its options, the page its controls, and, if it is
+    linear, it has an adjoint. Override `measurement_shape` if y is no picture of R pixels, `noise` if measuring
+    always adds some, `prepare` to compute what is needed once.
 
     Args:
         resolution: R, the picture's side in pixels, 2 … 4096.
+        settings: the declared ones; those with a default may be left out.
 
     Raises:
-        SettingsError: if a setting is not allowed.
+        SettingsError: if a setting is unknown, missing or not allowed.
     """
 
     name: ClassVar[str] = ""  # the key of the registry, of recipes and of the command line
     title: ClassVar[str] = ""  # for people
+    label: ClassVar[str] = ""  # a word on the page's button, if the title is too long for it
+    help: ClassVar[str] = ""  # one plain sentence: what was done to the picture
     formula: ClassVar[str] = ""  # one line of plain text
+    declared: ClassVar[tuple[Setting, ...]] = ()  # the settings of the class body, in their order
+    # Whether a picture from elsewhere can be the measurement: not at all; as it is; or once A was applied to it, which
+    # changes nothing that was not changed already.
+    upload: Literal["no", "as it is", "applied"] = "no"
+    shrinks: ClassVar[bool] = False  # whether such a picture may be a tiny one
+    holes: ClassVar[bool] = False  # whether whole regions are hidden, so that presets hold the latents together
+    baselines: ClassVar[tuple[str, ...]] = ()  # methods of `ilo.baselines.classical` that apply, the default first
+    dct_weight: ClassVar[float] = 0.02  # of the l1 norm in the one of them that looks for a sparse picture
     linear: bool = True
     mask: torch.Tensor | None = None  # [1,1,R,R], 1 = observed, of the operators that hide pixels
 
-    def __init__(self, *, resolution: int) -> None:
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        own = {name: value for name, value in vars(cls).items() if isinstance(value, Setting)}
+        inherited = (setting for setting in cls.declared if setting.name not in vars(cls))
+        cls.declared = (*inherited, *(replace(setting, name=name) for name, setting in own.items()))
+
+    def __init__(self, *, resolution: int, **settings: Any) -> None:
         check_whole("resolution", resolution, 2, 4096)
+        self.check_names(settings)
         self.resolution = resolution
+        values = {setting.name: settings.get(setting.name, setting.default) for setting in self.declared}
+        for setting in self.declared:
+            setting.check(values, resolution)
+            setattr(self, setting.name, values[setting.name])
+        self.prepare()
+
+    @classmethod
+    def check_names(cls, settings: Mapping[str, Any]) -> None:
+        """Raises `SettingsError` if a setting is not declared, or one that is needed is missing."""
+        cls.check_known(settings)
+        missing = [setting.name for setting in cls.declared if setting.required and setting.name not in settings]
+        if missing:
+            raise SettingsError(f"{cls.title} needs {', '.join(missing)}; give it as a setting.")
+
+    @classmethod
+    def check_known(cls, names: Iterable[str]) -> None:
+        """Raises `SettingsError` for a name that is no setting's."""
+        known = [setting.name for setting in cls.declared]
+        unknown = set(names) - set(known)
+        if unknown:
+            has = f"it has {', '.join(known)}" if known else "it has none"
+            raise SettingsError(f"{cls.title} does not know the setting {named(unknown)}; {has}.")
+
+    @classmethod
+    def suggested(cls, resolution: int) -> dict[str, Any]:
+        """The settings to begin with at a resolution, without the mask."""
+        return {setting.name: setting.suggest(resolution) for setting in cls.declared if setting.kind != "mask"}
+
+    @classmethod
+    def mask_setting(cls) -> Setting | None:
+        """The declaration of its mask, if it takes one."""
+        return next((setting for setting in cls.declared if setting.kind == "mask"), None)
 
     # To be defined by a subclass.
+
+    def prepare(self) -> None:
+        """Compute what is needed once; every setting is in its attribute, and is allowed."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """A(x) for `x [B,3,R,R]`, float32 or float64."""
@@ -69,9 +127,14 @@ class Operator:
             (image,) = torch.autograd.grad(self.forward(x), x, y, create_graph=y.requires_grad)
         return image
 
-    def add_noise(self, y: torch.Tensor, seed: int) -> torch.Tensor:
-        """`y` with the noise of a measurement; by default there is none."""
-        return y
+    @property
+    def noise(self) -> Noise:
+        """What measuring adds if nothing else is said; by default nothing."""
+        return NoNoise()
+
+    def add_noise(self, y: torch.Tensor, noise: Noise, seed: int) -> torch.Tensor:
+        """`y` with noise on every measured value."""
+        return noise.add(y, seed)
 
     @property
     def measurement_shape(self) -> tuple[int, ...]:
@@ -150,23 +213,30 @@ class Operator:
         self._check_shape(y)
         return self.transpose(widen(y))
 
-    def measure(self, x: torch.Tensor, seed: int = 0) -> torch.Tensor:
+    def measure(self, x: torch.Tensor, seed: int = 0, noise: Noise | None = None) -> torch.Tensor:
         """y = A(x) + noise, without gradient.
 
         Args:
             x: `[B,3,R,R]` in [-1, 1].
             seed: sample b draws its noise from seed + b on the CPU, so a batch equals single measurements.
+            noise: in place of the operator's own, `Operator.noise`.
 
         Returns:
             `[B, *measurement_shape]` on the device of `x`.
 
         Raises:
-            SettingsError: if `x` has another shape or contains values that are not finite, or `forward` gives
-                anything else than `measurement_shape` says.
+            SettingsError: if `x` has another shape or contains values that are not finite, `forward` gives anything
+                else than `measurement_shape` says, or the noise is clipped and y is no picture.
         """
         check_whole("seed", seed, 0, MAX_SEED)
+        noise = self.noise if noise is None else noise
+        if noise.clips and not self._measures_pictures:
+            raise SettingsError(
+                f"{self.title} does not measure a picture, so nothing says where {noise.name} noise is cut off; "
+                "choose another noise model."
+            )
         with torch.no_grad():
-            y = self.add_noise(self(x), seed)
+            y = self.add_noise(self(x), noise, seed)
         if tuple(y.shape[1:]) != self.measurement_shape:
             raise SettingsError(
                 f"{self.title} measures {list(y.shape[1:])} per picture, but its measurement_shape is "
@@ -226,7 +296,26 @@ class Operator:
 
         A mask is not among them: it is `op.mask`.
         """
-        return {name: getattr(self, name) for name in setting_names(type(self)) if name != "mask"}
+        return {setting.name: getattr(self, setting.name) for setting in self.declared if setting.kind != "mask"}
+
+    @property
+    def upload_side(self) -> int:
+        """Pixels per side of a picture from elsewhere that can be its measurement.
+
+        Raises:
+            SettingsError: if none can.
+        """
+        if self.upload == "no":
+            titles = ", ".join(kind.title for kind in OPERATORS.values() if kind.upload != "no")
+            raise SettingsError(
+                f"{self.title} does not take a picture that is already damaged, because its measurement is not a "
+                f"picture; the tasks that do are {titles}. Else let the picture be damaged here."
+            )
+        return self.resolution if self.upload == "applied" else self.measurement_shape[-1]
+
+    def given(self, picture: torch.Tensor) -> torch.Tensor:
+        """The measurement that such a picture `[B,3,s,s]` is, s being `upload_side`."""
+        return self(picture) if self.upload == "applied" else picture
 
     def to(self, device: torch.device | str) -> Operator:
         """A copy whose tensors are on `device`."""
@@ -272,29 +361,60 @@ def enlarge_nearest(x: torch.Tensor, size: int) -> torch.Tensor:
     return x if x.shape[-1] == size else F.interpolate(x, size=(size, size), mode="nearest")
 
 
-def setting_names(kind: type[Operator]) -> list[str]:
-    """Names of the settings of an operator class, the resolution left out."""
-    return [name for name in inspect.signature(kind).parameters if name != "resolution"]
-
-
 def register(kind: OperatorType) -> OperatorType:
     """Class decorator: `build` finds the operator by its `name` from now on.
 
     A class of the same module and class name replaces its earlier self, so a notebook's cell can run again.
 
     Raises:
-        SettingsError: if `name`, `title` or `formula` is missing, or the name belongs to another operator.
+        SettingsError: if `name`, `title` or `formula` is missing, the name belongs to another operator, or a setting
+            is declared in a way that makes no sense.
     """
     missing = [attribute for attribute in ("name", "title", "formula") if not getattr(kind, attribute)]
     if missing:
         raise SettingsError(f"The operator {kind.__name__} has no {', '.join(missing)}; set it in the class body.")
+    if not re.fullmatch("[a-z][a-z0-9]*(-[a-z0-9]+)*", kind.name) or kind.name == MORPH:
+        raise SettingsError(
+            f"The operator {kind.__name__} has the name {shown(kind.name)}; give it one of small letters and digits "
+            f"with single dashes between them, other than {MORPH}."
+        )
     other = OPERATORS.get(kind.name)
     if other is not None and (other.__module__, other.__qualname__) != (kind.__module__, kind.__qualname__):
         raise SettingsError(
             f"The name {kind.name!r} belongs to {other.__qualname__}; give {kind.__name__} another one."
         )
+    _check_declarations(kind)
     OPERATORS[kind.name] = kind
     return kind
+
+
+def _check_declarations(kind: type[Operator]) -> None:
+    """Raises `SettingsError` for what would give a broken command line or page."""
+    if kind.__init__ is not Operator.__init__:
+        raise SettingsError(
+            f"The operator {kind.__name__} defines __init__; declare its settings in the class body, and compute "
+            "what is needed once in prepare(self)."
+        )
+    labels = set()
+    for setting in kind.declared:
+        what = f"The setting {setting.name} of {kind.__name__}"
+        if (setting.kind == "mask") != (setting.name == "mask"):
+            raise SettingsError(f"{what} must be called mask if it is a mask, and only then.")
+        if setting.kind != "mask" and (hasattr(Operator, setting.name) or setting.name == "resolution"):
+            raise SettingsError(f"{what} has a name that every operator uses already; give it another one.")
+        if setting.label in labels:
+            raise SettingsError(f"{what} has the label {shown(setting.label)} of another one; give it its own.")
+        labels.add(setting.label)
+        complaint = setting.complaint()
+        if complaint:
+            raise SettingsError(f"{what} {complaint}.")
+        if setting.when is not None and setting.when not in _choices(kind):
+            raise SettingsError(f"{what} counts when {shown(setting.when)}, but there is no such choice before it.")
+
+
+def _choices(kind: type[Operator]) -> set[tuple[str, str]]:
+    """(choice, value) for all choices of an operator."""
+    return {(setting.name, value) for setting in kind.declared for value, _ in setting.choices}
 
 
 def build(name: str, resolution: int, /, **settings: Any) -> Operator:
@@ -308,16 +428,13 @@ def build(name: str, resolution: int, /, **settings: Any) -> Operator:
     Raises:
         SettingsError: for an unknown name, an unknown or missing setting, and values that are not allowed.
     """
+    kind = find(name)
+    kind.check_names(settings)
+    return kind(resolution=resolution, **settings)
+
+
+def find(name: Any) -> type[Operator]:
+    """The operator class of a name. Raises `SettingsError` for a name that no operator has."""
     if not isinstance(name, str) or name not in OPERATORS:
         raise SettingsError(f"The task is {shown(name)}; allowed are {', '.join(OPERATORS)}.")
-    kind = OPERATORS[name]
-    known = setting_names(kind)
-    unknown = settings.keys() - set(known)
-    if unknown:
-        has = f"it has {', '.join(known)}" if known else "it has none"
-        raise SettingsError(f"{kind.title} does not know the setting {named(unknown)}; {has}.")
-    parameters = inspect.signature(kind).parameters
-    missing = [n for n in known if parameters[n].default is inspect.Parameter.empty and n not in settings]
-    if missing:
-        raise SettingsError(f"{kind.title} needs {', '.join(missing)}; give it as a setting.")
-    return kind(resolution=resolution, **settings)
+    return OPERATORS[name]

@@ -7,7 +7,9 @@ from typing import Any
 
 import torch
 
-from ilo.operators.base import MAX_SEED, Operator, build, enlarge_nearest, register, widen
+from ilo.operators.base import MAX_SEED, Operator, build, enlarge_nearest, find, widen
+from ilo.operators.noise import Noise
+from ilo.operators.setting import Setting
 from ilo.settings import SettingsError, check_whole
 from ilo.text.words import shown
 
@@ -15,27 +17,30 @@ MOST_PARTS = 16  # operators in all, the sequences within a sequence included
 MOST_LEVELS = 4  # of sequences within sequences
 
 
-@register
 class Compose(Operator):
     """Operators one after the other: y = A_k(… A_1(x)), each adding its own noise when measured.
 
     All but the last must give a colour picture; what follows a super-resolution acts at its smaller size.
 
-    Args:
-        resolution: R of the first operator.
-        operators: in the order of application, each an `Operator` or its name and settings as a dict, such as
-            `{"name": "denoise", "sigma": 10}`; 16 at most, and sequences of sequences 4 deep at most.
-        mask: of the inpainting among them that is given as a dict.
-
-    Raises:
-        SettingsError: if there is no operator, or there are too many, one does not fit the picture that it gets, or
-            the mask has no use.
+    An entry of the list is an `Operator`, or its name and settings as a dict, such as
+    `{"name": "denoise", "sigma": 10}`; 16 at most, and sequences of sequences 4 deep at most. The mask is that of the
+    inpainting among them that is given as a dict.
     """
 
     name, title, formula = "compose", "Several in sequence", "y = A_k(… A_1(x))"
+    help = "One damage after the other."
+    shrinks = True
+    operators: tuple[Operator, ...] = Setting.parts(
+        label="Operators",
+        help="In the order of application, each with its settings.",
+        suggested=lambda _: [{"name": "super-resolve", "factor": 2}, {"name": "denoise", "sigma": 10.0}],
+    )
+    mask: torch.Tensor | None = Setting.mask(None, help="Of the one among them that needs a mask.")
 
-    def __init__(self, *, resolution: int, operators: Sequence[Operator | Mapping[str, Any]], mask: Any = None) -> None:
-        super().__init__(resolution=resolution)
+    def prepare(self) -> None:
+        operators: Any = self.operators
+        mask: Any = self.mask
+        resolution = self.resolution
         if not isinstance(operators, (list, tuple)) or not operators:
             raise SettingsError(f"operators is {shown(operators)}; give a list of at least one operator.")
         _check_extent(operators)
@@ -48,10 +53,11 @@ class Compose(Operator):
             chain.append(operator)
             shape = operator.measurement_shape
         if mask is not None:
-            raise SettingsError("A mask is given, but there is no inpainting that could use it; give none.")
+            raise SettingsError("A mask is given, but no operator of the list could use it; give none.")
         self.operators = tuple(chain)
         self.linear = all(operator.linear for operator in chain)
-        painted = [operator.mask for operator in chain if operator.name in ("inpaint", self.name)]
+        self.upload = "as it is" if all(operator.upload == "as it is" for operator in chain) else "no"
+        painted = [operator.mask for operator in chain if operator.mask_setting() is not None]
         self.mask = next((m for m in painted if m is not None), None)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -64,12 +70,20 @@ class Compose(Operator):
             y = operator.adjoint(y)
         return y
 
-    def measure(self, x: torch.Tensor, seed: int = 0) -> torch.Tensor:
-        """Every operator measures what the one before it has measured, with its own noise."""
+    def measure(self, x: torch.Tensor, seed: int = 0, noise: Noise | None = None) -> torch.Tensor:
+        """Every operator measures what the one before it has measured, with its own noise.
+
+        `noise` takes the place of the last one's.
+        """
         check_whole("seed", seed, 0, MAX_SEED)
+        last = len(self.operators) - 1
         for stage, operator in enumerate(self.operators):
-            x = operator.measure(x, (seed + 1_000_003 * stage) % MAX_SEED)
+            x = operator.measure(x, (seed + 1_000_003 * stage) % MAX_SEED, noise if stage == last else None)
         return x
+
+    @property
+    def noise(self) -> Noise:
+        return self.operators[-1].noise
 
     def check_measurement(self, y: torch.Tensor) -> None:
         self.operators[-1].check_measurement(y)
@@ -147,8 +161,10 @@ def _resolve(entry: Operator | Mapping[str, Any], resolution: int, mask: Any) ->
     if not isinstance(entry, Mapping) or "name" not in entry:
         raise SettingsError(f"An operator is {shown(entry)}; give an Operator, or a dict with its name and settings.")
     settings = {key: value for key, value in entry.items() if key != "name"}
-    if entry["name"] == "inpaint" and "mask" not in settings:
+    kind = find(entry["name"])
+    wanted = kind.mask_setting()
+    if wanted is not None and wanted.required and "mask" not in settings:
         if mask is None:
-            raise SettingsError("The inpainting has no mask; give one as the setting mask.")
+            raise SettingsError(f"{kind.title} has no mask; give one as the setting mask.")
         settings["mask"], mask = mask, None
     return build(entry["name"], resolution, **settings), mask

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 
-from ilo.operators.base import MAX_SEED, Operator, register, resize, widen
+from ilo.operators.base import Operator, resize, widen
+from ilo.operators.noise import ClippedGaussian, Noise
+from ilo.operators.setting import Setting
 from ilo.photos.masks import fit_mask
-from ilo.settings import SettingsError, check_number, check_whole
+from ilo.settings import SettingsError
 
 SCARCE = 0.2  # below this observed share a perceptual distance does harm (section 4.2)
 
@@ -55,83 +55,63 @@ class _Masked(Operator):
         filled = self.mask * y + (1.0 - self.mask) * image
         return resize(image, size), resize(filled, size)
 
+    def add_noise(self, y: torch.Tensor, noise: Noise, seed: int) -> torch.Tensor:
+        return self.mask * noise.add(y, seed)
+
     def picture(self, y: torch.Tensor) -> torch.Tensor:
         """The observed pixels; hidden ones are mid-grey (0)."""
         return super().picture(self.mask * y)
 
 
-@register
 class Inpaint(_Masked):
-    """Fill in what a mask hides (section 4.3).
+    """Fill in what a mask hides (section 4.3). The mask is `[H,W]` … `[1,1,H,W]`, above 0.5 = observed.
 
-    Args:
-        resolution: R.
-        mask: `[H,W]` … `[1,1,H,W]`, above 0.5 = observed; one of another size is resized, see `mask_resized`.
-
-    Raises:
-        SettingsError: if the mask hides every pixel, hides none, or is no mask.
+    One of another size is resized, see `mask_resized`. It may hide neither every pixel nor none.
     """
 
-    name, title = "inpaint", "Inpaint"
+    name, title, label = "inpaint", "Inpaint", "Inpaint"
+    help = "Paint over what is to be filled in, or pick a mask."
+    upload = "applied"
+    holes = True
+    baselines = ("telea", "navier-stokes", "dct")
+    dct_weight = 0.01
+    mask: torch.Tensor = Setting.mask(help="What is hidden: white is filled in.")
 
-    def __init__(self, *, resolution: int, mask: Any) -> None:
-        super().__init__(resolution=resolution)
-        fitted, self.mask_resized = fit_mask(mask, resolution)
+    def prepare(self) -> None:
+        fitted, self.mask_resized = fit_mask(self.mask, self.resolution)
         self._set_mask(fitted)
         if self._pixels == 0:
             raise SettingsError("The mask hides every pixel; leave at least one pixel to be seen.")
-        if self._pixels == resolution**2:
+        if self._pixels == self.resolution**2:
             raise SettingsError("The mask hides no pixel, so nothing is to be filled in; paint over a part to hide it.")
 
 
-@register
 class RandomInpaint(_Masked):
-    """Fill in a picture of which a few random pixels are known, all three channels of each (section 4.3).
+    """Fill in a picture of which a few random pixels are known, all three channels of each (section 4.3)."""
 
-    Args:
-        resolution: R.
-        fraction: of the pixels that are known, 0.005 … 1.
-        seed: of the choice of pixels, 0 … 2³¹ − 1.
+    name, title, label = "random-inpaint", "Fill in from random pixels", "Sparse"
+    help = "Few pixels are known; a pattern picks them."
+    baselines = ("navier-stokes", "telea", "dct")
+    dct_weight = 0.03
+    fraction: float = Setting.number(
+        0.1, 0.005, 1.0, step=0.005, unit="%", label="Known", help="Share of the pixels that are known."
+    )
+    seed: int = Setting.seed(help="Which pixels are known: another seed, other pixels.")
 
-    Raises:
-        SettingsError: for a fraction or a seed that is not allowed.
-    """
-
-    name, title = "random-inpaint", "Fill in from random pixels"
-
-    def __init__(self, *, resolution: int, fraction: float = 0.1, seed: int = 0) -> None:
-        super().__init__(resolution=resolution)
-        check_number("The observed fraction", fraction, 0.005, 1.0)
-        check_whole("seed", seed, 0, MAX_SEED)
-        self.fraction, self.seed = fraction, seed
-        pixels = resolution**2
-        order = torch.randperm(pixels, generator=torch.Generator().manual_seed(seed))
+    def prepare(self) -> None:
+        pixels = self.resolution**2
+        order = torch.randperm(pixels, generator=torch.Generator().manual_seed(self.seed))
         mask = torch.zeros(pixels)
-        mask[order[: max(1, round(fraction * pixels))]] = 1.0
-        self._set_mask(mask.reshape(1, 1, resolution, resolution))
+        mask[order[: max(1, round(self.fraction * pixels))]] = 1.0
+        self._set_mask(mask.reshape(1, 1, self.resolution, self.resolution))
 
 
-@register
-class Denoise(Operator):
-    """Remove Gaussian noise: y = x + N(0, (σ/127.5)²), clipped to [-1, 1]; the operator itself is the identity.
+class Identity(Operator):
+    """Plain inversion: the whole picture is measured."""
 
-    Args:
-        resolution: R.
-        sigma: of the noise that measuring adds, on the 0 … 255 scale of grey values.
-        assumed_sigma: what the solver takes it to be for stochastic noise addition (section 4.2); None means sigma.
-
-    Raises:
-        SettingsError: for a sigma outside of 0 … 255.
-    """
-
-    name, title, formula = "denoise", "Denoise", "y = x + N(0, (σ/127.5)²), clipped to [−1, 1]"
-
-    def __init__(self, *, resolution: int, sigma: float = 25.0, assumed_sigma: float | None = None) -> None:
-        super().__init__(resolution=resolution)
-        check_number("sigma", sigma, 0.0, 255.0)
-        if assumed_sigma is not None:
-            check_number("assumed_sigma", assumed_sigma, 0.0, 255.0)
-        self.sigma, self.assumed_sigma = sigma, assumed_sigma
+    name, title, formula = "identity", "Invert", "y = x"
+    help = "All is known: find the code behind the picture."
+    upload = "as it is"
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x
@@ -139,24 +119,44 @@ class Denoise(Operator):
     def transpose(self, y: torch.Tensor) -> torch.Tensor:
         return y
 
-    def add_noise(self, y: torch.Tensor, seed: int) -> torch.Tensor:
-        samples = range(y.shape[0])
-        noise = [torch.randn(y.shape[1:], generator=torch.Generator().manual_seed(seed + b)) for b in samples]
-        return (y + self.sigma / 127.5 * torch.stack(noise).to(y)).clamp(-1.0, 1.0)
+
+class Denoise(Identity):
+    """Remove Gaussian noise that was clipped to [-1, 1]; the operator itself is the identity (section 4.2)."""
+
+    name, title, label = "denoise", "Denoise", "Denoise"
+    formula = "y = x + N(0, (σ/127.5)²), clipped to [−1, 1]"
+    help = "Every pixel carries noise, σ on 0–255."
+    upload = "as it is"
+    baselines = ("non-local means",)
+    sigma: float = Setting.number(
+        25.0,
+        0.0,
+        255.0,
+        slider=lambda _: (0, 100),
+        label="Noise σ",
+        help="Standard deviation of the noise, on the scale of grey values.",
+    )
+    assumed_sigma: float | None = Setting.number(
+        None, 0.0, 255.0, optional="the same", label="Assume σ", help="What the solver takes it to be."
+    )
+
+    @property
+    def noise(self) -> Noise:
+        return ClippedGaussian(self.sigma)
 
     @property
     def sna_sigma(self) -> float:
         return (self.sigma if self.assumed_sigma is None else self.assumed_sigma) / 127.5
 
 
-@register
 class Colorize(Operator):
     """Give a grey picture its colours: y `[B,1,R,R]` is the luma of ITU-R BT.601."""
 
     name, title, formula = "colorize", "Colourise", "y = 0.299 R + 0.587 G + 0.114 B"
+    help = "Only the brightness is known, not the colours."
+    upload = "applied"
 
-    def __init__(self, *, resolution: int) -> None:
-        super().__init__(resolution=resolution)
+    def prepare(self) -> None:
         self.luma = torch.tensor([0.299, 0.587, 0.114]).reshape(1, 3, 1, 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -168,16 +168,3 @@ class Colorize(Operator):
     @property
     def measurement_shape(self) -> tuple[int, ...]:
         return (1, self.resolution, self.resolution)
-
-
-@register
-class Identity(Operator):
-    """Plain inversion: the whole picture is measured."""
-
-    name, title, formula = "identity", "Invert", "y = x"
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x
-
-    def transpose(self, y: torch.Tensor) -> torch.Tensor:
-        return y

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch.nn import functional as F
 
-from ilo.operators.base import Operator, register
-from ilo.settings import SettingsError, check_choice, check_number, check_whole
+from ilo.operators.base import Operator
+from ilo.operators.setting import Setting
+from ilo.settings import SettingsError
 
 BlurKind = Literal["gaussian", "motion"]
 MOST_WEIGHTS = 2**20  # of a motion's line that are held at once
@@ -44,29 +45,42 @@ def _reflect(positions: torch.Tensor, n: int) -> torch.Tensor:
     return torch.minimum(folded, period - folded)
 
 
-@register
+def usual_factor(resolution: int) -> int:
+    """×4 at 64 px and ×16 at 1024 px, geometrically between them, as a power of two; for 8 px or more."""
+    return int(2 ** max(1, min(5, math.floor(math.log2(resolution / 64) / 2 + 2))))
+
+
 class SuperResolve(Operator):
     """Enlarge a picture: y = M x Mᵀ `[B,3,R/f,R/f]` per channel, M being `bicubic_matrix` (section 4.2).
 
-    Args:
-        resolution: R.
-        factor: f, a whole number 2 … 32 that divides R.
-
-    Raises:
-        SettingsError: for a factor out of range or one that does not divide the resolution.
+    The factor f divides R.
     """
 
-    name, title, formula = "super-resolve", "Super-resolve", "y = M x Mᵀ, M: bicubic (a = −0.5) over 4·factor pixels"
+    name, title, label = "super-resolve", "Super-resolve", "Enlarge"
+    formula = "y = M x Mᵀ, M: bicubic (a = −0.5) over 4·factor pixels"
+    help = "Only a picture that many times smaller is known."
+    upload = "as it is"
+    shrinks = True
+    baselines = ("bicubic", "dct")
+    dct_weight = 0.001
+    factor: int = Setting.whole(
+        4,
+        2,
+        32,
+        unit="×",
+        label="Times smaller",
+        help="How many times smaller the picture is on each side.",
+        suggested=usual_factor,
+        offers=lambda side: [f for f in (2, 4, 8, 16, 32) if side % f == 0 and side // f >= 2],
+    )
 
-    def __init__(self, *, resolution: int, factor: int = 4) -> None:
-        super().__init__(resolution=resolution)
-        check_whole("factor", factor, 2, 32)
-        if resolution % factor:
-            allowed = [str(f) for f in range(2, 33) if resolution % f == 0]
+    def prepare(self) -> None:
+        side, factor = self.resolution, self.factor
+        if side % factor:
+            allowed = [str(f) for f in range(2, 33) if side % f == 0]
             cure = f"give one of {', '.join(allowed)}" if allowed else "choose another resolution"
-            raise SettingsError(f"The factor {factor} does not divide the resolution {resolution}; {cure}.")
-        self.factor = factor
-        self.reduction = bicubic_matrix(resolution, factor).float()  # [R/f, R]
+            raise SettingsError(f"The factor {factor} does not divide the resolution {side}; {cure}.")
+        self.reduction = bicubic_matrix(side, factor).float()  # [R/f, R]
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         m = self.reduction.to(x.dtype)
@@ -124,45 +138,62 @@ def motion_kernel(length: float, angle: float) -> torch.Tensor:
     return kernel / points
 
 
-@register
 class Deblur(Operator):
-    """Sharpen a blurred picture: y = k ∗ x per channel, borders reflected.
+    """Sharpen a blurred picture: y = k ∗ x per channel, borders reflected."""
 
-    Args:
-        resolution: R.
-        kind: "gaussian" or "motion".
-        sigma: of the Gaussian in pixels, 0.1 … R/4.
-        length: of the motion in pixels, 1 … R.
-        angle: of the motion in degrees from the horizontal, counter-clockwise, −360 … 360.
+    name, title, label = "deblur", "Deblur", "Deblur"
+    formula = "y = k ∗ x, k: Gaussian or motion blur"
+    help = "The picture is out of focus or was moved."
+    upload = "as it is"
+    baselines = ("dct",)
+    dct_weight = 0.0001
+    kind: BlurKind = Setting.choice(
+        "gaussian", {"gaussian": "Out of focus", "motion": "Moved"}, label="Blur", help="What blurred the picture."
+    )
+    sigma: float = Setting.number(
+        2.0,
+        0.1,
+        1024.0,
+        step=0.1,
+        unit="px",
+        when=("kind", "gaussian"),
+        label="Radius σ",
+        help="Standard deviation of the Gaussian.",
+        suggested=lambda side: side / 32,
+        fits=lambda side: side / 4,
+        slider=lambda side: (0.5, side / 8),
+    )
+    length: float = Setting.number(
+        9.0,
+        1.0,
+        4096.0,
+        step=0.5,
+        unit="px",
+        when=("kind", "motion"),
+        label="Length",
+        help="How far the picture was moved.",
+        suggested=lambda side: side / 8,
+        fits=float,
+        slider=lambda side: (1, side / 2),
+    )
+    angle: float = Setting.number(
+        0.0,
+        -360.0,
+        360.0,
+        unit="°",
+        when=("kind", "motion"),
+        label="Angle",
+        help="In which direction, counter-clockwise from the horizontal.",
+        slider=lambda _: (-90, 90),
+    )
 
-    Raises:
-        SettingsError: for an unknown kind, or values out of range.
-    """
-
-    name, title, formula = "deblur", "Deblur", "y = k ∗ x, k: Gaussian or motion blur"
-
-    def __init__(
-        self,
-        *,
-        resolution: int,
-        kind: BlurKind = "gaussian",
-        sigma: float = 2.0,
-        length: float = 9.0,
-        angle: float = 0.0,
-    ) -> None:
-        super().__init__(resolution=resolution)
-        check_choice("kind of blur", kind, get_args(BlurKind))
-        # Only the one that the kind uses has to suit the resolution.
-        check_number("sigma of the blur", sigma, 0.1, resolution / 4 if kind == "gaussian" else 1024.0)
-        check_number("length of the motion", length, 1.0, resolution if kind == "motion" else 4096.0)
-        check_number("angle of the motion", angle, -360.0, 360.0)
-        self.kind, self.sigma, self.length, self.angle = kind, sigma, length, angle
+    def prepare(self) -> None:
         self.kernel: torch.Tensor | None = None
-        if kind == "gaussian":
-            self.axis = gaussian_matrix(resolution, sigma).float()  # [R, R]
+        if self.kind == "gaussian":
+            self.axis = gaussian_matrix(self.resolution, self.sigma).float()  # [R, R]
         else:
-            kernel = motion_kernel(length, angle).float()
-            self.axis = padding_matrix(resolution, kernel.shape[-1] // 2).float()  # [R + k − 1, R]
+            kernel = motion_kernel(self.length, self.angle).float()
+            self.axis = padding_matrix(self.resolution, kernel.shape[-1] // 2).float()  # [R + k − 1, R]
             self.kernel = kernel.expand(3, 1, -1, -1).contiguous()  # one per channel: [3, 1, k, k]
 
     # Reflection is a matrix product, because the gradient of torch's own padding is not reproducible on CUDA.

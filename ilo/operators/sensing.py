@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from ilo.operators.base import MAX_SEED, Operator, register, widen
-from ilo.settings import check_number, check_whole
+from ilo.operators.base import Operator, widen
+from ilo.operators.setting import Setting
 
 Map = Callable[[torch.Tensor], torch.Tensor]
 
@@ -27,32 +27,27 @@ class _LinearMap(torch.autograd.Function):
         return _LinearMap.apply(grads[0], transpose, apply), None, None
 
 
-@register
 class CompressedSensing(Operator):
     """y = (F D x)_Ω `[B,m]` of the flattened picture (section 3.4, lemma 1).
 
     D has random signs on its diagonal; F is circulant with first row g ~ N(0, 1/m), applied by FFT; Ω is a random set
     of m rows. The expectation of ‖y‖² is ‖x‖².
-
-    Args:
-        resolution: R; n = 3·R².
-        fraction: m/n, 0.005 … 1.
-        seed: of D, g and Ω, 0 … 2³¹ − 1.
-
-    Raises:
-        SettingsError: for a fraction or a seed that is not allowed.
     """
 
-    name, title, formula = "compressed-sensing", "Compressed sensing", "y = (F D x)_Ω, F: circulant, D: random signs"
+    name, title, label = "compressed-sensing", "Compressed sensing", "Compressed"
+    formula = "y = (F D x)_Ω, F: circulant, D: random signs"
+    help = "Few random mixtures of all pixels are known."
+    baselines = ("dct",)
+    dct_weight = 0.2
+    fraction: float = Setting.number(
+        0.05, 0.005, 1.0, step=0.005, unit="%", label="Share", help="m/n: how many values are measured."
+    )
+    seed: int = Setting.seed(help="Of the signs, the mixtures and which of them are measured.")
 
-    def __init__(self, *, resolution: int, fraction: float = 0.05, seed: int = 0) -> None:
-        super().__init__(resolution=resolution)
-        check_number("The measured fraction", fraction, 0.005, 1.0)
-        check_whole("seed", seed, 0, MAX_SEED)
-        self.fraction, self.seed = fraction, seed
+    def prepare(self) -> None:
         n = self.size
-        m = max(1, round(fraction * n))
-        random = torch.Generator().manual_seed(seed)
+        m = max(1, round(self.fraction * n))
+        random = torch.Generator().manual_seed(self.seed)
         self.signs = torch.randint(0, 2, (n,), generator=random).float() * 2 - 1
         g = torch.randn(n, generator=random, dtype=torch.float64) / m**0.5
         self.spectrum = torch.fft.rfft(g).to(torch.complex64)  # [n // 2 + 1]

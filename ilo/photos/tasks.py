@@ -7,16 +7,12 @@ from typing import Any
 from PIL import Image
 from torch import Tensor
 
-from ilo.operators import OPERATORS, Compose, Operator, build
+from ilo.operators import OPERATORS, Noise, Operator, build, find
 from ilo.operators.base import MAX_SEED
 from ilo.photos.pictures import WHOLE, Crop, crop_box, to_tensor
 from ilo.priors.base import Prior
 from ilo.problem import Problem
 from ilo.settings import SettingsError, check_whole
-
-# Whose measurement of a picture is again a picture of the same kind, which an upload can be.
-_PICTURE_TO_PICTURE = ("denoise", "super-resolve", "deblur", "identity")
-UPLOADABLE = ("inpaint", "colorize", *_PICTURE_TO_PICTURE)
 
 
 def build_problem(
@@ -29,6 +25,7 @@ def build_problem(
     crop: Crop = WHOLE,
     damaged_here: bool = True,
     measurement_seed: int = 0,
+    noise: Noise | None = None,
 ) -> tuple[Problem, Tensor, list[str]]:
     """The problem of one picture.
 
@@ -42,6 +39,7 @@ def build_problem(
         damaged_here: True to measure the picture here, so that the truth is known; False if it already is the
             measurement.
         measurement_seed: of the noise that measuring adds.
+        noise: that measuring adds in place of the operator's own.
 
     Returns:
         The problem; the picture [1, 3, R, R] as cropped (an uploaded small picture at its own size); and sentences
@@ -51,13 +49,14 @@ def build_problem(
         SettingsError: for settings that are not allowed, or a task whose measurement cannot be uploaded as a picture.
     """
     check_whole("measurement_seed", measurement_seed, 0, MAX_SEED)
+    if noise is not None and not damaged_here:
+        raise SettingsError("Noise is given, but the picture is already damaged; leave one of them out.")
     operator, notes = _operator(task, model.resolution, operator_settings, mask)
     if damaged_here:
         notes += _enlarged(image, model.resolution, crop)
         truth = to_tensor(image, model.resolution, crop)
-        return Problem.damage(truth, operator, measurement_seed), truth, notes
-    _check_uploadable(operator)
-    side = operator.measurement_shape[-1]
+        return Problem.damage(truth, operator, measurement_seed, noise), truth, notes
+    side = operator.upload_side
     if side == model.resolution:
         notes += _enlarged(image, side, crop)
         given = to_tensor(image, side, crop)
@@ -65,9 +64,7 @@ def build_problem(
         if image.size != (side, side):
             notes.append(f"The picture was {image.width}×{image.height} px and has been resized to {side}×{side}.")
         given = to_tensor(image, side, crop)
-    # A mask or grey values are taken of the upload; all others are the measurement as they are.
-    y = operator(given) if task in ("inpaint", "colorize") else given
-    return Problem(operator, y), given, notes
+    return Problem(operator, operator.given(given)), given, notes
 
 
 def crop_mask(mask: Tensor, crop: Crop) -> Tensor:
@@ -80,28 +77,20 @@ def crop_mask(mask: Tensor, crop: Crop) -> Tensor:
 
 
 def _operator(task: str, resolution: int, settings: dict[str, Any], mask: Tensor | None) -> tuple[Operator, list[str]]:
+    kind = find(task)
+    wanted = kind.mask_setting()
     if mask is not None:
-        if task not in ("inpaint", "compose"):
-            raise SettingsError(f"A mask is given, but the task {task} has none; leave it away or choose inpaint.")
+        if wanted is None:
+            masked = " or ".join(name for name, other in OPERATORS.items() if other.mask_setting() is not None)
+            raise SettingsError(f"A mask is given, but the task {task} has none; leave it out, or choose {masked}.")
         settings = {**settings, "mask": mask}
-    elif task == "inpaint" and "mask" not in settings:
-        raise SettingsError("Inpainting needs a mask; paint over the part to fill in, or choose or upload a mask.")
+    elif wanted is not None and wanted.required and "mask" not in settings:
+        raise SettingsError(f"{kind.title} needs a mask; paint over the part to fill in, or choose or upload a mask.")
     operator = build(task, resolution, **settings)
     if mask is None or operator.mask is None or operator.mask.shape[-2:] == mask.shape[-2:]:
         return operator, []
     (height, width), side = mask.shape[-2:], operator.mask.shape[-1]
     return operator, [f"The mask was {width}×{height} and has been resized to {side}×{side}."]
-
-
-def _check_uploadable(operator: Operator) -> None:
-    chain = operator.operators if isinstance(operator, Compose) else (operator,)
-    names = _PICTURE_TO_PICTURE if isinstance(operator, Compose) else UPLOADABLE
-    if not all(part.name in names for part in chain):
-        titles = ", ".join(OPERATORS[name].title for name in UPLOADABLE)
-        raise SettingsError(
-            f"{operator.title} does not take a picture that is already damaged, because its measurement is not a "
-            f"picture; the tasks that do are {titles}. Else let the picture be damaged here."
-        )
 
 
 def _enlarged(image: Image.Image, resolution: int, crop: Crop) -> list[str]:

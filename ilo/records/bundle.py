@@ -22,8 +22,7 @@ from torch import Tensor
 from ilo.classifiers import classifier
 from ilo.classifiers.classifier import ClassifierError
 from ilo.guidance import Guidance
-from ilo.operators import OPERATORS, build
-from ilo.operators.base import setting_names
+from ilo.operators import OPERATORS, build, noise_model
 from ilo.photos.pictures import PictureError, from_uint8, mask_picture, read_mask, read_picture, to_picture
 from ilo.priors.base import Prior
 from ilo.problem import Problem
@@ -243,7 +242,8 @@ def _read_problem(path: Path, recipe: Recipe) -> tuple[Problem, Tensor | None]:
         settings["mask"] = mask
     try:
         operator = build(recipe.task, recipe.resolution, **settings)
-        problem = Problem(operator, y, image if recipe.damaged_here else None)
+        noise = None if recipe.noise is None else noise_model(recipe.noise)
+        problem = Problem(operator, y, image if recipe.damaged_here else None, noise)
     except SettingsError as error:
         raise RecipeError(f"The recipe does not fit its files: {error}") from None
     except (TypeError, OverflowError) as error:
@@ -313,7 +313,7 @@ def _read_morph(path: Path, recipe: Recipe, guide: str | None) -> tuple[Guidance
 
 
 def _takes_mask(task: str) -> bool:
-    return task in OPERATORS and "mask" in setting_names(OPERATORS[task])
+    return task in OPERATORS and OPERATORS[task].mask_setting() is not None
 
 
 def _input(path: Path, recipe: Recipe, required: bool) -> Tensor | None:

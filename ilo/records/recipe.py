@@ -16,8 +16,10 @@ from ilo.engine import engine
 from ilo.guidance import Guidance
 from ilo.morph import inversion
 from ilo.operators import OPERATORS
-from ilo.operators.base import MAX_SEED, setting_names
+from ilo.operators.base import MAX_SEED
+from ilo.operators.noise import noise_model
 from ilo.perceptual.base import Perceptual
+from ilo.presets import preset
 from ilo.priors.base import Prior
 from ilo.problem import Problem
 from ilo.settings import (
@@ -30,7 +32,6 @@ from ilo.settings import (
     SolverSettings,
     check_whole,
     named,
-    preset,
 )
 from ilo.state import to_uint8
 from ilo.text import jsontext
@@ -79,6 +80,7 @@ class Recipe:
     engine: dict[str, str | int]  # ilo.engine.engine.description(device)
     stopped_at: int | None = None  # steps before the saved result, of a run that was stopped
     version: int = VERSION
+    noise: dict[str, Any] | None = None  # that measuring added in place of the operator's own: its name and settings
 
     def __post_init__(self) -> None:
         if self.version != VERSION or isinstance(self.version, bool):
@@ -88,6 +90,8 @@ class Recipe:
         check_whole("measurement_seed", self.measurement_seed, 0, MAX_SEED)
         if self.stopped_at is not None:
             check_whole("stopped_at", self.stopped_at, 0, self._steps)
+        if self.noise is not None:
+            noise_model(self.noise)
         # Tuples become lists, so that a recipe equals itself as read.
         object.__setattr__(self, "operator", _json_plain(self.operator))
 
@@ -101,6 +105,8 @@ class Recipe:
         """Readable JSON, with a line for each field; `from_json` is the exact inverse."""
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         values["settings"] = self.settings.to_dict()
+        if self.noise is None:  # as in the recipes of programs that know no noise models
+            del values["noise"]
         return json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
     @classmethod
@@ -126,8 +132,10 @@ class Recipe:
         """The query of a URL that fills in the task and the settings; it never holds a picture.
 
         Raises:
-            RecipeError: for a morph, which has no link.
+            RecipeError: for a morph, and for a measurement with noise that is not its operator's own.
         """
+        if self.noise is not None:
+            raise RecipeError("A measurement with other noise than the task's own has no link; share its recipe.json.")
         if self.task == MORPH:
             raise RecipeError("A morph has no link; share its recipe.json.")
         return Shared(self.model, self.task, self.operator, self.settings, self.measurement_seed).to_query()
@@ -177,7 +185,7 @@ class Shared:
         if task not in OPERATORS:
             raise RecipeError(f"The link's task is {shown(task)}; allowed are {', '.join(OPERATORS)}.")
         operator = _parse(query.get("operator", "{}"), "The link's operator")
-        unknown = operator.keys() - set(setting_names(OPERATORS[task])) | ({"mask"} & operator.keys())
+        unknown = operator.keys() - {setting.name for setting in OPERATORS[task].declared if setting.kind != "mask"}
         if unknown:
             raise RecipeError(f"{OPERATORS[task].title} does not know the setting {named(unknown)} of the link.")
         try:
@@ -228,6 +236,7 @@ def make_recipe(
             "input_sha256": given or y,
             "measurement_sha256": y,
             "mask_sha256": None if operator.mask is None else tensor_sha256(operator.mask),
+            "noise": None if problem.noise is None else problem.noise.settings(),
         }
     return Recipe(
         model=model.id,

@@ -27,6 +27,6 @@ def shown(value: object, most: int = 80) -> str:
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
-def reason(error: Exception) -> str:
+def reason(error: BaseException) -> str:
     """What an error says, in one short line."""
     return shown(" ".join(str(error)[:300].split()), 120)[1:-1]

@@ -23,7 +23,7 @@ from ilo.ui.models import tab as models_tab
 from ilo.ui.models.owner import Owner
 from ilo.ui.morph import tab as morph
 from ilo.ui.morph.handlers import Morph
-from ilo.ui.parts import controls
+from ilo.ui.parts import controls, tasks
 from ilo.ui.runs import Runs
 from ilo.ui.studio import tab as studio
 from ilo.ui.studio.handlers import Studio
@@ -151,7 +151,7 @@ def launch_options(visitors: Visitors) -> dict[str, Any]:
         "app_kwargs": {"middleware": [Middleware(Door, visitors=visitors)], "lifespan": lifespan},
         "theme": theme(),
         # In the head, because Gradio rewrites the selectors of its own `css` argument and breaks the nested ones.
-        "head": f"<style>{_css()}</style>",
+        "head": f"<style>{_css()}\n{tasks.style()}</style>",
         "footer_links": [],
         "run_history": False,
         "show_error": False,

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from ilo.guidance import Guidance
 from ilo.morph import morph, total_steps
-from ilo.operators import Identity
+from ilo.operators import undamaged
 from ilo.perceptual.base import Perceptual
 from ilo.photos.faces import Placed
 from ilo.priors.load import Model
@@ -116,7 +116,7 @@ def warm_up(model: Model, perceptual: Perceptual | None = None, rounds: int | No
     """A step in each round of the usual preset, or in the first `rounds` of them."""
     side = model.resolution
     plans = [replace(plan, steps=1) for plan in preset().rounds[: model.layers][:rounds]]
-    problem = Problem.damage(torch.zeros(1, 3, side, side), Identity(resolution=side))
+    problem = Problem.damage(torch.zeros(1, 3, side, side), undamaged(side))
     yield from solve(model, problem, SolverSettings(tuple(plans)), perceptual=perceptual)
 
 

@@ -6,17 +6,6 @@ TITLE = "ILO Studio"
 TAGLINE = "Bring a picture back from a damaged one, and watch it happen"
 DISCLAIMER = "A reconstruction is one plausible picture, not an identification of a person."
 
-TASKS: dict[str, tuple[str, str]] = {  # operator name → label, explanation
-    "inpaint": ("Inpaint", "Paint over what is to be filled in, or pick a mask."),
-    "random-inpaint": ("Sparse", "Few pixels are known; a pattern picks them."),
-    "denoise": ("Denoise", "Every pixel carries noise, σ on 0–255."),
-    "super-resolve": ("Enlarge", "Only a picture that many times smaller is known."),
-    "compressed-sensing": ("Compressed", "Few random mixtures of all pixels are known."),
-    "colorize": ("Colourise", "Only the brightness is known, not the colours."),
-    "deblur": ("Deblur", "The picture is out of focus or was moved."),
-    "identity": ("Invert", "All is known: find the code behind the picture."),
-}
-
 TRUTH = {
     "here": ("Damage it here", "The page damages it, so the truth is known."),
     "given": ("Already damaged", "The picture itself is what was measured."),

@@ -237,7 +237,7 @@ def test_bad_input_gets_a_sentence_and_the_page_goes_on(page, tmp_path):
     choose(page, "task", "Denoise")
     page.get_by_label("Assume σ").fill("nan")
     page.get_by_label("Assume σ").blur()
-    expect(notice).to_contain_text("assumed σ")
+    expect(notice).to_contain_text("Assume σ")
     page.get_by_label("Assume σ").fill("")
     page.get_by_label("Assume σ").blur()
     expect(notice).to_have_count(0)

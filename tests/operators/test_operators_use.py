@@ -24,12 +24,12 @@ from ilo.operators import (
     Inpaint,
     Operator,
     RandomInpaint,
+    Setting,
     SuperResolve,
     build,
     default_tasks,
     register,
 )
-from ilo.operators.base import setting_names
 from ilo.operators.resample import motion_kernel
 from ilo.settings import SettingsError
 from tests.operators.test_operators import EIGHT, _mask, _random
@@ -146,15 +146,15 @@ def test_comparable_works_first_without_and_then_with_gradient() -> None:
         ("compressed-sensing", {"seed": 2**31}, "seed is 2147483648"),
         ("deblur", {"kind": "box"}, "allowed are gaussian, motion"),
         ("deblur", {"sigma": 2.1}, "from 0.1 to 2"),
-        ("deblur", {"sigma": math.nan}, "sigma of the blur is nan"),
+        ("deblur", {"sigma": math.nan}, "sigma is nan"),
         ("deblur", {"kind": "motion", "length": 8.5}, "from 1 to 8"),
-        ("deblur", {"kind": "motion", "sigma": math.nan}, "sigma of the blur is nan"),
-        ("deblur", {"kind": "motion", "length": 5, "angle": math.inf}, "angle of the motion is inf"),
+        ("deblur", {"kind": "motion", "sigma": math.nan}, "sigma is nan"),
+        ("deblur", {"kind": "motion", "length": 5, "angle": math.inf}, "angle is inf"),
         ("compose", {"operators": []}, "at least one"),
         ("compose", {"operators": "denoise"}, "give a list"),
         ("compose", {"operators": [{"sigma": 3}]}, "name and settings"),
         ("compose", {"operators": [{"name": "inpaint"}]}, "has no mask"),
-        ("compose", {"operators": [{"name": "identity"}], "mask": _mask(8)}, "no inpainting"),
+        ("compose", {"operators": [{"name": "identity"}], "mask": _mask(8)}, "no operator of the list"),
         ("compose", {"operators": [{"name": "colorize"}, {"name": "denoise"}]}, "put it last"),
         ("compose", {"operators": [{"name": "compressed-sensing"}, {"name": "denoise"}]}, "put it last"),
         ("compose", {"operators": [Identity(resolution=4)]}, "made for 4 px but gets pictures of 8 px"),
@@ -195,10 +195,7 @@ def test_a_users_operator() -> None:
         @register
         class Dim(Operator):
             name, title, formula = "dim", "Dim", "y = gain · x, left and right exchanged"
-
-            def __init__(self, *, resolution: int, gain: float = 0.5) -> None:
-                super().__init__(resolution=resolution)
-                self.gain = gain
+            gain: float = Setting.number(0.5, 0.0, 2.0, step=0.1, label="Gain", help="Factor on every value.")
 
             def forward(self, x: torch.Tensor) -> torch.Tensor:
                 return self.gain * x.flip(-1)
@@ -300,7 +297,7 @@ def test_sequences_beyond_limits(depth: int, width: int) -> None:
 
 HOSTILE = [None, True, "1", -1, 0, 1e300, 10**400, float("nan"), float("inf"), [], [[1]], {}, b"1", 2**63, 1j]
 WITH_SETTINGS = ("random-inpaint", "denoise", "super-resolve", "deblur", "compressed-sensing")
-EVERY = [(name, setting) for name in WITH_SETTINGS for setting in setting_names(OPERATORS[name])]
+EVERY = [(name, setting.name) for name in WITH_SETTINGS for setting in OPERATORS[name].declared]
 
 
 @pytest.mark.parametrize(("name", "setting"), EVERY)

@@ -21,7 +21,7 @@ from ilo.records.recipe import make_recipe
 from ilo.settings import SettingsError, preset
 from ilo.state import to_uint8
 from ilo.ui import bench, examples, text
-from ilo.ui.parts import controls, painter
+from ilo.ui.parts import controls, painter, tasks
 from ilo.ui.runs import Order, Run, Runs
 from ilo.ui.studio import handlers
 from ilo.ui.studio.handlers import Studio
@@ -43,10 +43,10 @@ def values(model):
     """What the page's controls hold at first."""
     fields = controls.fields_of(preset(), model.layers)
     with gr.Blocks(analytics_enabled=False):
-        tasks = {name: component.value for name, component in controls.task_controls(model).items()}
+        own = {name: component.value for name, component in tasks.controls(model.resolution).items()}
     return {
         "source": None, "painter": painter.first_value(model, examples.load()[0].name), "truth": "here",
-        "task": "inpaint", "method": "ilo", "preset": "Quick", "seed": 0, **tasks, **fields,
+        "task": "inpaint", "method": "ilo", "preset": "Quick", "seed": 0, **own, **fields,
     }  # fmt: skip
 
 
@@ -154,8 +154,8 @@ def test_p_of_each_ball_is_the_number_of_elements_that_the_solver_searches(model
         ({"method": "magic"}, "magic"),
         ({"dtype": "int8"}, "int8"),
         ({"rounds": 0}, "no rounds"),
-        ({"task": "denoise", "denoise.sigma": None}, "sigma is empty"),
-        ({"task": "denoise", "denoise.assumed_sigma": "NaN"}, "assumed σ"),
+        ({"task": "denoise", "denoise.sigma": None}, "The setting Noise σ is empty"),
+        ({"task": "denoise", "denoise.assumed_sigma": "NaN"}, "Assume σ"),
         ({"task": "denoise", "denoise.assumed_sigma": "300"}, "assumed_sigma is 300"),
         ({"task": "super-resolve", "super-resolve.factor": 3}, "does not divide"),
         ({"task": "random-inpaint", "random-inpaint.fraction": 0}, "fraction"),
@@ -291,7 +291,7 @@ def test_already_damaged_has_no_truth(studio, values):
         studio.order({**values, "truth": "given", "task": "compressed-sensing"})
 
 
-@pytest.mark.parametrize("task", text.TASKS)
+@pytest.mark.parametrize("task", tasks.offered())
 def test_every_task_can_be_seen_and_solved(studio, values, task):
     stage, strip, _, notice = studio.preview({**values, "task": task}, "tasks")
     assert "data:image/png" in stage

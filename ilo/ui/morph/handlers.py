@@ -23,7 +23,8 @@ from ilo.ui import text
 from ilo.ui.bench import Bench, sentence
 from ilo.ui.examples import Example
 from ilo.ui.parts import painter, photographs, plots, views
-from ilo.ui.parts.controls import RADII, number, radius_position, whole
+from ilo.ui.parts.controls import RADII, radius_position
+from ilo.ui.parts.fields import number, whole
 from ilo.ui.parts.photographs import Places, Source
 from ilo.ui.runs import Order, Run, Runs
 from ilo.ui.visitors.visitors import Visitors
@@ -100,7 +101,7 @@ class Morph(Bench):
         self.keep(session, source)
         drawn = painter.first_value(self.model, source.name)
         values = {**values, "source": source, "painter": drawn, "start": "photo"}
-        canvas = gr.HTML(value=drawn, picture=painter.shown(source.image, source.name, self.model, paint=False))
+        canvas = gr.HTML(value=drawn, picture=painter.shown(source.image, source.name, self.model))
         photo = gr.HTML(photo=photographs.shown(source, self.model))
         return source, canvas, photo, "photo", *self.preview(values, session)
 

@@ -1,4 +1,4 @@
-"""The task's and the method's controls, and the settings that they stand for."""
+"""The method's controls, and the settings that they stand for."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Any
 import gradio as gr
 
 from ilo.engine import memory
-from ilo.operators import default_tasks
 from ilo.priors.load import Model
 from ilo.priors.stylegan2.checkpoint import CheckpointError
 from ilo.records.recipe import Shared
 from ilo.settings import PRESETS, LossWeights, RoundSettings, SettingsError, SolverSettings, preset
-from ilo.text.words import shown
 from ilo.ui import text
+from ilo.ui.parts import tasks
+from ilo.ui.parts.fields import number, whole
 
 Values = Mapping[str, Any]
 
@@ -34,126 +34,6 @@ def radius_position(radius: float) -> int:
     if radius == 0 or math.isinf(radius):
         return RADII.index(radius)
     return min(range(1, len(RADII) - 1), key=lambda i: abs(math.log(RADII[i] / radius)))
-
-
-def task_controls(model: Model) -> dict[str, gr.components.Component]:
-    """One to three controls for each task; style sheets show those of the chosen one."""
-    default = default_tasks(model.resolution)
-    side = model.resolution
-    factors = [f for f in (2, 4, 8, 16, 32) if side % f == 0 and side // f >= 2]
-    found: dict[str, gr.components.Component] = {}
-
-    def group(task: str) -> gr.Row:
-        return gr.Row(elem_classes=["task-controls", f"for-{task}"])
-
-    with group("random-inpaint"):
-        found["random-inpaint.fraction"] = gr.Slider(
-            0.5, 100, 100 * default["random-inpaint"]["fraction"], step=0.5, label="Known, %", min_width=120, buttons=[]
-        )
-        found["random-inpaint.seed"] = gr.Number(0, precision=0, label="Pattern", min_width=60, elem_classes="narrow")
-    with group("denoise"):
-        found["denoise.sigma"] = gr.Slider(
-            0, 100, default["denoise"]["sigma"], step=1, label="Noise σ", min_width=120, buttons=[]
-        )
-        found["denoise.assumed_sigma"] = gr.Textbox(
-            "", label="Assume σ", placeholder="the same", min_width=60, max_lines=1, elem_classes="narrow"
-        )
-    with group("super-resolve"):
-        found["super-resolve.factor"] = gr.Radio(
-            [(f"×{f}", f) for f in factors], value=default["super-resolve"]["factor"], label="Times smaller"
-        )
-    with group("compressed-sensing"):
-        found["compressed-sensing.fraction"] = gr.Slider(
-            0.5,
-            100,
-            100 * default["compressed-sensing"]["fraction"],
-            step=0.5,
-            label="Share, %",
-            min_width=120,
-            buttons=[],
-        )
-        found["compressed-sensing.seed"] = gr.Number(
-            0, precision=0, label="Pattern", min_width=60, elem_classes="narrow"
-        )
-    with group("deblur"):
-        found["deblur.kind"] = gr.Radio(
-            [("Out of focus", "gaussian"), ("Moved", "motion")],
-            value="gaussian",
-            show_label=False,
-            label="Blur",
-            elem_classes="whole-row",
-        )
-        found["deblur.sigma"] = gr.Slider(
-            0.5,
-            side / 8,
-            default["deblur"]["sigma"],
-            step=0.1,
-            label="Radius σ, px",
-            elem_classes="for-gaussian",
-            buttons=[],
-        )
-        found["deblur.length"] = gr.Slider(
-            1,
-            side / 2,
-            default["deblur"]["length"],
-            step=0.5,
-            label="Length",
-            min_width=100,
-            elem_classes="for-motion",
-            buttons=[],
-        )
-        found["deblur.angle"] = gr.Slider(
-            -90,
-            90,
-            default["deblur"]["angle"],
-            step=1,
-            label="Angle",
-            min_width=100,
-            elem_classes="for-motion",
-            buttons=[],
-        )
-    return found
-
-
-def operator_settings(task: str, values: Values) -> dict[str, Any]:
-    """The settings of a task's operator."""
-    own = {name.split(".", 1)[1]: value for name, value in values.items() if name.startswith(f"{task}.")}
-    for name in ("fraction",):
-        if name in own:
-            own[name] = number(f"The {name}", own[name]) / 100
-    if "assumed_sigma" in own:
-        own["assumed_sigma"] = typed("The assumed σ", own["assumed_sigma"])
-    for name in ("sigma", "length", "angle"):
-        if name in own:
-            own[name] = number(name, own[name])
-    for name in ("seed", "factor"):
-        if name in own:
-            own[name] = whole(f"The {name}", own[name])
-    return own
-
-
-def number(name: str, value: Any) -> float:
-    """A finite number, or a sentence."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise SettingsError(f"{name} is empty or no number; type one.")
-    return float(value)
-
-
-def typed(name: str, value: Any) -> float | None:
-    """A number that was typed as text; None for nothing, or a sentence."""
-    words = str(value or "").strip().replace(",", ".")
-    try:
-        return number(name, float(words)) if words else None
-    except ValueError:
-        raise SettingsError(f"{name} is {shown(words)}; type a number, or nothing.") from None
-
-
-def whole(name: str, value: Any) -> int:
-    """A whole number, or a sentence."""
-    value = number(name, value)
-    if value != int(value):
-        raise SettingsError(f"{name} is {value:g}; a whole number is needed.")
-    return int(value)
 
 
 def elements(model: Model, layer: int) -> dict[str, int]:
@@ -174,7 +54,8 @@ def elements(model: Model, layer: int) -> dict[str, int]:
 def advanced_controls(model: Model) -> dict[str, gr.components.Component]:
     """Rounds with their radii, loss weights, and the rest; filled with the suggested preset."""
     layers = model.layers
-    start = fields_of(preset(model.preset, task=next(iter(text.TASKS))), layers)
+    first = next(iter(tasks.offered().values()))
+    start = fields_of(preset(model.preset, holes=first.holes), layers)
     found: dict[str, gr.components.Component] = {}
     found["rounds"] = gr.Slider(
         1, layers, start["rounds"], step=1, label="Rounds", info="The latent code, then a layer each.", buttons=[]
@@ -319,12 +200,9 @@ def shared_values(shared: Shared, layers: int) -> dict[str, Any]:
     settings = shared.settings
     steps = tuple(plan.steps for plan in settings.rounds)
     named = next((name for name, counts in PRESETS.items() if steps in (counts, (sum(counts),))), "Quick")
-    own = {f"{shared.task}.{name}": value for name, value in shared.operator.items()}
-    if f"{shared.task}.fraction" in own:
-        own[f"{shared.task}.fraction"] = 100 * own[f"{shared.task}.fraction"]
     return {
         "task": shared.task,
-        **{name: "" if value is None else value for name, value in own.items()},
+        **tasks.shown_values(shared.task, shared.operator),
         "method": settings.method,
         "preset": named,
         **fields_of(settings, layers),
@@ -335,18 +213,20 @@ def shared_values(shared: Shared, layers: int) -> dict[str, Any]:
 def fill_script(names: list[str], layers: int) -> str:
     """A script (method, preset, task) → the values of the advanced controls `names`.
 
-    Tasks are told apart by their presets: inpainting and all the others.
+    Tasks are told apart by their presets: those that hide whole regions, and all the others.
     """
     known = {
-        f"{method} {name} {hole}": [
-            fields_of(preset(name, method, task="inpaint" if hole else None), layers)[field]  # type: ignore[arg-type]
+        f"{method} {name} {holes}": [
+            fields_of(preset(name, method, holes=bool(holes)), layers)[field]  # type: ignore[arg-type]
             for field in names
         ]
         for name in PRESETS
         for method in text.METHODS
-        for hole in (0, 1)
+        for holes in (0, 1)
     }
-    return f"(method, preset, task) => ({json.dumps(known)})[`${{method}} ${{preset}} ${{task === 'inpaint' ? 1 : 0}}`]"
+    hiding = json.dumps([name for name, kind in tasks.offered().items() if kind.holes])
+    key = f"`${{method}} ${{preset}} ${{{hiding}.includes(task) ? 1 : 0}}`"
+    return f"(method, preset, task) => ({json.dumps(known)})[{key}]"
 
 
 def solver_settings(values: Values) -> SolverSettings:

@@ -30,7 +30,7 @@ element.addEventListener('click', (event) => {
 LOOK_SCRIPT = "() => { document.querySelector('#BOX').parentElement.dataset.looking = '1'; }"
 LOOKED_SCRIPT = "() => { delete document.querySelector('#BOX').parentElement.dataset.looking; }"
 # Style sheets show the controls and explanations of what is chosen.
-CHOICE_SCRIPT = "(value) => { document.querySelector('#TAB').dataset.NAME = value; }"
+CHOICE_SCRIPT = "(value) => { document.querySelector('#TAB').setAttribute('data-NAME', value); }"
 # On a narrow screen the picture lies below the settings.
 SHOW_SCRIPT = "() => { document.querySelector('#STAGE').scrollIntoView({block: 'nearest', behavior: 'smooth'}); }"
 Start = Callable[[dict[str, Any], str], Iterator[Any]]  # (values, session) → a run's updates

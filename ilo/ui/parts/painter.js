@@ -1,7 +1,7 @@
 // The picture with its crop and its mask. `props.picture` is {src, width, height, grid, name, paint}; `props.value` is
 // {picture, crop: {x, y, zoom}, mask}: the picture's name, the crop's centre as fractions, and grid × grid bits, 1 = to
 // be filled in, as base64.
-// Where `paint` is false, there is no mask: the picture is cropped alone.
+// `paint` are the tasks with a mask, "" is the one before any was chosen; for others the picture is cropped alone.
 const $ = (selector) => element.querySelector(selector);
 const view = $('.painter-view'), photo = $('.painter-photo'), canvas = $('.painter-mask'), cursor = $('.painter-cursor');
 const size = $('.painter-size input'), sliders = [...element.querySelectorAll('[data-crop]')];
@@ -92,8 +92,8 @@ function moveCrop(changes) {
   drawPhoto();
 }
 
-const task = () => element.closest('[data-task]')?.dataset.task ?? 'inpaint';
-const active = () => (props.picture.paint && task() === 'inpaint' ? mode : 'move');
+const task = () => element.closest('[data-task]')?.dataset.task ?? '';
+const active = () => (props.picture.paint.includes(task()) ? mode : 'move');
 
 view.addEventListener('pointerdown', (event) => {
   if (event.target.closest('.painter-crop') || event.button !== 0) return;
@@ -158,5 +158,5 @@ element.addEventListener('click', (event) => {
   commit();
 });
 watch(['value', 'picture'], load);
-setMode(props.picture.paint ? 'paint' : 'move');
+setMode(props.picture.paint.length ? 'paint' : 'move');
 load();

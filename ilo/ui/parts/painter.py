@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from ilo.settings import SettingsError
 HERE = Path(__file__).parent
 FIRST_MASK = "eyes"
 LARGEST_GRID = 128
-SHOWN_SIDE = 640  # pixels of the picture that the browser gets to see
+SHOWN_SIDE = 640  # pixels of the picture that the browser shows
 
 
 def grid_of(model: Model) -> int:
@@ -78,8 +79,8 @@ def read_value(value: Any, grid: int) -> tuple[str, Crop, Tensor]:
     )
 
 
-def shown(image: Image.Image, name: str, model: Model, paint: bool = True) -> dict[str, Any]:
-    """The picture for the browser; without `paint` it is cropped alone."""
+def shown(image: Image.Image, name: str, model: Model, paint: Sequence[str] = ()) -> dict[str, Any]:
+    """The picture for the browser; for the tasks `paint` it is painted on, for all others cropped alone."""
     small = image.copy()
     small.thumbnail((SHOWN_SIDE, SHOWN_SIDE), Image.Resampling.BICUBIC)
     file = io.BytesIO()
@@ -96,11 +97,11 @@ def shown(image: Image.Image, name: str, model: Model, paint: bool = True) -> di
         "height": image.height,
         "grid": grid_of(model),
         "name": name,
-        "paint": paint,
+        "paint": list(paint),
     }
 
 
-def build(model: Model, image: Image.Image, name: str, elem_id: str = "painter", paint: bool = True) -> gr.HTML:
+def build(model: Model, image: Image.Image, name: str, elem_id: str = "painter", paint: Sequence[str] = ()) -> gr.HTML:
     """The component; its `change` event follows every change."""
     grid = grid_of(model)
     presets = "".join(

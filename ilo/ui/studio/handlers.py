@@ -8,7 +8,7 @@ from typing import Any
 
 import gradio as gr
 
-from ilo.operators import build
+from ilo.operators import OPERATORS, build
 from ilo.photos import portraits
 from ilo.photos.masks import fit_mask, preset_mask
 from ilo.photos.pictures import PictureError, read_mask
@@ -20,8 +20,8 @@ from ilo.settings import SettingsError
 from ilo.ui import text
 from ilo.ui.bench import Bench, sentence
 from ilo.ui.examples import Example
-from ilo.ui.parts import painter, photographs, plots, views
-from ilo.ui.parts.controls import operator_settings, shared_values, solver_settings
+from ilo.ui.parts import painter, photographs, plots, tasks, views
+from ilo.ui.parts.controls import shared_values, solver_settings
 from ilo.ui.parts.photographs import Source
 from ilo.ui.runs import Order, Run, Runs
 from ilo.ui.visitors.visitors import Visitors
@@ -85,7 +85,7 @@ class Studio(Bench):
         self.keep(session, source)
         drawn = painter.first_value(self.model, source.name, crop)
         seen = self.preview({**values, "source": source, "painter": drawn}, session)
-        canvas = gr.HTML(value=drawn, picture=painter.shown(source.image, source.name, self.model))
+        canvas = gr.HTML(value=drawn, picture=painter.shown(source.image, source.name, self.model, tasks.painting()))
         return source, canvas, gr.HTML(photo=photographs.shown(source, self.model)), *seen
 
     def upload_mask(self, path: str | None, value: Any, source: Source | None) -> tuple[Any, ...]:
@@ -127,11 +127,14 @@ class Studio(Bench):
     def _linked(self, shared: Shared) -> dict[str, Any]:
         """What the controls show for a link. Raises `SettingsError` where they cannot show all that it asks for."""
         side, settings = self.model.resolution, dict(shared.operator)
-        if shared.task == "inpaint":
+        wanted = OPERATORS[shared.task].mask_setting()
+        if wanted is not None and wanted.required:
             settings["mask"] = preset_mask(painter.FIRST_MASK, side, self.model.landmarks)
         build(shared.task, side, **settings)  # refuses what no operator takes
         values = shared_values(shared, self.model.layers)
-        known = shared.task in text.TASKS and shared.model == self.model.id and shared.settings.method in text.METHODS
+        known = (
+            shared.task in tasks.offered() and shared.model == self.model.id and shared.settings.method in text.METHODS
+        )
         if not known or shared.measurement_seed or solver_settings(values) != shared.settings:
             raise SettingsError("The link asks for settings that this page cannot show, so nothing of it was taken.")
         self.runs.check_steps(shared.settings.total_steps)
@@ -157,18 +160,18 @@ class Studio(Bench):
             self.model,
             image,
             task,
-            operator_settings(task, values),
-            mask=mask if task == "inpaint" else None,
+            tasks.settings(task, values),
+            mask=mask if tasks.paints(task) else None,
             crop=part,
             damaged_here=damaged_here,
         )
-        if task == "inpaint" and painter.grid_of(self.model) != self.model.resolution:
+        if tasks.paints(task) and painter.grid_of(self.model) != self.model.resolution:
             notes = [note for note in notes if not note.startswith("The mask was")]
         placed, shown = source.placed(crop, self.model.resolution)
         return Order(problem, solver_settings(values), given, damaged_here, placed=placed, shown=shown), notes
 
     def preview(self, values: dict[str, Any], session: str) -> tuple[Any, ...]:
-        """Show what the solver will get to see. → stage, strip, progress, notice."""
+        """Show what the solver will work from. → stage, strip, progress, notice."""
         if self.busy(session):
             return (gr.skip(),) * 4
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +11,7 @@ import gradio as gr
 from ilo.priors.load import Model
 from ilo.ui import examples, text
 from ilo.ui.examples import Example
-from ilo.ui.parts import controls, layout, painter, photographs, plots, views
+from ilo.ui.parts import controls, layout, painter, photographs, plots, tasks, views
 from ilo.ui.parts.layout import PRIVATE, heading, helps, pills
 from ilo.ui.studio.handlers import Studio
 
@@ -42,7 +43,7 @@ def build(
     strip_of_examples.click(pick, inputs, chosen, **PRIVATE)
     wiring.photographs(upload, photo, studio.upload, studio.rechoose, chosen)
     upload_mask.upload(studio.upload_mask, [upload_mask, canvas, source], [canvas, shared.notice], **PRIVATE)
-    for name, key in (("task", "task"), ("deblur.kind", "blur"), ("method", "method"), ("truth", "truth")):
+    for name, key in {"task": "task", "method": "method", "truth": "truth", **tasks.choices()}.items():
         script = layout.CHOICE_SCRIPT.replace("TAB", "studio").replace("NAME", key)
         named[name].change(None, named[name], None, js=script, **PRIVATE)
 
@@ -56,8 +57,9 @@ def build(
     named["task"].input(None, choices, named["weights.geodesic"], js=geodesic, **PRIVATE)
 
     preview = wiring.with_values(studio.preview)
+    offered = tasks.offered()
     seen = [canvas.change, named["task"].change, named["truth"].change]
-    seen += [component.change for name, component in named.items() if "." in name and name.split(".")[0] in text.TASKS]
+    seen += [component.change for name, component in named.items() if name.split(".")[0] in offered]
     gr.on(seen, preview, inputs, shared.shown, trigger_mode="always_last", concurrency_limit=2, **PRIVATE)
     linked = [name for name in names if name not in ("source", "painter")]
 
@@ -75,12 +77,13 @@ def _picture(model: Model, pictures: list[Example]) -> dict[str, Any]:
     with gr.Row(elem_classes="sources"):
         heading("Picture")
         upload = gr.UploadButton("Upload", size="sm", elem_id="upload", min_width=64, scale=0)
+        masked = [tasks.group(name) for name in tasks.painted()]
         upload_mask = gr.UploadButton(
-            "Upload mask", size="sm", elem_id="upload-mask", elem_classes="for-inpaint", min_width=64, scale=0
+            "Upload mask", size="sm", elem_id="upload-mask", elem_classes=masked, min_width=64, scale=0
         )
     strip = examples.build(pictures)
     photo = photographs.build("photograph")
-    canvas = painter.build(model, pictures[0].image, pictures[0].name)
+    canvas = painter.build(model, pictures[0].image, pictures[0].name, paint=tasks.painting())
     truth = pills("Who damages the picture", [(label, key) for key, (label, _) in text.TRUTH.items()], "truth")
     helps({f"truth-{key}": help_ for key, (_, help_) in text.TRUTH.items()})
     return {
@@ -95,9 +98,10 @@ def _picture(model: Model, pictures: list[Example]) -> dict[str, Any]:
 
 def _task(model: Model) -> dict[str, Any]:
     heading("Task")
-    task = pills("Task", [(label, name) for name, (label, _) in text.TASKS.items()], "task")
-    helps({f"for-{name}": help_ for name, (_, help_) in text.TASKS.items()})
-    return {"task": task, **controls.task_controls(model)}
+    offered = tasks.offered()
+    task = pills("Task", [(tasks.label(kind), name) for name, kind in offered.items()], "task")
+    helps({tasks.group(name): html.escape(kind.help or kind.formula) for name, kind in offered.items()})
+    return {"task": task, **tasks.controls(model.resolution)}
 
 
 def _method(model: Model) -> dict[str, Any]:

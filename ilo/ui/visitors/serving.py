@@ -7,6 +7,7 @@ import logging
 import sys
 
 import ilo
+from ilo.operators import own
 from ilo.priors.stylegan2.checkpoint import CheckpointError
 from ilo.settings import SettingsError
 from ilo.ui import page
@@ -30,6 +31,7 @@ def serve(options: argparse.Namespace) -> int:
     owner = Owner.of(options)
     try:
         limits = Limits(steps=options.max_steps)
+        own.load(options.operator_module)
         if options.model in registry.ids("generator"):
             bring(registry.BY_ID[options.model])
         print(f"To choose models on the page, open {owner.address}", flush=True)

@@ -1,0 +1,99 @@
+"""Noise models: what measuring adds to A(x). Any operator can be measured with any of them."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar
+
+import torch
+
+from ilo.settings import SettingsError, check_choice, check_number, named
+from ilo.text.words import shown
+
+MOST_SIGMA = 255.0
+
+
+class Noise:
+    """A noise model.
+
+    Attributes:
+        name: in recipes and on the command line.
+        clips: whether values are cut off at the ends of [-1, 1], which only pictures have.
+        sigma: standard deviation on the 0 … 255 scale of grey values, before anything is cut off.
+    """
+
+    name: ClassVar[str]
+    clips: ClassVar[bool] = False
+    sigma: float = 0.0
+
+    def add(self, y: torch.Tensor, seed: int) -> torch.Tensor:
+        """`y [B, …]` with noise; sample b draws it from seed + b on the CPU, so a batch equals single measurements."""
+        raise NotImplementedError(f"{type(self).__name__} does not define add.")
+
+    def settings(self) -> dict[str, Any]:
+        """JSON-plain, the inverse of `noise_model`."""
+        return {"name": self.name}
+
+
+@dataclass(frozen=True)
+class NoNoise(Noise):
+    """y = A(x)."""
+
+    name: ClassVar[str] = "none"
+
+    def add(self, y: torch.Tensor, seed: int) -> torch.Tensor:
+        return y
+
+
+@dataclass(frozen=True)
+class Gaussian(Noise):
+    """y = A(x) + N(0, (σ/127.5)²).
+
+    Raises:
+        SettingsError: for a sigma outside of 0 … 255.
+    """
+
+    name: ClassVar[str] = "gaussian"
+    sigma: float = 25.0
+
+    def __post_init__(self) -> None:
+        check_number("The noise's sigma", self.sigma, 0.0, MOST_SIGMA)
+
+    def add(self, y: torch.Tensor, seed: int) -> torch.Tensor:
+        samples = range(y.shape[0])
+        noise = [torch.randn(y.shape[1:], generator=torch.Generator().manual_seed(seed + b)) for b in samples]
+        return y + self.sigma / 127.5 * torch.stack(noise).to(y)
+
+    def settings(self) -> dict[str, Any]:
+        return {"name": self.name, **asdict(self)}
+
+
+@dataclass(frozen=True)
+class ClippedGaussian(Gaussian):
+    """y = A(x) + N(0, (σ/127.5)²), cut off at −1 and 1 as a camera does."""
+
+    name: ClassVar[str] = "clipped-gaussian"
+    clips: ClassVar[bool] = True
+
+    def add(self, y: torch.Tensor, seed: int) -> torch.Tensor:
+        return super().add(y, seed).clamp(-1.0, 1.0)
+
+
+MODELS: dict[str, type[Noise]] = {model.name: model for model in (NoNoise, Gaussian, ClippedGaussian)}
+
+
+def noise_model(settings: Any) -> Noise:
+    """The model of a name and its settings, such as `{"name": "gaussian", "sigma": 10}`.
+
+    Raises:
+        SettingsError: for anything else.
+    """
+    if not isinstance(settings, dict) or "name" not in settings:
+        raise SettingsError(f"The noise is {shown(settings)}; give a name and settings.")
+    check_choice("The noise", settings["name"], tuple(MODELS))
+    model = MODELS[settings["name"]]
+    own = {name: value for name, value in settings.items() if name != "name"}
+    unknown = own.keys() - model.__dataclass_fields__.keys()  # type: ignore[attr-defined]
+    if unknown:
+        raise SettingsError(f"The noise {model.name} does not know {named(unknown)}.")
+    return model(**own)
