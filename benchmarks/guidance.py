@@ -31,7 +31,7 @@ from ilo.morph import TRUNCATION, morph_preset
 from ilo.perceptual.classifier_features import ClassifierFeatures
 from ilo.priors.load import Model
 from ilo.solver import solve
-from ilo.state import State, to_uint8
+from ilo.state import to_uint8
 
 JUDGE = Path(__file__).parent / "judge64.safetensors"
 YUNET = Path(__file__).parents[2] / "shared" / "models" / "face_detection_yunet_2023mar.onnx"
@@ -62,13 +62,13 @@ def guided(
     model: Model, guide: Classifier, name: str, method: str, seeds: int, reach: float = 1.0
 ) -> tuple[Tensor, Tensor]:
     """Starts and results [seeds, 3, R, R] of the Quick preset from the faces of seeds 0 …"""
-    settings = morph_preset("Quick", method, layers=model.generator.config.num_layers, reach=reach)  # type: ignore[arg-type]
-    start = State.face(model, 0, settings.covariance, TRUNCATION, batch=seeds)
+    settings = morph_preset("Quick", method, layers=model.layers, reach=reach)  # type: ignore[arg-type]
+    start = model.sample(0, settings, TRUNCATION, seeds)
     guidance = Guidance(guide, {name: 1.0}, batch=seeds)
     *_, last = solve(model, guidance, settings, due=lambda: False, perceptual=None, start=start)
     assert last.result is not None
     with torch.no_grad():
-        before = start.render(model.generator, model.latents, settings.covariance)
+        before = model.render(start, settings)
     return before.clamp(-1, 1), last.result.image.clamp(-1, 1)
 
 
@@ -158,7 +158,7 @@ def main() -> None:
     model, judge, face = load(), classifier.load(args.judge), detector()
     wanted = {RUNS[run][0] for run in args.runs} if args.what == "classes" else {"robust64"}
     guides = {name: classifier.load(name) for name in sorted(wanted)}
-    layers = model.generator.config.num_layers
+    layers = model.layers
 
     def about(row: str) -> dict[str, Any]:
         guide, method = RUNS.get(row, ("robust64", "ilo"))

@@ -14,11 +14,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ilo.objective import geodesic
+from ilo.priors.base import State
 from ilo.priors.load import Model
+from ilo.priors.stylegan2.prior import point
 from ilo.problem import Problem
 from ilo.search import learning_rate
 from ilo.settings import LossWeights, RoundSettings
-from ilo.state import State
 
 
 def filter2d(x: Tensor, kernel: Tensor, up: int, padding: tuple[int, int]) -> Tensor:
@@ -107,16 +108,17 @@ def project_by_sorting(x: Tensor, radius: float) -> Tensor:
 
 
 class PlainRound:
-    """A round's step over `PlainGenerator`, with the same variables, losses and constraints as `ilo.search.Round`."""
+    """A round's step over `PlainGenerator`, with the same variables, losses and constraints as `LayerSearch`."""
 
     def __init__(self, model: Model, problem: Problem, start: State, plan: RoundSettings):
         self.model, self.problem, self.start, self.plan = model, problem, start, plan
         self.generator = PlainGenerator(model)
         self.first = max(0, 2 * start.layer - 1)
-        self.z = start.z[:, self.first :].clone().requires_grad_(True)
-        self.maps = range(self.first, min(5 + 2 * start.layer, len(start.noise)))
-        self.noise = [start.noise[j].clone().requires_grad_(True) for j in self.maps]
-        self.x = None if start.features is None else start.features.x.clone().requires_grad_(True)
+        self.start_z, self.start_noise, features = point(start)
+        self.z = self.start_z[:, self.first :].clone().requires_grad_(True)
+        self.maps = range(self.first, min(5 + 2 * start.layer, len(self.start_noise)))
+        self.noise = [self.start_noise[j].clone().requires_grad_(True) for j in self.maps]
+        self.x = None if features is None else features.x.clone().requires_grad_(True)
         self.variables = [v for v in (self.z, *self.noise, self.x) if v is not None]
         self.starts = [v.detach().clone() for v in self.variables]
         self.radii = [plan.radius_latents, *[plan.radius_noise] * len(self.noise), plan.radius_features]
@@ -124,10 +126,10 @@ class PlainRound:
         self.best, self.weight = math.inf, LossWeights().geodesic
 
     def step(self, i: int) -> None:
-        noise = list(self.start.noise)
+        noise = list(self.start_noise)
         for j, value in zip(self.maps, self.noise, strict=True):
             noise[j] = value
-        ws = self.model.latents(torch.cat([self.start.z[:, : self.first], self.z], 1))
+        ws = self.model.latents(torch.cat([self.start_z[:, : self.first], self.z], 1))
         image = self.generator(ws, noise, self.start.layer, self.x)
         residual = self.problem.operator(image) - self.problem.y
         spread = self.weight * geodesic(self.z).sum()

@@ -23,14 +23,14 @@ import torch
 from benchmarks.plain import PlainGenerator, PlainRound
 from ilo import load, preset
 from ilo.engine import engine, memory
-from ilo.objective import Objective
+from ilo.objective import MeasurementObjective
 from ilo.operators import build
 from ilo.priors.load import Model, usual_config
 from ilo.priors.stylegan2 import latents
 from ilo.priors.stylegan2.network import Generator
+from ilo.priors.stylegan2.prior import DTYPES, point
 from ilo.problem import Problem
-from ilo.search import Round
-from ilo.state import State
+from ilo.search import LayerSearch
 
 WARM_UP = 3
 LARGE = (256, 512, 1024)
@@ -41,7 +41,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--dtype", default="float32", choices=list(engine.DTYPES))
+    parser.add_argument("--dtype", default="float32", choices=list(DTYPES))
     parser.add_argument("--size", type=int, default=64, choices=[64, *LARGE])
     parser.add_argument("--device", default="cpu", help="for the larger sizes")
     parser.add_argument("--checkpointed", action="store_true", help="for the larger sizes")
@@ -56,24 +56,25 @@ def beside_plain(args: argparse.Namespace) -> None:
     """The embedded generator."""
     model = load()
     settings = replace(preset("Quick"), dtype=args.dtype)
-    generator = engine.prepare(model.generator, settings)
-    state = State.random(model, seed=0)
+    prior = engine.prepare(model, settings)
+    state = model.draw(seed=0)
     with torch.no_grad():
-        truth = State.random(model, seed=1).render(model.generator, model.latents, "diagonal").clamp(-1, 1)
-        plain = PlainGenerator(model)(model.latents(state.z), list(state.noise))
-        same = (plain - state.render(model.generator, model.latents, "diagonal")).abs().max()
+        truth = model.render(model.draw(seed=1), settings).clamp(-1, 1)
+        z, noise, _ = point(state)
+        plain = PlainGenerator(model)(model.latents(z), list(noise))
+        same = (plain - model.render(state, settings)).abs().max()
     print(f"largest difference between the two networks' pictures: {float(same):.1e}")
     problem = Problem.damage(truth, build("random-inpaint", model.resolution, fraction=0.1))
-    objective = Objective(problem, settings.weights, None)
+    objective = MeasurementObjective(problem, settings.weights, None)
 
     rows = []
     for k, plan in enumerate(settings.rounds):
         if k:
-            state = state.enter(model.generator, model.latents, k, settings)
+            state = model.enter(state, k, settings)
         long = replace(plan, steps=args.steps)
         ours, theirs = [], []
         for _ in range(args.repeats):
-            ours.append(milliseconds(Round(generator, model.latents, objective, state, long, settings), args.steps))
+            ours.append(milliseconds(LayerSearch(prior, objective, state, long, settings), args.steps))
             theirs.append(milliseconds(PlainRound(model, problem, state, long), args.steps))
         ratio = statistics.median(t / o for t, o in zip(theirs, ours, strict=True))
         row = {"round": k, "steps": plan.steps, "ms": statistics.median(ours), "plain_ms": statistics.median(theirs)}
@@ -94,20 +95,20 @@ def large(args: argparse.Namespace) -> None:
     """A network of FFHQ's shape."""
     model, device = random_model(args.size, args.device), torch.device(args.device)
     settings = replace(preset("Quick"), dtype=args.dtype)
-    generator = engine.prepare(model.generator, settings)
+    prior = engine.prepare(model, settings)
     if args.checkpointed:
-        generator = generator.checkpointed()
-    state = State.random(model, seed=0)
+        prior = prior.frugal()
+    state = model.draw(seed=0)
     with torch.no_grad():
         truth = torch.rand(1, 3, args.size, args.size, generator=torch.Generator().manual_seed(0)).mul(2).sub(1)
     problem = Problem.damage(truth.to(device), build("random-inpaint", args.size, fraction=0.1)).to(device)
-    objective = Objective(problem, settings.weights, None)
+    objective = MeasurementObjective(problem, settings.weights, None)
     before = peak(device)
     rows = []
     for k, plan in enumerate(settings.rounds):
         if k:
-            state = state.enter(generator, model.latents, k, settings)
-        search = Round(generator, model.latents, objective, state, replace(plan, steps=1000), settings)
+            state = prior.enter(state, k, settings)
+        search = LayerSearch(prior, objective, state, replace(plan, steps=1000), settings)
         times = []
         for i in range(args.steps):
             start = time.perf_counter()
@@ -123,7 +124,7 @@ def large(args: argparse.Namespace) -> None:
         "checkpointed": args.checkpointed,
         "ms": mean,
         "memory": peak(device) - before,
-        "memory_estimated": memory.needed(model.generator.config, plain, checkpointed=args.checkpointed),
+        "memory_estimated": model.memory_needed(plain, frugal=args.checkpointed),
     }
     print(
         f"| {args.size} px | {mean:,.0f} ms per step of a Quick run | {memory.gigabytes(found['memory'])} "
@@ -159,7 +160,7 @@ def save(found: dict, args: argparse.Namespace, model: Model, size: str = "") ->
     (RESULTS / f"{name}.json").write_text(json.dumps({**found, **about}, indent=1))
 
 
-def milliseconds(search: Round | PlainRound, steps: int) -> float:
+def milliseconds(search: LayerSearch | PlainRound, steps: int) -> float:
     """Mean time of a step, after the first few, which are not counted."""
     for i in range(WARM_UP):
         search.step(i)

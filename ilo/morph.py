@@ -15,11 +15,11 @@ from torch import Tensor
 
 from ilo.guidance import Guidance
 from ilo.operators import undamaged
-from ilo.priors.load import Model
+from ilo.priors.base import Prior, State
 from ilo.problem import Problem
 from ilo.settings import LossWeights, RoundSettings, SolverSettings, check_choice, preset
 from ilo.solver import Due, check_rounds, solve
-from ilo.state import State, Step
+from ilo.state import Step
 
 TRUNCATION = 0.7
 MorphMethod = Literal["ilo", "pixels"]
@@ -70,37 +70,42 @@ def total_steps(settings: SolverSettings, photo: bool) -> int:
 
 
 def morph(
-    model: Model,
+    prior: Prior,
     guidance: Guidance,
     settings: SolverSettings,
     photo: Tensor | None = None,
     due: Due | None = None,
     due_result: Due | None = None,
+    stop_at: int | None = None,
 ) -> Iterator[Step]:
     """Turn a face towards what `guidance` asks for.
 
     Args:
-        model: the generative prior.
+        prior: the generative prior.
         guidance: classifier and classes.
         settings: of the guided run, such as `morph_preset`'s.
         photo: [1, 3, R, R] in [−1, 1], inverted first by CSGM; None: a face drawn from the settings' seed.
-        due, due_result: as in `ilo.solve`.
+        due, due_result, stop_at: as in `ilo.solve`; the inversion's steps count.
 
     Yields:
         The steps of the inversion, marked `inverting`, and of the guided run; both count towards `done` and `total`.
     """
-    check_rounds(model, settings)
+    check_rounds(prior, settings)
     total = total_steps(settings, photo is not None)
     before = total - settings.total_steps
     if photo is None:
         count = max(1, len(settings.radius_scales))
-        start = State.face(model, settings.seed, settings.covariance, TRUNCATION).expand(count)
+        start = prior.sample(settings.seed, settings, TRUNCATION).expand(count)
     else:
-        problem = Problem(undamaged(model.resolution), photo)
-        for step in solve(model, problem, inversion(settings), due, None, due_result):
+        inverted: State | None = None
+        problem = Problem(undamaged(prior.resolution), photo)
+        for step in solve(prior, problem, inversion(settings), due, None, due_result, stop_at=stop_at):
+            inverted = inverted if step.result is None else step.result.state
             yield replace(step, total=total, inverting=True)
-        assert step.result is not None
-        start = step.result.state.to(model.device).expand(max(1, len(settings.radius_scales)))
-    guidance = replace(guidance, batch=len(start.z))
-    for step in solve(model, guidance, settings, due, None, due_result, start):
+        if inverted is None or (stop_at is not None and stop_at <= before):
+            return
+        start = inverted.to(prior.device).expand(max(1, len(settings.radius_scales)))
+    guidance = replace(guidance, batch=len(start))
+    end = None if stop_at is None else stop_at - before
+    for step in solve(prior, guidance, settings, due, None, due_result, start, end):
         yield replace(step, done=before + step.done, total=total, first=before + step.first)

@@ -5,6 +5,8 @@ Every function is per sample: [B, …] → [B].
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import torch
 from torch import Tensor
 
@@ -43,7 +45,28 @@ def dead_zone(residual: Tensor) -> Tensor:
     return (residual.flatten(1).abs() - DEAD_ZONE).clamp_min(0).mean(1)
 
 
-class Objective:
+class Objective(Protocol):
+    """What a search minimises: a problem's terms at a picture, for each sample of a batch by itself."""
+
+    def __call__(self, image: Tensor, z: Tensor) -> Tensor:
+        """All terms, unweighted, below their weighted sum.
+
+        Args:
+            image: [B, 3, R, R], the generator's.
+            z: [B, S, z_dim], the latents that are searched.
+
+        Returns:
+            [6, B] in the order of `TERMS`.
+        """
+
+    def perturbed(self, image: Tensor, z: Tensor, rngs: list[torch.Generator]) -> Tensor | None:
+        """The sum [B] for randomly changed pictures, whose gradient is followed instead; None where there is no need.
+
+        Sample b draws from rngs[b].
+        """
+
+
+class MeasurementObjective:
     """The weighted sum of the terms that compare with a measurement (paper §4.2)."""
 
     def __init__(self, problem: Problem, weights: LossWeights, perceptual: Perceptual | None, sna: bool = True):
@@ -53,22 +76,10 @@ class Objective:
         self._measured: list[Tensor] | None = None
 
     def __call__(self, image: Tensor, z: Tensor) -> Tensor:
-        """All terms, unweighted, below their weighted sum.
-
-        Args:
-            image: [B, 3, R, R], the generator's.
-            z: [B, S, z_dim], the latents in use.
-
-        Returns:
-            [6, B] in the order of `TERMS`.
-        """
         return self._terms(image, z, image)
 
     def perturbed(self, image: Tensor, z: Tensor, rngs: list[torch.Generator]) -> Tensor | None:
-        """Stochastic noise addition: the sum [B] for a picture with the noise that the measurement has.
-
-        Its gradient is followed instead. Sample b draws from rngs[b]. None where the measurement has no noise.
-        """
+        """Stochastic noise addition: the sum for pictures with the noise that the measurement has, if it has any."""
         sigma = self.problem.operator.sna_sigma if self.sna else 0.0
         if not sigma:
             return None
@@ -106,10 +117,7 @@ class Objective:
 
 
 class GuidedObjective:
-    """Cross-entropy of a classifier, and the geodesic term; nothing is measured (paper §4.4).
-
-    Its methods are those of `Objective`.
-    """
+    """Cross-entropy of a classifier, and the geodesic term; nothing is measured (paper §4.4)."""
 
     def __init__(self, guidance: Guidance, weights: LossWeights):
         self.guidance, self.weights = guidance, weights
@@ -129,10 +137,8 @@ class GuidedObjective:
         return loss + self.weights.geodesic * geodesic(z) if self.weights.geodesic else loss
 
 
-def objective_of(
-    problem: Problem | Guidance, settings: SolverSettings, perceptual: Perceptual | None
-) -> Objective | GuidedObjective:
+def objective_of(problem: Problem | Guidance, settings: SolverSettings, perceptual: Perceptual | None) -> Objective:
     """What a problem asks to be minimised."""
     if isinstance(problem, Guidance):
         return GuidedObjective(problem, settings.weights)
-    return Objective(problem, settings.weights, perceptual, settings.sna)
+    return MeasurementObjective(problem, settings.weights, perceptual, settings.sna)

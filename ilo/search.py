@@ -12,12 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ilo.objective import TERMS, GuidedObjective, Objective
-from ilo.priors.stylegan2.latents import GaussianW
-from ilo.priors.stylegan2.network import Features, Generator
+from ilo.objective import TERMS, Objective
+from ilo.priors.base import BALLS, Prior, State
 from ilo.projection import l1_norm, project_l1, project_sphere
 from ilo.settings import RoundSettings, Schedule, SolverSettings
-from ilo.state import BALLS, TRACE_COLUMNS, Result, State, Step, to_uint8
+from ilo.state import TRACE_COLUMNS, Result, Step, to_uint8
 
 
 def learning_rate(schedule: Schedule, step: int, steps: int) -> float:
@@ -76,8 +75,17 @@ def adam(variables: list[Variable]) -> torch.optim.Optimizer | None:
     return torch.optim.Adam(free, fused=True) if free else None
 
 
-def descend(optimiser: torch.optim.Optimizer, loss: Tensor, variables: list[Variable], lr: float) -> None:
-    """One projected step: gradients of `loss`, Adam, constraints."""
+def update(variables: list[Variable], optimiser: torch.optim.Optimizer | None, loss: Tensor, lr: float) -> None:
+    """Line 4: one projected Adam step, v ← Π(v − Adam(∇_v loss)), for every variable v.
+
+    Args:
+        variables: what moves, and the spheres and l1 balls that Π projects onto.
+        optimiser: Adam over their values; None if all are frozen.
+        loss: the objective at their values, summed over the batch.
+        lr: this step's learning rate.
+    """
+    if optimiser is None:
+        return
     optimiser.zero_grad()
     loss.backward()
     optimiser.param_groups[0]["lr"] = lr
@@ -88,61 +96,87 @@ def descend(optimiser: torch.optim.Optimizer, loss: Tensor, variables: list[Vari
                 variable.constrain()
 
 
-def keep(better: Tensor, now: list[Tensor], best: list[Tensor]) -> None:
-    """Copy the samples of `now` for which `better` [B] holds into `best`."""
-    for source, target in zip(now, best, strict=True):
-        torch.where(better.view(-1, *[1] * (source.dim() - 1)), source, target, out=target)
+class Best:
+    """For each sample the point of the least loss so far; it stays on the device."""
+
+    def __init__(self, variables: list[Variable], *beside: Tensor):
+        first = variables[0].start
+        self.loss = first.new_full([len(first)], math.inf)
+        self._kept = [*(v.value.detach().clone() for v in variables), *beside]
+        self._count = len(variables)
+
+    def keep(self, loss: Tensor, variables: list[Variable], *beside: Tensor) -> None:
+        """Look at a point of losses [B]: what it is made of, and what belongs to it."""
+        better = loss < self.loss
+        now = [*(v.value.detach() for v in variables), *beside, loss]
+        for source, target in zip(now, [*self._kept, self.loss], strict=True):
+            torch.where(better.view(-1, *[1] * (source.dim() - 1)), source, target, out=target)
+
+    @property
+    def values(self) -> list[Tensor]:
+        """Of the variables, in their order."""
+        return self._kept[: self._count]
+
+    @property
+    def beside(self) -> list[Tensor]:
+        """What was given with the point."""
+        return self._kept[self._count :]
 
 
-class Round:
-    """Algorithm 1, line 4, for the state entering one layer: features, latents and noise maps that are still used."""
+class Trace:
+    """A row [B, columns] for each step, kept on the device until it is asked for."""
+
+    def __init__(self, like: Tensor, steps: int, batch: int):
+        self._rows = like.new_full([steps, batch, len(TRACE_COLUMNS)], math.nan)
+        self._count = self._told = 0
+
+    def add(self, row: Tensor) -> None:
+        self._rows[self._count] = row
+        self._count += 1
+
+    def begin(self) -> None:
+        """Forget the rows so far: the start is the first step's row."""
+        self._count = 0
+
+    def news(self) -> tuple[int, np.ndarray]:
+        """The number of the first row since the last call, and float32 [n, B, columns]."""
+        first, self._told = self._told, self._count
+        return first, np.ascontiguousarray(self._rows[first : self._count].cpu().numpy())
+
+
+class LayerSearch:
+    """Algorithm 1, line 4, for the state entering one layer."""
 
     def __init__(
         self,
-        generator: Generator,
-        latents: GaussianW,
-        objective: Objective | GuidedObjective,
+        prior: Prior,
+        objective: Objective,
         start: State,
         plan: RoundSettings,
         settings: SolverSettings,
         done: int = 0,
     ):
-        self._generator, self._latents, self._objective = generator, latents, objective
+        self._prior, self._objective = prior, objective
         self._start, self._plan, self._settings, self._done = start, plan, settings, done
-        k = start.layer
-        first = max(0, 2 * k - 1)  # block k ≥ 1 uses w[2k−1] and noise map 2k−1 first
-        self._maps = range(first, min(settings.noise_maps + 2 * k, len(start.noise)))
-        self._fixed_z = start.z[:, :first]
-        scale = start.z.new_tensor(settings.radius_scales) if settings.radius_scales else None
-        self._z = Variable("latents", start.z[:, first:], plan.radius_latents, (2,), scale)
-        self._noise = [Variable("noise", start.noise[j], plan.radius_noise, (1, 2, 3), scale) for j in self._maps]
-        self._variables = [self._z, *self._noise]
-        # Behind the last layer the picture itself is what is searched.
-        self._pixels = k == generator.config.num_layers
-        if start.features is not None:
-            value = start.features.rgb if self._pixels else start.features.x
-            self._variables.append(Variable("features", value, plan.radius_features, scale=scale))
+        batch = len(start)
+        searched = prior.searched(start, settings)
+        like = searched[0].value
+        scale = like.new_tensor(settings.radius_scales) if settings.radius_scales else None
+        self._variables = [Variable(s.ball, s.value, plan.radius(s.ball), s.sphere, scale) for s in searched]
         self._adam = adam(self._variables)
-
-        batch, device = len(start.z), start.z.device
         # Samples that differ in their radii alone see the same noise.
         seeds = [settings.seed + (0 if settings.radius_scales else b) for b in range(batch)]
-        self._rngs = [torch.Generator(device).manual_seed(seed) for seed in seeds]
-        self._best = [v.value.detach().clone() for v in self._variables]
-        size = generator.config.img_resolution
-        self._best_image = start.z.new_zeros(batch, 3, size, size)
-        self._best_terms = start.z.new_full([batch, len(TERMS)], math.inf)
-        self._trace = start.z.new_full([plan.steps + 1, batch, len(TRACE_COLUMNS)], math.nan)
-        self._rows = self._traced = 0
+        self._rngs = [torch.Generator(like.device).manual_seed(seed) for seed in seeds]
+        image = like.new_zeros(batch, 3, prior.resolution, prior.resolution)
+        self._best = Best(self._variables, image, like.new_full([batch, len(TERMS)], math.inf))
+        self._trace = Trace(like, plan.steps + 1, batch)
         self._evaluate()
-        self._rows = 0  # the start is the first step's row
+        self._trace.begin()
 
     def step(self, i: int) -> None:
-        """One projected Adam step, i = 0 … steps − 1."""
-        loss = self._evaluate()
-        if self._adam is not None:
-            lr = self._plan.lr * learning_rate(self._settings.schedule, i, self._plan.steps)
-            descend(self._adam, loss, self._variables, lr)
+        """One step, i = 0 … steps − 1."""
+        lr = self._plan.lr * learning_rate(self._settings.schedule, i, self._plan.steps)
+        update(self._variables, self._adam, self._evaluate(), lr)
 
     @torch.no_grad()
     def finish(self) -> None:
@@ -151,114 +185,96 @@ class Round:
 
     def best(self) -> State:
         """The best point so far."""
-        return self._state(self._best)
+        return self._prior.replaced(self._start, self._best.values, self._settings)
+
+    def _evaluate(self) -> Tensor:
+        """The objective at the current point, summed over the batch; remembers the point where it is the best."""
+        values = [v.value for v in self._variables]
+        image = self._prior.render(self._prior.replaced(self._start, values, self._settings), self._settings)
+        latents = self._latents()
+        clean = self._objective(image, latents)
+        noisy = self._objective.perturbed(image, latents, self._rngs)
+        with torch.no_grad():
+            terms = clean.detach().t()
+            self._best.keep(terms[:, 0], self._variables, image, terms)
+            self._trace.add(torch.cat([terms, self._usage().t()], 1))
+        return (clean[0] if noisy is None else noisy).sum()
+
+    def _latents(self) -> Tensor:
+        """[B, S, D], those that are searched; S is 0 if there are none."""
+        found = [v.value for v in self._variables if v.ball == "latents"]
+        return found[0] if found else self._variables[0].value.new_zeros(len(self._start), 0, 1)
+
+    def _usage(self) -> Tensor:
+        """[3, B] in the order of BALLS; the fullest of several balls of one name."""
+        by_ball = {name: [v.usage() for v in self._variables if v.ball == name] for name in BALLS}
+        nothing = self._variables[0].start.new_full([len(self._start)], math.nan)
+        return torch.stack([torch.stack(by_ball[name]).amax(0) if by_ball[name] else nothing for name in BALLS])
 
     def snapshot(self, step: int, with_result: bool, projected: int = 0) -> Step:
         """The best point and the losses so far, for the caller; the only place that waits for the device.
 
         `projected` counts the steps of the range projection that has begun since this search ended.
         """
-        plan, settings = self._plan, self._settings
+        image, terms = self._best.beside
         usage = self._usage().cpu().numpy()
-        trace = self._trace[self._traced : self._rows].cpu().numpy()
-        first, self._traced = self._done + self._traced, self._rows
+        first, trace = self._trace.news()
         result = None
         if with_result:
-            result = Result(self.best().cpu(), self._best_image.detach().cpu().clone(), self._start.layer, step)
+            result = Result(self.best().cpu(), image.detach().cpu().clone(), self._start.layer, step)
         return Step(
             round=self._start.layer,
             step=step,
-            steps=plan.steps,
+            steps=self._plan.steps,
             done=self._done + step + projected,
-            total=settings.total_steps,
-            losses=dict(zip(TERMS, self._best_terms.t().cpu().numpy().copy(), strict=True)),
+            total=self._settings.total_steps,
+            losses=dict(zip(TERMS, terms.t().cpu().numpy().copy(), strict=True)),
             usage=dict(zip(BALLS, usage, strict=True)),
-            previews=to_uint8(self._best_image),
-            trace=np.ascontiguousarray(trace),
-            first=first,
+            previews=to_uint8(image),
+            trace=trace,
+            first=self._done + first,
             result=result,
             projected=projected,
         )
 
-    def _state(self, values: list[Tensor]) -> State:
-        """The start, with the searched variables replaced by `values`."""
-        noise = list(self._start.noise)
-        for j, value in zip(self._maps, values[1 : 1 + len(self._maps)], strict=True):
-            noise[j] = value
-        x_and_rgb = self._start.features
-        if x_and_rgb is None:
-            features = None
-        elif self._pixels:
-            features = Features(x_and_rgb.x, values[-1])
-        else:
-            features = Features(values[-1], x_and_rgb.rgb)
-        return State(torch.cat([self._fixed_z, values[0]], 1), tuple(noise), self._start.layer, features)
-
-    def _evaluate(self) -> Tensor:
-        """The objective at the current point, summed over the batch; remembers the point where it is the best."""
-        values = [v.value for v in self._variables]
-        image = self._state(values).render(self._generator, self._latents, self._settings.covariance)
-        clean = self._objective(image, self._z.value)
-        noisy = self._objective.perturbed(image, self._z.value, self._rngs)
-        with torch.no_grad():
-            terms = clean.detach().t()
-            better = terms[:, 0] < self._best_terms[:, 0]
-            keep(
-                better, [*(v.detach() for v in values), image, terms], [*self._best, self._best_image, self._best_terms]
-            )
-            self._trace[self._rows] = torch.cat([terms, self._usage().t()], 1)
-            self._rows += 1
-        return (clean[0] if noisy is None else noisy).sum()
-
-    def _usage(self) -> Tensor:
-        """[3, B] in the order of BALLS; the fullest of the noise maps' balls."""
-        by_ball = {name: [v.usage() for v in self._variables if v.ball == name] for name in BALLS}
-        nothing = self._z.start.new_full([len(self._z.start)], math.nan)
-        return torch.stack([torch.stack(by_ball[name]).amax(0) if by_ball[name] else nothing for name in BALLS])
-
 
 class RangeSearch:
-    """Algorithm 1, line 5: latents and noise maps of the prefix G1 that make features close to z̃."""
+    """Algorithm 1, line 5: what the layers before z̃ are given, so that they make features close to z̃.
 
-    def __init__(self, generator: Generator, latents: GaussianW, target: State, plan: RoundSettings, covariance: str):
-        assert target.features is not None
-        self._generator, self._latents, self._covariance = generator, latents, covariance
-        self._target, self._plan = target, plan
-        used = 2 * target.layer - 1  # style inputs and noise maps that the features before layer k depend on
-        self._z = Variable("latents", target.z[:, :used], math.inf, sphere=(2,))
-        self._noise = [Variable("noise", noise, math.inf, sphere=(1, 2, 3)) for noise in target.noise[:used]]
-        self._variables = [self._z, *self._noise]
-        self._adam = torch.optim.Adam([v.value for v in self._variables], fused=True)
-        self._best = [v.value.detach().clone() for v in self._variables]
-        self.distance = target.z.new_full([len(target.z)], math.inf)  # [B] mean squared, of the best
-        self._evaluate()
+    In round 0 there is no intermediate variable; then nothing is searched, and z̃ stays.
+    """
+
+    def __init__(self, prior: Prior, target: State, plan: RoundSettings, settings: SolverSettings):
+        self._prior, self._target, self._plan, self._settings = prior, target, plan, settings
+        searched = prior.range_searched(target)
+        self._variables = [Variable(s.ball, s.value, math.inf, s.sphere) for s in searched]
+        self._adam = adam(self._variables)
+        self.steps = plan.range_steps if searched else 0
+        if self._variables:
+            self._best = Best(self._variables)
+            self._evaluate()
+
+    @property
+    def distance(self) -> Tensor:
+        """[B] mean squared, of the best."""
+        return self._best.loss
 
     def step(self, i: int) -> None:
-        """One Adam step on the sphere, i = 0 … range_steps − 1."""
-        lr = self._plan.lr * learning_rate("ramp", i, self._plan.range_steps)
-        descend(self._adam, self._evaluate(), self._variables, lr)
+        """One Adam step on the sphere, i = 0 … steps − 1."""
+        lr = self._plan.lr * learning_rate("ramp", i, self.steps)
+        update(self._variables, self._adam, self._evaluate(), lr)
 
     @torch.no_grad()
     def best(self) -> State:
-        """The nearest point of the range so far, with its own features and RGB (line 6)."""
+        """The nearest point of the range so far, with its own features (line 6)."""
+        if not self._variables:
+            return self._target
         self._evaluate()
-        z, noise = self._replaced(self._best)
-        features = self._generator.prefix(self._latents(z, self._covariance), noise, self._target.layer)
-        assert features is not None
-        return State(z, noise, self._target.layer, Features(features.x.to(z.dtype), features.rgb))
-
-    def _replaced(self, values: list[Tensor]) -> tuple[Tensor, tuple[Tensor, ...]]:
-        used = len(values) - 1
-        return torch.cat([values[0], self._target.z[:, used:]], 1), (*values[1:], *self._target.noise[used:])
+        return self._prior.in_range(self._target, self._best.values, self._settings)
 
     def _evaluate(self) -> Tensor:
         values = [v.value for v in self._variables]
-        z, noise = self._replaced(values)
-        features = self._generator.prefix(self._latents(z, self._covariance), noise, self._target.layer)
-        assert features is not None
-        assert self._target.features is not None
-        distance = (features.x.to(z.dtype) - self._target.features.x).flatten(1).square().mean(1)
+        distance = self._prior.distance(self._prior.in_range(self._target, values, self._settings), self._target)
         with torch.no_grad():
-            better = distance < self.distance
-            keep(better, [*(v.detach() for v in values), distance], [*self._best, self.distance])
+            self._best.keep(distance.detach(), self._variables)
         return distance.sum()

@@ -92,6 +92,10 @@ class RoundSettings:
                 "projected to the generator's range, so give range_steps of at least 1."
             )
 
+    def radius(self, ball: str) -> float:
+        """ρ of the balls of a name: "features", "latents" or "noise"."""
+        return getattr(self, f"radius_{ball}")
+
     @property
     def total_steps(self) -> int:
         """Optimisation steps of the whole round, range projections included."""

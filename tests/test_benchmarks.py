@@ -11,10 +11,9 @@ from safetensors.torch import load_file
 from benchmarks import faces, quality, rows
 from benchmarks.plain import PlainGenerator, PlainRound, project_by_sorting
 from ilo import Problem, build, preset, solve
-from ilo.objective import Objective
+from ilo.objective import MeasurementObjective
 from ilo.projection import project_l1
-from ilo.search import Round
-from ilo.state import State
+from ilo.search import LayerSearch
 
 
 @pytest.fixture(scope="module")
@@ -36,17 +35,17 @@ def test_the_plain_network_matches_the_golden_images(golden_model, data):
 @pytest.mark.parametrize("layer", [0, 2])
 def test_the_plain_step_is_the_same_step(model, layer):
     settings = preset("Quick")
-    state = State.random(model, 0)
+    state = model.draw(0)
     for k in range(1, layer + 1):
-        state = state.enter(model.generator, model.latents, k, settings)
+        state = model.enter(state, k, settings)
     problem = Problem.damage(torch.zeros(1, 3, 64, 64), build("random-inpaint", 64, fraction=0.1))
     plan = replace(settings.rounds[layer], steps=3)
     plain = PlainRound(model, problem, state, plan)
-    ours = Round(model.generator, model.latents, Objective(problem, settings.weights, None), state, plan, settings)
+    ours = LayerSearch(model, MeasurementObjective(problem, settings.weights, None), state, plan, settings)
     for _ in range(2):
         plain.step(0)
         ours.step(0)
-    assert plain.best == pytest.approx(float(ours._best_terms[0, 0]), rel=1e-2)  # Adam turns rounding into steps
+    assert plain.best == pytest.approx(float(ours._best.loss[0]), rel=1e-2)  # Adam turns rounding into steps
 
 
 def test_sorting_and_newton_project_alike():

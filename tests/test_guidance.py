@@ -8,15 +8,15 @@ import pytest
 import torch
 
 from ilo.guidance import Guidance
-from ilo.morph import inversion, morph, morph_preset
+from ilo.morph import TRUNCATION, inversion, morph, morph_preset
 from ilo.objective import GuidedObjective
 from ilo.perceptual.classifier_features import ClassifierFeatures
 from ilo.projection import l1_norm
 from ilo.settings import LossWeights, RoundSettings, SettingsError
 from ilo.solver import solve
-from ilo.state import State
 
 LAYERS = 5
+PLAIN = morph_preset(layers=LAYERS)  # of a prior it reads the covariance alone
 
 
 @pytest.fixture
@@ -90,8 +90,8 @@ def test_a_guided_run_lowers_its_loss_and_stays_in_its_balls(model, guidance):
 
 
 def test_without_reach_nothing_moves(model, guidance):
-    start = State.face(model, 0, "diagonal")
-    image = start.render(model.generator, model.latents, "diagonal")
+    start = model.sample(0, PLAIN, TRUNCATION)
+    image = model.render(start, PLAIN)
     settings = morph_preset(layers=LAYERS, reach=0.0)
     settings = replace(settings, rounds=tuple(replace(plan, steps=2) for plan in settings.rounds))
     result = run(model, guidance, settings).result
@@ -99,31 +99,30 @@ def test_without_reach_nothing_moves(model, guidance):
 
 
 def test_the_start_is_the_generator_s_own_face(model):
-    state = State.face(model, 3, "full", truncation=1.0)
     z = torch.randn(1, 256, generator=torch.Generator().manual_seed(3))
     for covariance in ("full", "diagonal"):
-        state = State.face(model, 3, covariance, truncation=1.0)
+        state = model.sample(3, replace(PLAIN, covariance=covariance))
         torch.testing.assert_close(
-            model.latents(state.z, covariance)[:, 4], model.generator.mapping(z), rtol=0, atol=1e-3
+            model.latents(state.values["z"], covariance)[:, 4], model.generator.mapping(z), rtol=0, atol=1e-3
         )
 
 
 def test_the_baseline_searches_the_pixels(model, guidance):
     settings = morph_preset(method="pixels", layers=LAYERS)
     settings = replace(settings, rounds=(replace(settings.rounds[0], steps=20),))
-    start = State.face(model, 0, "diagonal")
-    before = start.render(model.generator, model.latents, "diagonal")
+    start = model.sample(0, PLAIN, TRUNCATION)
+    before = model.render(start, PLAIN)
     last = run(model, guidance, settings)
     result = last.result
     assert result.round == LAYERS
-    torch.testing.assert_close(result.state.render(model.generator, model.latents, "diagonal"), result.image)
+    torch.testing.assert_close(model.render(result.state, PLAIN), result.image)
     radius = settings.rounds[0].radius_features * before.numel()
     assert 0 < float(l1_norm(result.image - before)) <= radius * (1 + 1e-5)
     assert last.losses["classifier"][0] < float(guidance.loss(before))
 
 
 def test_a_photograph_is_inverted_first(model, guidance):
-    photo = State.face(model, 5, "diagonal").render(model.generator, model.latents, "diagonal").clamp(-1, 1)
+    photo = model.render(model.sample(5, PLAIN, TRUNCATION), PLAIN).clamp(-1, 1)
     settings = short(2)
     steps = list(morph(model, guidance, settings, photo))
     before = inversion(settings).total_steps
@@ -166,7 +165,7 @@ def test_rounds_that_the_network_does_not_have(model, guidance, first_layer):
 def test_scales_and_starts_belong_to_the_samples(model, guidance):
     with pytest.raises(SettingsError, match="2 scales of the radii for 1 samples"):
         next(solve(model, guidance, short(1, radius_scales=(1.0, 2.0))))
-    start = State.face(model, 0, "diagonal", batch=2)
+    start = model.sample(0, PLAIN, TRUNCATION, batch=2)
     with pytest.raises(SettingsError, match="The start has 2 samples at layer 0; 1 at layer 0"):
         next(solve(model, guidance, short(1), start=start))
     pixels = morph_preset(method="pixels", layers=LAYERS)

@@ -18,9 +18,10 @@ LEVELS = [
     {"ilo.weights.torchfile", "ilo.weights.registry"},
     {"ilo.weights.download"},
     {"ilo.weights.terminal"},
-    {"ilo.projection", "ilo.priors.stylegan2", "ilo.records.metrics", "ilo.photos.masks", "ilo.records.film"},
-    {"ilo.engine.memory"},
-    {"ilo.operators", "ilo.priors.load", "ilo.engine.engine"},
+    {"ilo.projection", "ilo.engine.memory", "ilo.records.metrics", "ilo.photos.masks", "ilo.records.film"},
+    {"ilo.priors.base"},
+    {"ilo.priors.stylegan2", "ilo.engine.engine"},
+    {"ilo.operators", "ilo.priors.load"},
     {"ilo.problem", "ilo.presets", "ilo.baselines.classical", "ilo.classifiers.resnet"},
     {"ilo.classifiers.classifier"},
     {"ilo.guidance", "ilo.perceptual"},
@@ -128,6 +129,11 @@ def test_there_is_no_circle():
 def test_gradio_is_imported_by_the_page_alone(path):
     if not module_of(path).startswith("ilo.ui"):
         assert not any(name.split(".")[0] == "gradio" for name in imports(path))
+
+
+@pytest.mark.parametrize("name", ["solver", "search", "state", "morph", "objective"])
+def test_the_algorithm_knows_no_generator(name):
+    assert not any("stylegan2" in other or other == "ilo.priors.load" for other in imports(ROOT / "ilo" / f"{name}.py"))
 
 
 def test_network_imports_ops_and_never_the_reverse():

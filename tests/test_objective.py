@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ilo import LossWeights, Problem, build
-from ilo.objective import Objective, dead_zone, geodesic
+from ilo.objective import MeasurementObjective, dead_zone, geodesic
 from ilo.perceptual.classifier_features import ClassifierFeatures
 from ilo.perceptual.find import find_perceptual
 from ilo.perceptual.lpips_vgg import LpipsVgg
@@ -49,7 +49,7 @@ def test_objective_is_the_weighted_sum():
     x, z = torch.rand(2, 3, 16, 16) * 2 - 1, torch.randn(2, 4, 8)
     problem = Problem.damage(torch.rand(2, 3, 16, 16) * 2 - 1, build("super-resolve", 16, factor=4))
     weights = LossWeights(mse=2.0, perceptual=0.0, geodesic=0.5, dead_zone=3.0)
-    total, mse, distance, spread, dead, _ = Objective(problem, weights, None)(x, z)
+    total, mse, distance, spread, dead, _ = MeasurementObjective(problem, weights, None)(x, z)
     residual = problem.operator(x) - problem.y
     torch.testing.assert_close(mse, residual.square().mean((1, 2, 3)))
     torch.testing.assert_close(total, 2 * mse + 0.5 * spread + 3 * dead)
@@ -63,7 +63,7 @@ def test_random_errors_give_mean_squared_error_per_pixel():
     tasks = [("identity", {}), ("random-inpaint", {"fraction": 0.3}), ("compressed-sensing", {"fraction": 0.3})]
     for task, settings in tasks:
         problem = Problem.damage(truth, build(task, 32, **settings))
-        mse = Objective(problem, LossWeights(), None)(wrong, z)[1].mean()
+        mse = MeasurementObjective(problem, LossWeights(), None)(wrong, z)[1].mean()
         assert float(mse) == pytest.approx(0.01, rel=0.15), task
 
 
@@ -80,12 +80,15 @@ def test_lpips_through_its_package(backbone):
 def test_lpips_enters_the_objective(backbone):
     x, z = torch.rand(1, 3, 64, 64) * 2 - 1, torch.randn(1, 4, 8)
     problem = Problem.damage(torch.rand(1, 3, 64, 64) * 2 - 1, build("super-resolve", 64, factor=4))
-    on = Objective(problem, LossWeights(), LpipsVgg(backbone))(x, z)
-    off = Objective(problem, LossWeights(perceptual=0.0), LpipsVgg(backbone))(x, z)
+    on = MeasurementObjective(problem, LossWeights(), LpipsVgg(backbone))(x, z)
+    off = MeasurementObjective(problem, LossWeights(perceptual=0.0), LpipsVgg(backbone))(x, z)
     assert on[2] > 0
     torch.testing.assert_close(on[0], off[0] + on[2])
     scarce = Problem.damage(torch.zeros(1, 3, 64, 64), build("random-inpaint", 64, fraction=0.1))
-    assert Objective(scarce, LossWeights(), LpipsVgg(backbone))(x, z)[2] == 0  # below 20 % observed: MSE only
+    # Below 20 % observed: MSE only.
+    assert (
+        MeasurementObjective(scarce, LossWeights(), LpipsVgg(backbone))(x, z)[2] == 0
+    )  # below 20 % observed: MSE only
 
 
 def test_lpips_is_what_its_package_computes(backbone):
@@ -100,7 +103,7 @@ def test_features_enter_the_objective_and_see_nothing_of_a_hole(guide):
     mask[20:40, 10:50] = 0
     problem = Problem.damage(torch.rand(2, 3, 64, 64) * 2 - 1, build("inpaint", 64, mask=mask))
     distance = ClassifierFeatures(guide, scale=0.5)
-    objective = Objective(problem, LossWeights(geodesic=0.0), distance)
+    objective = MeasurementObjective(problem, LossWeights(geodesic=0.0), distance)
     x.requires_grad_()
     total, mse, features, *_ = objective(x, z)
     assert (features > 0).all()
@@ -113,7 +116,7 @@ def test_features_enter_the_objective_and_see_nothing_of_a_hole(guide):
         2 * float(distance(x.detach(), problem.y)[0]), rel=1e-5
     )
     scarce = Problem.damage(torch.zeros(2, 3, 64, 64), build("random-inpaint", 64, fraction=0.1))
-    assert not Objective(scarce, LossWeights(), distance)(x, z)[2].any()
+    assert not MeasurementObjective(scarce, LossWeights(), distance)(x, z)[2].any()
 
 
 def test_backbone_is_found_where_torchvision_or_the_studio_keeps_it(backbone, monkeypatch, tmp_path):

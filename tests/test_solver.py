@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from ilo import LossWeights, Problem, RoundSettings, SettingsError, SolverSettings, build, preset, solve
-from ilo.objective import Objective
+from ilo.objective import MeasurementObjective
+from ilo.priors.stylegan2.prior import point
 from ilo.projection import l1_norm
-from ilo.search import RangeSearch, Round, learning_rate
-from ilo.solver import project_to_range
-from ilo.state import TRACE_COLUMNS, State
+from ilo.search import LayerSearch, RangeSearch, learning_rate
+from ilo.state import TRACE_COLUMNS
 
 PLAN = RoundSettings(steps=4, radius_features=0.01, radius_latents=0.02, radius_noise=0.03)
 SHORT = SolverSettings(rounds=(RoundSettings(steps=6), PLAN, PLAN, PLAN))
@@ -21,7 +21,7 @@ SHORT = SolverSettings(rounds=(RoundSettings(steps=6), PLAN, PLAN, PLAN))
 @pytest.fixture(scope="module")
 def truths(model):
     with torch.no_grad():
-        return State.random(model, seed=100, batch=2).render(model.generator, model.latents, "diagonal").clamp(-1, 1)
+        return model.render(model.draw(100, batch=2), SHORT).clamp(-1, 1)
 
 
 @pytest.fixture(scope="module")
@@ -53,13 +53,11 @@ def test_reconstruction_approaches_the_truth(model, truths, problem):
 
 @pytest.mark.parametrize("layer", [0, 1, 2, 3])
 def test_image_is_continuous_between_rounds(model, layer):
-    state = State.random(model, 0, batch=2)
+    state = model.draw(0, batch=2)
     for k in range(1, layer + 1):
-        state = state.enter(model.generator, model.latents, k, SHORT)
-    before = state.render(model.generator, model.latents, "diagonal")
-    after = state.enter(model.generator, model.latents, layer + 1, SHORT).render(
-        model.generator, model.latents, "diagonal"
-    )
+        state = model.enter(state, k, SHORT)
+    before = model.render(state, SHORT)
+    after = model.render(model.enter(state, layer + 1, SHORT), SHORT)
     assert (before - after).abs().max() <= 1e-5
 
 
@@ -82,12 +80,12 @@ def test_dropping_the_skip_image_makes_the_picture_jump(model, problem):
 @pytest.mark.parametrize("layer", [0, 1, 3])
 def test_constraints_hold_after_every_step(model, truths, layer):
     problem = Problem.damage(truths, build("random-inpaint", 64, fraction=0.2))
-    state = State.random(model, 0, batch=2)
+    state = model.draw(0, batch=2)
     for k in range(1, layer + 1):
-        state = state.enter(model.generator, model.latents, k, SHORT)
+        state = model.enter(state, k, SHORT)
     plan = replace(PLAN, steps=8, radius_noise=math.inf)  # the noise maps have no ball: their norm must stay
-    objective = Objective(problem, LossWeights(), None)
-    search = Round(model.generator, model.latents, objective, state, plan, SHORT)
+    objective = MeasurementObjective(problem, LossWeights(), None)
+    search = LayerSearch(model, objective, state, plan, SHORT)
     moved = False
     for i in range(plan.steps):
         search.step(i)
@@ -105,9 +103,9 @@ def test_constraints_hold_after_every_step(model, truths, layer):
 
 def test_latents_and_noise_keep_their_norms_without_balls(model, problem):
     plan = RoundSettings(steps=5)
-    start = State.random(model, SHORT.seed)
+    start = point(model.draw(SHORT.seed))
     *_, last = run(model, problem, replace(SHORT, rounds=(plan,)))
-    end = last.result.state
+    end = point(last.result.state)
     torch.testing.assert_close(end.z.norm(dim=2), start.z.norm(dim=2))
     assert not torch.equal(end.z, start.z)
     for j in range(9):
@@ -118,8 +116,8 @@ def test_latents_and_noise_keep_their_norms_without_balls(model, problem):
 def test_rounds_move_what_the_paper_says(model, problem):
     *_, last = run(model, problem, replace(SHORT, rounds=SHORT.rounds[:3]))
     *_, earlier = run(model, problem, replace(SHORT, rounds=SHORT.rounds[:2]))
-    a, b = earlier.result.state, last.result.state
-    assert b.layer == 2
+    assert last.result.state.layer == 2
+    a, b = point(earlier.result.state), point(last.result.state)
     assert b.features.x.shape == (1, 192, 8, 8)
     assert torch.equal(a.z[:, :3], b.z[:, :3])  # round 2 starts at z[3]
     assert not torch.equal(a.z[:, 3:], b.z[:, 3:])
@@ -159,11 +157,11 @@ def test_result_is_the_best_point_and_renders_to_its_picture(model, problem):
     for step in run(model, problem, SHORT, due_result=lambda: True):
         state = step.result.state
         with torch.no_grad():
-            image = state.render(model.generator, model.latents, "diagonal")
+            image = model.render(state, SHORT)
         assert (image - step.result.image).abs().max() < 1e-5
-        objective = Objective(problem, SHORT.weights, None)
+        objective = MeasurementObjective(problem, SHORT.weights, None)
         first = max(0, 2 * state.layer - 1)
-        assert objective(image, state.z[:, first:])[0, 0] == pytest.approx(step.losses["total"][0], rel=1e-4)
+        assert objective(image, point(state).z[:, first:])[0, 0] == pytest.approx(step.losses["total"][0], rel=1e-4)
     rows = np.concatenate([s.trace for s in run(model, problem, SHORT) if s.round == 3])
     assert step.losses["total"][0] == pytest.approx(rows[:, 0, 0].min(), rel=1e-6)
 
@@ -180,23 +178,22 @@ def test_noise_added_to_the_image_never_enters_the_choice_of_the_best(model, tru
 
 @pytest.mark.parametrize("layer", [1, 2, 3])
 def test_range_projection_lowers_the_distance(model, layer):
-    state = State.random(model, 0, batch=2)
+    state = model.draw(0, batch=2)
     for k in range(1, layer + 1):
-        state = state.enter(model.generator, model.latents, k, SHORT)
-    shifted = replace(
-        state, features=state.features._replace(x=state.features.x + 0.3 * torch.randn_like(state.features.x))
-    )
+        state = model.enter(state, k, SHORT)
+    features = state.values["features_x"]
+    shifted = state.changed(features_x=features + 0.3 * torch.randn_like(features))
     plan = replace(PLAN, outer_iterations=2, range_steps=10)
-    search = RangeSearch(model.generator, model.latents, shifted, plan, "diagonal")
+    search = RangeSearch(model, shifted, plan, SHORT)
     start = search.distance.clone()
     for i in range(10):
         search.step(i)
-    projected = search.best()
+    projected = point(search.best())
     assert (search.distance < start).all()
     exact = model.generator.prefix(model.latents(projected.z), projected.noise, layer)
     torch.testing.assert_close(projected.features.x, exact.x)  # it lies in the range …
     torch.testing.assert_close(projected.features.rgb, exact.rgb)  # … with its own RGB
-    assert torch.equal(projected.z[:, 2 * layer - 1 :], state.z[:, 2 * layer - 1 :])
+    assert torch.equal(projected.z[:, 2 * layer - 1 :], point(state).z[:, 2 * layer - 1 :])
 
 
 def test_outer_iterations_search_project_search_and_never_project_last(model, problem, monkeypatch):
@@ -204,9 +201,9 @@ def test_outer_iterations_search_project_search_and_never_project_last(model, pr
 
     def spy(*args):
         calls.append(args)
-        return project_to_range(*args)
+        return RangeSearch(*args)
 
-    monkeypatch.setattr("ilo.solver.project_to_range", spy)
+    monkeypatch.setattr("ilo.solver.RangeSearch", spy)
     plan = replace(PLAN, outer_iterations=3, range_steps=4)
     settings = replace(SHORT, rounds=(SHORT.rounds[0], plan))
     steps = run(model, problem, settings)
@@ -220,7 +217,7 @@ def test_outer_iterations_search_project_search_and_never_project_last(model, pr
     assert [s.done for s in steps] == list(range(settings.total_steps + 1))
     assert steps[-1].done == steps[-1].total == settings.total_steps
     # The result is z̃ itself, off the range: its features are not those of its latents.
-    state = steps[-1].result.state
+    state = point(steps[-1].result.state)
     on_range = model.generator.prefix(model.latents(state.z), state.noise, 1)
     assert (state.features.x - on_range.x).abs().max() > 1e-3
 
@@ -260,11 +257,11 @@ def test_first_snapshot_comes_before_the_first_step_with_a_result(model, problem
 def test_results_do_not_change_later(model, problem):
     solver = solve(model, problem, SHORT, due=lambda: True, due_result=lambda: True, perceptual=None)
     early = next(solver).result
-    kept = early.image.clone(), early.state.z.clone()
+    kept = early.image.clone(), early.state.values["z"].clone()
     for _ in solver:
         pass
     assert torch.equal(early.image, kept[0])
-    assert torch.equal(early.state.z, kept[1])
+    assert torch.equal(early.state.values["z"], kept[1])
 
 
 def test_the_truth_is_never_read(model, problem):
@@ -289,3 +286,14 @@ def test_csgm_and_pulse_are_settings_of_the_same_solver(model, problem, method):
     steps = run(model, problem, settings)
     assert {s.round for s in steps} == {0}
     assert steps[-1].losses["total"][0] < steps[0].losses["total"][0]
+
+
+@pytest.mark.parametrize("stop_at", [0, 1, 5, 6, 9, 10, 12, 14, 18])
+def test_it_stops_where_it_is_told_with_what_a_run_has_there(model, problem, stop_at):
+    plan = replace(PLAN, outer_iterations=2, range_steps=4)  # steps 7 … 10 and 15 … 18, the projection's between them
+    settings = replace(SHORT, rounds=(SHORT.rounds[0], plan))
+    whole = {s.done: s for s in run(model, problem, settings, due_result=lambda: True)}
+    *_, last = solve(model, problem, settings, due=lambda: False, perceptual=None, stop_at=stop_at)
+    assert last.done == stop_at
+    assert last.result is not None
+    assert torch.equal(last.result.image, whole[stop_at].result.image)

@@ -78,7 +78,7 @@ def _solve(options: argparse.Namespace) -> int:
         model = load(options.model or "faces64", _device(options.device or "cpu"))
         problem: Problem | Guidance
         if settings is None:
-            settings = cli_options.morph_settings(options, model.generator.config.num_layers)
+            settings = cli_options.morph_settings(options, model.layers)
             problem, image, placed, notes = cli_pictures.guidance(options, model)
         else:
             problem, image, placed, notes = cli_pictures.problem(options, model)
@@ -216,20 +216,14 @@ def _run(
     from tqdm import tqdm
 
     from ilo.guidance import Guidance
-    from ilo.morph import inversion, morph
+    from ilo.morph import morph
     from ilo.solver import every, solve
 
-    photo = recorder.input_image
-    if stop_at is None:
-        due, due_result = every(PREVIEW_SECONDS), None
-    else:
-        inverted = [inversion(settings)] if isinstance(problem, Guidance) and photo is not None else []
-        asked = _asked([*inverted, settings])
-        due, due_result = lambda: next(asked) == stop_at, lambda: True
+    due = every(PREVIEW_SECONDS)
     if isinstance(problem, Guidance):
-        steps = morph(model, problem, settings, photo, due, due_result)
+        steps = morph(model, problem, settings, recorder.input_image, due, stop_at=stop_at)
     else:
-        steps = solve(model, problem, settings, due, perceptual, due_result)
+        steps = solve(model, problem, settings, due, perceptual, stop_at=stop_at)
     try:
         first = next(steps)  # settings that do not fit the model are refused before there is a bar
         with tqdm(total=first.total, unit="step", dynamic_ncols=True) as bar:
@@ -239,27 +233,11 @@ def _run(
                 where = "inversion" if step.inverting else f"round {number} of {len(settings.rounds)}"
                 bar.set_postfix_str(f"{where}, loss {step.losses['total'][0]:.4f}", refresh=False)
                 bar.update(step.done - bar.n)
-                if step.done == stop_at and step.result is not None:
-                    break
     except KeyboardInterrupt:
         return False
     finally:
         steps.close()  # type: ignore[attr-defined]
     return True
-
-
-def _asked(phases: Sequence[SolverSettings]) -> Iterator[int]:
-    """The steps after which `solve` asks its clock: all but the last of each search."""
-    done = 0
-    for settings in phases:
-        for k, plan in enumerate(settings.rounds, settings.first_layer):
-            for outer in range(plan.outer_iterations):
-                yield from range(done + 1, done + plan.steps)
-                done += plan.steps
-                if outer + 1 < plan.outer_iterations:
-                    if k:  # round 0 has nothing to project
-                        yield from range(done + 1, done + plan.range_steps + 1)
-                    done += plan.range_steps
 
 
 def _finish(recorder: Recorder, folder: Path, model: Model) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import platform
 from dataclasses import replace
 from importlib import metadata
@@ -10,35 +9,30 @@ from importlib import metadata
 import torch
 
 from ilo.engine import memory
-from ilo.priors.stylegan2.network import Config, Generator
+from ilo.priors.base import Prior
 from ilo.settings import VERSION, SettingsError, SolverSettings
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
+def prepare(prior: Prior, settings: SolverSettings, batch: int = 1) -> Prior:
+    """The prior as a run uses it, in the number format of the settings.
 
-def prepare(generator: Generator, settings: SolverSettings, batch: int = 1) -> Generator:
-    """The generator as a run uses it; latents, styles and the picture stay float32 whatever it convolves in.
-
-    In float32 it is the generator itself; another format is a copy. Where the run would not fit into the memory that is
-    free, the states between the blocks alone are kept, which changes no number.
+    Where the run would not fit into the memory that is free, it is computed more frugally, which changes no number.
 
     Raises:
         SettingsError: it would not fit even so.
     """
-    config, free = generator.config, memory.available(generator.device)
-    if memory.needed(config, settings, batch) > free:
-        least = memory.needed(config, settings, batch, checkpointed=True)
+    free = memory.available(prior.device)
+    if prior.memory_needed(settings, batch) > free:
+        least = prior.memory_needed(settings, batch, frugal=True)
         if least > free:
-            raise SettingsError(_too_large(config, settings, batch, least, free))
-        generator = generator.checkpointed()
-    if settings.dtype == "float32":
-        return generator
-    return copy.deepcopy(generator).freeze(DTYPES[settings.dtype])
+            raise SettingsError(_too_large(prior, settings, batch, least, free))
+        prior = prior.frugal()
+    return prior.in_format(settings.dtype)
 
 
-def _too_large(config: Config, settings: SolverSettings, batch: int, least: int, free: int) -> str:
+def _too_large(prior: Prior, settings: SolverSettings, batch: int, least: int, free: int) -> str:
     """What to do about a run that does not fit."""
-    half = memory.needed(config, replace(settings, dtype="bfloat16"), batch, checkpointed=True)
+    half = prior.memory_needed(replace(settings, dtype="bfloat16"), batch, frugal=True)
     cures = ["close other programs"]
     if batch > 1:
         cures.insert(0, "run fewer samples at once")

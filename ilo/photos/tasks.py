@@ -10,13 +10,13 @@ from torch import Tensor
 from ilo.operators import OPERATORS, Noise, Operator, build, find
 from ilo.operators.base import MAX_SEED
 from ilo.photos.pictures import WHOLE, Crop, crop_box, to_tensor
-from ilo.priors.load import Model
+from ilo.priors.base import Prior
 from ilo.problem import Problem
 from ilo.settings import SettingsError, check_whole
 
 
 def build_problem(
-    model: Model,
+    model: Prior,
     image: Image.Image,
     task: str,
     operator_settings: dict[str, Any],

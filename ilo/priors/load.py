@@ -4,61 +4,21 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from ilo.photos.masks import FFHQ_ALIGNMENT
 from ilo.priors.stylegan2 import checkpoint, latents, published
 from ilo.priors.stylegan2.checkpoint import Checkpoint, CheckpointError
-from ilo.priors.stylegan2.latents import GaussianW
 from ilo.priors.stylegan2.network import Config, Generator
+from ilo.priors.stylegan2.prior import Model
 from ilo.text.words import shown
 from ilo.weights import cache, download, registry
 from ilo.weights.download import DownloadError
 
 FORMATS = (".safetensors", ".pkl", ".pt")
 logger = logging.getLogger(__name__)
-
-
-@dataclass
-class Model:
-    """A generator ready for use, with everything that solving and reporting need to know of it."""
-
-    id: str
-    generator: Generator
-    latents: GaussianW
-    path: Path
-    sha256: str  # of the weights file, for the recipe
-    about: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def resolution(self) -> int:
-        return self.generator.config.img_resolution
-
-    @property
-    def device(self) -> torch.device:
-        return self.generator.device
-
-    @property
-    def alignment(self) -> dict[str, list[float]]:
-        """Where eyes, nose and mouth corners lie, as fractions of the crop (image-left first); may be empty."""
-        return self.about.get("alignment", {})
-
-    @property
-    def landmarks(self) -> Mapping[str, Sequence[float]]:
-        """`alignment`, or where FFHQ's alignment puts them, as it is that of the published networks."""
-        return self.alignment or FFHQ_ALIGNMENT
-
-    @property
-    def preset(self) -> str:
-        """The preset that is suggested for this model on its device."""
-        entry = registry.BY_ID.get(self.id)
-        return "Quick" if entry is None else entry.presets[self.device.type != "cpu"]
 
 
 def load(name: str = "faces64", device: str | torch.device = "cpu") -> Model:

@@ -24,8 +24,7 @@ from ilo.classifiers.classifier import ClassifierError
 from ilo.guidance import Guidance
 from ilo.operators import OPERATORS, build, noise_model
 from ilo.photos.pictures import PictureError, from_uint8, mask_picture, read_mask, read_picture, to_picture
-from ilo.priors.load import Model
-from ilo.priors.stylegan2.network import Features
+from ilo.priors.base import Prior
 from ilo.problem import Problem
 from ilo.records.archive import LARGEST_HEADER, BundleError, read_file, read_tensors
 from ilo.records.film import encode
@@ -84,7 +83,7 @@ def _check_out_folder(folder: Path) -> None:
         raise BundleError(f"No folder can be made in {parent}; give another place.")
 
 
-def write_bundle(recorder: Recorder, folder: Path, model: Model) -> Path:
+def write_bundle(recorder: Recorder, folder: Path, model: Prior) -> Path:
     """Write all files of a run into `folder`, which appears complete or not at all.
 
     An earlier bundle in its place is replaced.
@@ -116,7 +115,7 @@ def write_bundle(recorder: Recorder, folder: Path, model: Model) -> Path:
     return folder
 
 
-def zip_bundle(recorder: Recorder, path: Path, model: Model) -> Path:
+def zip_bundle(recorder: Recorder, path: Path, model: Prior) -> Path:
     """The same files as one .zip; errors are those of `write_bundle`."""
     files = contents(recorder, model)
     path = path.resolve()
@@ -130,7 +129,7 @@ def zip_bundle(recorder: Recorder, path: Path, model: Model) -> Path:
     return path
 
 
-def contents(recorder: Recorder, model: Model) -> dict[str, bytes]:
+def contents(recorder: Recorder, model: Prior) -> dict[str, bytes]:
     """The files of a bundle by name. Raises `BundleError` if there is no result yet."""
     result = recorder.result
     if result is None:
@@ -165,7 +164,7 @@ def png(pixels: np.ndarray) -> bytes:
 
 
 def load_latents(path: Path) -> State:
-    """The point at which a run ended: `State.render` makes its picture.
+    """The point at which a run ended: its prior's `render` makes the picture.
 
     Raises:
         BundleError: the file is missing, broken, or holds something else.
@@ -175,10 +174,10 @@ def load_latents(path: Path) -> State:
         raise BundleError(f"There is no file {path}; give the latents.safetensors of a run.")
     tensors = read_tensors(data, path.name)
     try:
-        noise = tuple(tensors[f"noise_{i}"] for i in range(sum(name.startswith("noise_") for name in tensors)))
-        layer = int(tensors["layer"])
-        features = Features(tensors["features_x"], tensors["features_rgb"]) if layer else None
-        return State(tensors["z"], noise, layer, features)
+        layer = int(tensors.pop("layer"))
+        if not tensors:
+            raise ValueError("it has a layer alone")
+        return State(tensors, layer)
     except (KeyError, ValueError, RuntimeError, OverflowError) as error:
         raise BundleError(f"{path.name} does not hold the latents of a run ({reason(error)}).") from None
 
@@ -360,11 +359,8 @@ def _read_png(path: Path, name: str, resolution: int) -> bytes | None:
     return data
 
 
-def _latents(state: State, recipe: Recipe, model: Model) -> bytes:
-    tensors = {"z": state.z, "layer": torch.tensor(state.layer)}
-    tensors |= {f"noise_{i}": noise for i, noise in enumerate(state.noise)}
-    if state.features is not None:
-        tensors |= {"features_x": state.features.x, "features_rgb": state.features.rgb}
+def _latents(state: State, recipe: Recipe, model: Prior) -> bytes:
+    tensors = {**state.values, "layer": torch.tensor(state.layer)}
     about = {"model": model.id, "model_sha256": model.sha256, "covariance": recipe.settings.covariance}
     # One entry only, because the order of several is not the same in every process.
     metadata = {"about": json.dumps(about)}

@@ -20,7 +20,7 @@ from ilo.operators.base import MAX_SEED
 from ilo.operators.noise import noise_model
 from ilo.perceptual.base import Perceptual
 from ilo.presets import preset
-from ilo.priors.load import Model
+from ilo.priors.base import Prior
 from ilo.problem import Problem
 from ilo.settings import (
     METHODS,
@@ -198,7 +198,7 @@ class Shared:
 
 
 def make_recipe(
-    model: Model,
+    model: Prior,
     problem: Problem | Guidance,
     settings: SolverSettings,
     *,

@@ -115,7 +115,7 @@ class Run:
 def warm_up(model: Model, perceptual: Perceptual | None = None, rounds: int | None = None) -> Iterator[Step]:
     """A step in each round of the usual preset, or in the first `rounds` of them."""
     side = model.resolution
-    plans = [replace(plan, steps=1) for plan in preset().rounds[: model.generator.config.num_layers][:rounds]]
+    plans = [replace(plan, steps=1) for plan in preset().rounds[: model.layers][:rounds]]
     problem = Problem.damage(torch.zeros(1, 3, side, side), undamaged(side))
     yield from solve(model, problem, SolverSettings(tuple(plans)), perceptual=perceptual)
 

@@ -101,7 +101,7 @@ def test_in_the_cache_it_is_one_of_the_pages_classifiers_and_guides_a_morph(publ
     assert (tmp_path / "resnet50_l2_eps3.ckpt.sha256").is_file()  # another file would be refused from now on
     guide = guides["robust-resnet50"]
     assert guide.name == "robust-resnet50"
-    settings = morph_preset(layers=model.generator.config.num_layers)
+    settings = morph_preset(layers=model.layers)
     short = replace(settings, rounds=tuple(replace(plan, steps=1) for plan in settings.rounds[:2]))
     first, *_, last = morph(model, Guidance(guide, {"toilet tissue": 1.0}), short)
     assert last.losses["classifier"][0] <= first.losses["classifier"][0]

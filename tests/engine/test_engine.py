@@ -9,7 +9,9 @@ import torch
 
 from ilo import Problem, SettingsError, build, preset, solve
 from ilo.engine import engine, memory
+from ilo.priors.stylegan2 import memory as stylegan2
 from ilo.priors.stylegan2.network import Config
+from ilo.priors.stylegan2.prior import Model
 from ilo.settings import LossWeights
 
 SETTINGS = replace(preset("Quick"), weights=LossWeights(perceptual=0))
@@ -19,12 +21,12 @@ def few(settings, steps=3):
     return replace(settings, rounds=tuple(replace(plan, steps=steps) for plan in settings.rounds))
 
 
-def test_float32_is_the_generator_itself(generator):
-    assert engine.prepare(generator, SETTINGS) is generator
+def test_float32_is_the_model_itself(model):
+    assert engine.prepare(model, SETTINGS) is model
 
 
-def test_bfloat16_is_a_copy_close_to_it(generator):
-    half = engine.prepare(generator, replace(SETTINGS, dtype="bfloat16"))
+def test_bfloat16_is_a_copy_close_to_it(model):
+    generator, half = model.generator, engine.prepare(model, replace(SETTINGS, dtype="bfloat16")).generator
     z = torch.randn(2, 256)
     exact, rough = generator(z), half(z)
     assert rough.dtype == torch.float32
@@ -46,10 +48,10 @@ def test_checkpointing_changes_no_number(model, monkeypatch, dtype, steps):
     problem = Problem.damage(torch.zeros(2, 3, 64, 64), build("random-inpaint", 64, fraction=0.3))
     settings = replace(few(SETTINGS, steps), dtype=dtype)
     *_, plain = solve(model, problem, settings, perceptual=None)
-    least = memory.needed(model.generator.config, settings, 2, checkpointed=True)
-    assert least < memory.needed(model.generator.config, settings, 2)
+    least = model.memory_needed(settings, 2, frugal=True)
+    assert least < model.memory_needed(settings, 2)
     monkeypatch.setattr(memory, "available", lambda device: least)
-    assert engine.prepare(model.generator, settings, 2).synthesis.checkpointing
+    assert engine.prepare(model, settings, 2).generator.synthesis.checkpointing
     *_, frugal = solve(model, problem, settings, perceptual=None)
     assert torch.equal(plain.result.image, frugal.result.image)
     assert not model.generator.synthesis.checkpointing
@@ -58,12 +60,12 @@ def test_checkpointing_changes_no_number(model, monkeypatch, dtype, steps):
 def test_a_run_that_does_not_fit_says_what_would(model, monkeypatch):
     config = Config(512, 512, 1024, {4 * 2**k: min(512, 8192 // 2**k) for k in range(9)})
     need, least, half = (
-        memory.needed(config, replace(SETTINGS, dtype=dtype), 1, frugal)
+        stylegan2.needed(config, replace(SETTINGS, dtype=dtype), 1, frugal)
         for dtype, frugal in (("float32", False), ("float32", True), ("bfloat16", True))
     )
     assert half < least < need
     monkeypatch.setattr(memory, "available", lambda device: (half + least) // 2)
-    network = SimpleNamespace(config=config, device=torch.device("cpu"))
+    network = Model("large", SimpleNamespace(config=config, device=torch.device("cpu")), None, None, "")
     with pytest.raises(SettingsError, match=r"needs about \d.* GB of memory, and .* are free; choose bfloat16, which"):
         engine.prepare(network, SETTINGS)
     monkeypatch.setattr(memory, "available", lambda device: 10**6)
@@ -77,12 +79,12 @@ def test_memory_grows_with_the_batch_and_the_resolution():
     small, large = (
         Config(512, 512, size, {4 * 2**k: 32 for k in range(layers)}) for size, layers in ((64, 5), (256, 7))
     )
-    one = memory.needed(small, SETTINGS)
-    assert memory.needed(small, SETTINGS, 5) - memory.SCRATCH == pytest.approx(5 * (one - memory.SCRATCH))
-    assert memory.needed(large, SETTINGS) - memory.SCRATCH > 10 * (one - memory.SCRATCH)
-    assert memory.needed(small, replace(SETTINGS, weights=LossWeights())) > one
+    one = stylegan2.needed(small, SETTINGS)
+    assert stylegan2.needed(small, SETTINGS, 5) - stylegan2.SCRATCH == pytest.approx(5 * (one - stylegan2.SCRATCH))
+    assert stylegan2.needed(large, SETTINGS) - stylegan2.SCRATCH > 10 * (one - stylegan2.SCRATCH)
+    assert stylegan2.needed(small, replace(SETTINGS, weights=LossWeights())) > one
     pixels = replace(SETTINGS, rounds=SETTINGS.rounds[:1], first_layer=5)
-    assert memory.needed(small, pixels) < one
+    assert stylegan2.needed(small, pixels) < one
 
 
 def test_a_container_may_have_less_than_the_machine(monkeypatch, tmp_path):

@@ -127,7 +127,7 @@ def test_the_latents_alone_give_the_picture(folder, model):
     state = load_latents(folder / "latents.safetensors")
     assert state.layer == 1
     with torch.no_grad():
-        image = state.render(model.generator, model.latents, "diagonal")
+        image = model.render(state, SETTINGS)
     assert np.array_equal(to_uint8(image)[0], np.asarray(Image.open(folder / "result.png")))
 
 
@@ -182,7 +182,7 @@ def test_without_a_picture_and_stopped(model, tmp_path):
     assert problem.truth is None
     assert image is None
     assert not (folder / "mask.png").exists()
-    assert load_latents(folder / "latents.safetensors").features is None
+    assert "features_x" not in load_latents(folder / "latents.safetensors").values
 
 
 def test_a_full_disk_leaves_nothing(recorder, model, tmp_path, monkeypatch):

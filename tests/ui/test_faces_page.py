@@ -38,7 +38,7 @@ def studio(model, runs, tmp_path_factory):
 @pytest.fixture(scope="module")
 def values(model):
     """What the page's controls hold, for a run of a few steps."""
-    fields = controls.fields_of(controls.preset(), model.generator.config.num_layers)
+    fields = controls.fields_of(controls.preset(), model.layers)
     return {
         "source": None, "painter": painter.first_value(model, examples.load()[0].name), "truth": "here",
         "task": "inpaint", "method": "ilo", "preset": "Quick", "seed": 0, **fields, "rounds": 1, "0.steps": 3,

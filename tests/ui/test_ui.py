@@ -41,7 +41,7 @@ def studio(model, tmp_path_factory):
 @pytest.fixture(scope="module")
 def values(model):
     """What the page's controls hold at first."""
-    fields = controls.fields_of(preset(), model.generator.config.num_layers)
+    fields = controls.fields_of(preset(), model.layers)
     with gr.Blocks(analytics_enabled=False):
         own = {name: component.value for name, component in tasks.controls(model.resolution).items()}
     return {
@@ -102,7 +102,7 @@ def test_a_link_that_makes_no_sense_changes_nothing(studio, values, query, words
 @pytest.mark.parametrize("name", text.PRESETS)
 @pytest.mark.parametrize("method", text.METHODS)
 def test_untouched_controls_stand_for_the_preset_itself(model, values, name, method):
-    fields = controls.fields_of(preset(name, method), model.generator.config.num_layers)
+    fields = controls.fields_of(preset(name, method), model.layers)
     assert controls.solver_settings({**values, **fields, "preset": name, "method": method}) == preset(name, method)
 
 
@@ -110,7 +110,7 @@ def test_a_preset_between_two_positions_of_a_slider_stays_exact(model, values, m
     odd = replace(preset().rounds[1], radius_features=0.0123)
     base = replace(preset(), rounds=(preset().rounds[0], odd))
     monkeypatch.setattr(controls, "preset", lambda *_, **__: base)
-    values = {**values, **controls.fields_of(base, model.generator.config.num_layers)}
+    values = {**values, **controls.fields_of(base, model.layers)}
     assert controls.solver_settings(values) == base
     moved = controls.solver_settings({**values, "1.radius_features": len(controls.RADII) - 1})
     assert moved.rounds[1].radius_features == math.inf

@@ -16,6 +16,7 @@ from ilo.engine import memory
 from ilo.photos import faces, portraits
 from ilo.priors import load as models
 from ilo.priors.load import Model
+from ilo.priors.stylegan2 import memory as stylegan2
 from ilo.priors.stylegan2.checkpoint import CheckpointError
 from ilo.settings import preset
 from ilo.ui import text
@@ -158,7 +159,7 @@ def try_out(model: Model) -> None:
 def _row(entry: Entry, free: int) -> str:
     takes = ""
     if entry.kind == "generator" and entry.resolution:
-        need = memory.needed(models.usual_config(entry.resolution), preset())
+        need = stylegan2.needed(models.usual_config(entry.resolution), preset())
         takes = f"{memory.gigabytes(need)}{'' if need < free else ', more than is free'}"
     cells = (entry.terms, state(entry), takes)
     name = f"<b>{html.escape(entry.id)}</b><br>{html.escape(entry.title)}"

@@ -18,7 +18,7 @@ from ilo.morph import TRUNCATION, morph_preset
 from ilo.photos.pictures import SMALLEST_SIDE, PictureError, from_uint8, to_tensor
 from ilo.priors.load import Model
 from ilo.settings import SettingsError, SolverSettings, check_choice
-from ilo.state import State, to_uint8
+from ilo.state import to_uint8
 from ilo.ui import text
 from ilo.ui.bench import Bench, sentence
 from ilo.ui.examples import Example
@@ -121,10 +121,10 @@ class Morph(Bench):
         photo, _ = self.photo(values)
         if photo is not None:
             return to_uint8(photo)[0]
-        settings = morph_preset(layers=self.model.generator.config.num_layers, seed=whole("The seed", values["seed"]))
+        settings = morph_preset(layers=self.model.layers, seed=whole("The seed", values["seed"]))
         with torch.no_grad():
-            state = State.face(self.model, settings.seed, settings.covariance, TRUNCATION)
-            return to_uint8(state.render(self.model.generator, self.model.latents, settings.covariance))[0]
+            state = self.model.sample(settings.seed, settings, TRUNCATION)
+            return to_uint8(self.model.render(state, settings))[0]
 
     def preview(self, values: dict[str, Any], session: str) -> tuple[Any, ...]:
         """Show what the run will begin with. → stage, strips, progress, notice."""
@@ -140,7 +140,7 @@ class Morph(Bench):
 
     def settings(self, values: dict[str, Any]) -> SolverSettings:
         """What the controls stand for. Raises `SettingsError`."""
-        layers, seed = self.model.generator.config.num_layers, whole("The seed", values["seed"])
+        layers, seed = self.model.layers, whole("The seed", values["seed"])
         base = morph_preset(values["preset"], values["method"], layers=layers, seed=seed)
         if values["method"] == "pixels":
             return base

@@ -95,7 +95,7 @@ def _aim(guides: dict[str, Classifier]) -> dict[str, Any]:
 def _method(model: Model) -> dict[str, Any]:
     heading("How far")
     gr.HTML(f'<p class="fine">{text.REACH_HELP}</p>', apply_default_css=False)
-    base = morph_preset(layers=model.generator.config.num_layers)
+    base = morph_preset(layers=model.layers)
     found: dict[str, Any] = {}
     rounds, positions = range(len(base.rounds)), [radius_position(radius_of(base, k)) for k in range(len(base.rounds))]
     with gr.Column(elem_classes="radii"):

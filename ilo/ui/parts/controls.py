@@ -53,7 +53,7 @@ def elements(model: Model, layer: int) -> dict[str, int]:
 
 def advanced_controls(model: Model) -> dict[str, gr.components.Component]:
     """Rounds with their radii, loss weights, and the rest; filled with the suggested preset."""
-    layers = model.generator.config.num_layers
+    layers = model.layers
     first = next(iter(tasks.offered().values()))
     start = fields_of(preset(model.preset, holes=first.holes), layers)
     found: dict[str, gr.components.Component] = {}
@@ -95,7 +95,7 @@ def advanced_controls(model: Model) -> dict[str, gr.components.Component]:
 
 def check(model: Model) -> None:
     """Raises `CheckpointError` if the generator has fewer layers than the page has rounds for."""
-    if model.generator.config.num_layers < len(preset().rounds):
+    if model.layers < len(preset().rounds):
         raise CheckpointError(
             f"{model.id} makes pictures of {model.resolution} px; the page needs 32 px at least. Choose another one, "
             "or use it with python -m ilo solve."
@@ -104,7 +104,7 @@ def check(model: Model) -> None:
 
 def room(model: Model, steps: int) -> str:
     """The memory of a run with the suggested preset, beside what is free now; and the steps that a run may have."""
-    needed, free = memory.needed(model.generator.config, preset(model.preset)), memory.available(model.device)
+    needed, free = model.memory_needed(preset(model.preset)), memory.available(model.device)
     words = text.room(memory.gigabytes(needed), memory.gigabytes(free), needed <= free)
     return f'<p class="fine">{words} {text.steps_allowed(steps)}</p>'
 

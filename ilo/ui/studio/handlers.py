@@ -131,7 +131,7 @@ class Studio(Bench):
         if wanted is not None and wanted.required:
             settings["mask"] = preset_mask(painter.FIRST_MASK, side, self.model.landmarks)
         build(shared.task, side, **settings)  # refuses what no operator takes
-        values = shared_values(shared, self.model.generator.config.num_layers)
+        values = shared_values(shared, self.model.layers)
         known = (
             shared.task in tasks.offered() and shared.model == self.model.id and shared.settings.method in text.METHODS
         )

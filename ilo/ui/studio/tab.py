@@ -47,15 +47,13 @@ def build(
         script = layout.CHOICE_SCRIPT.replace("TAB", "studio").replace("NAME", key)
         named[name].change(None, named[name], None, js=script, **PRIVATE)
 
-    fields = [
-        name for name in names if name in controls.fields_of(controls.preset(), model.generator.config.num_layers)
-    ]
-    fill = controls.fill_script(fields, model.generator.config.num_layers)
+    fields = [name for name in names if name in controls.fields_of(controls.preset(), model.layers)]
+    fill = controls.fill_script(fields, model.layers)
     choices = [named["method"], named["preset"], named["task"]]
     for choice in choices[:2]:
         choice.input(None, choices, [named[f] for f in fields], js=fill, **PRIVATE)
     # Another task changes one weight; what was changed by hand stays.
-    geodesic = controls.fill_script(["weights.geodesic"], model.generator.config.num_layers)
+    geodesic = controls.fill_script(["weights.geodesic"], model.layers)
     named["task"].input(None, choices, named["weights.geodesic"], js=geodesic, **PRIVATE)
 
     preview = wiring.with_values(studio.preview)

@@ -1,0 +1,190 @@
+"""StyleGAN2 as a prior: which of its variables each round searches, and how a layer is entered."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ilo.photos.masks import FFHQ_ALIGNMENT
+from ilo.priors.base import Searched, State
+from ilo.priors.stylegan2 import memory
+from ilo.priors.stylegan2.latents import GaussianW
+from ilo.priors.stylegan2.network import Features, Generator
+from ilo.settings import SolverSettings
+from ilo.weights import registry
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+class Point(NamedTuple):
+    """The values of a state, taken apart."""
+
+    z: Tensor  # [B, num_ws, z_dim], one latent for each style input
+    noise: tuple[Tensor, ...]  # [B, 1, r, r] each
+    features: Features | None  # entering the state's layer; None at layer 0
+
+
+def point(state: State) -> Point:
+    """The latents, noise maps and features of a state.
+
+    Raises:
+        KeyError: it is not one of StyleGAN2.
+    """
+    values = state.values
+    noise = tuple(values[f"noise_{i}"] for i in range(sum(name.startswith("noise_") for name in values)))
+    features = Features(values["features_x"], values["features_rgb"]) if state.layer else None
+    return Point(values["z"], noise, features)
+
+
+def state_of(z: Tensor, noise: Sequence[Tensor], layer: int = 0, features: Features | None = None) -> State:
+    """The inverse of `point`."""
+    values = {"z": z, **{f"noise_{i}": value for i, value in enumerate(noise)}}
+    if features is not None:
+        values |= {"features_x": features.x, "features_rgb": features.rgb}
+    return State(values, layer)
+
+
+def first_input(layer: int) -> int:
+    """The first style input and noise map that layers from `layer` on use: block k ≥ 1 begins with w[2k−1]."""
+    return max(0, 2 * layer - 1)
+
+
+@dataclass
+class Model:
+    """A generator ready for use, with everything that solving and reporting need to know of it."""
+
+    id: str
+    generator: Generator
+    latents: GaussianW
+    path: Path
+    sha256: str  # of the weights file, for the recipe
+    about: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def resolution(self) -> int:
+        return self.generator.config.img_resolution
+
+    @property
+    def layers(self) -> int:
+        return self.generator.config.num_layers
+
+    @property
+    def device(self) -> torch.device:
+        return self.generator.device
+
+    @property
+    def alignment(self) -> dict[str, list[float]]:
+        """Where eyes, nose and mouth corners lie, as fractions of the crop (image-left first); may be empty."""
+        return self.about.get("alignment", {})
+
+    @property
+    def landmarks(self) -> Mapping[str, Sequence[float]]:
+        """`alignment`, or where FFHQ's alignment puts them, as it is that of the published networks."""
+        return self.alignment or FFHQ_ALIGNMENT
+
+    @property
+    def preset(self) -> str:
+        """The preset that is suggested for this model on its device."""
+        entry = registry.BY_ID.get(self.id)
+        return "Quick" if entry is None else entry.presets[self.device.type != "cpu"]
+
+    def draw(self, seed: int, batch: int = 1) -> State:
+        """N(0, I) latents and noise maps."""
+        config = self.generator.config
+        z, *noise = self._draw(seed, batch, (config.num_ws, config.w_dim))
+        return state_of(z, noise)
+
+    @torch.no_grad()
+    def sample(self, seed: int, settings: SolverSettings, truncation: float = 1.0, batch: int = 1) -> State:
+        """Faces as the generator itself draws them, one w for all layers, as latents of the Gaussianised W.
+
+        w = w_avg + ψ·(w − w_avg) with ψ = `truncation` (Karras et al. 2019, §B).
+        """
+        config, mapping = self.generator.config, self.generator.mapping
+        z, *noise = self._draw(seed, batch, (config.z_dim,))
+        w = mapping.w_avg + truncation * (mapping(z) - mapping.w_avg)
+        return state_of(self.latents.inverse(w, settings.covariance)[:, None].repeat(1, config.num_ws, 1), noise)
+
+    def _draw(self, seed: int, batch: int, shape: tuple[int, ...]) -> list[Tensor]:
+        """N(0, I): z [B, *shape] and the noise maps; sample b from seed + b."""
+        samples = []
+        for b in range(batch):
+            rng = torch.Generator().manual_seed(seed + b)
+            sizes = [shape, *((1, size, size) for size in self.generator.config.noise_sizes)]
+            samples.append([torch.randn(1, *size, generator=rng) for size in sizes])
+        return [torch.cat(parts).to(self.latents.mean) for parts in zip(*samples, strict=True)]
+
+    def searched(self, state: State, settings: SolverSettings) -> list[Searched]:
+        """The latents and noise maps that the layers from the state's on still use, and the features (line 4).
+
+        The RGB skip image is carried along; behind the last layer it is the picture, and what is searched.
+        """
+        z, noise, features = point(state)
+        found = [Searched("latents", z[:, first_input(state.layer) :], (2,))]
+        found += [Searched("noise", noise[j], (1, 2, 3)) for j in self._maps(state, settings)]
+        if features is not None:
+            found.append(Searched("features", features.rgb if state.layer == self.layers else features.x))
+        return found
+
+    def _maps(self, state: State, settings: SolverSettings) -> range:
+        count = len(self.generator.config.noise_sizes)
+        return range(first_input(state.layer), min(settings.noise_maps + 2 * state.layer, count))
+
+    def replaced(self, state: State, values: Sequence[Tensor], settings: SolverSettings) -> State:
+        maps = self._maps(state, settings)
+        changed = {f"noise_{j}": value for j, value in zip(maps, values[1:], strict=False)}
+        changed["z"] = torch.cat([state.values["z"][:, : first_input(state.layer)], values[0]], 1)
+        if state.layer:
+            changed["features_rgb" if state.layer == self.layers else "features_x"] = values[-1]
+        return state.changed(**changed)
+
+    def render(self, state: State, settings: SolverSettings) -> Tensor:
+        z, noise, features = point(state)
+        return self.generator.suffix(features, self.latents(z, settings.covariance), noise, state.layer)
+
+    @torch.no_grad()
+    def enter(self, state: State, layer: int, settings: SolverSettings) -> State:
+        """The features entering `layer`, RGB skip image included, unless the settings ask to drop it."""
+        z, noise, features = point(state)
+        ws = self.latents(z, settings.covariance)
+        found = self.generator.synthesis(features, ws, noise, state.layer, layer)
+        assert found is not None
+        rgb = torch.zeros_like(found.rgb) if settings.skip == "drop" else found.rgb
+        return state_of(z, noise, layer, Features(found.x.to(z.dtype), rgb))
+
+    def range_searched(self, state: State) -> list[Searched]:
+        z, noise, features = point(state)
+        if features is None:
+            return []  # round 0 has no intermediate variable: it never leaves the range
+        used = first_input(state.layer)
+        return [Searched("latents", z[:, :used], (2,)), *(Searched("noise", n, (1, 2, 3)) for n in noise[:used])]
+
+    def in_range(self, state: State, values: Sequence[Tensor], settings: SolverSettings) -> State:
+        z, noise, _ = point(state)
+        used = first_input(state.layer)
+        z, noise = torch.cat([values[0], z[:, used:]], 1), (*values[1:], *noise[used:])
+        found = self.generator.prefix(self.latents(z, settings.covariance), noise, state.layer)
+        assert found is not None
+        return state_of(z, noise, state.layer, Features(found.x.to(z.dtype), found.rgb))
+
+    def distance(self, state: State, other: State) -> Tensor:
+        return (state.values["features_x"] - other.values["features_x"]).flatten(1).square().mean(1)
+
+    def memory_needed(self, settings: SolverSettings, batch: int = 1, frugal: bool = False) -> int:
+        return memory.needed(self.generator.config, settings, batch, frugal)
+
+    def frugal(self) -> Model:
+        """Only the states between blocks are kept, and each block is computed again on the way back."""
+        return replace(self, generator=self.generator.checkpointed())
+
+    def in_format(self, dtype: str) -> Model:
+        """The convolutions compute in `dtype`; latents, styles and the picture stay float32."""
+        if dtype == "float32":
+            return self
+        return replace(self, generator=copy.deepcopy(self.generator).freeze(DTYPES[dtype]))
