@@ -2,6 +2,9 @@
 
 A file has its final name only once its hash is right. Of files whose hash is not published, the first one's is kept
 beside it (`<file>.sha256`, as `sha256sum -c` reads it), and every later one must be the same.
+
+A file of the Hub that huggingface_hub has in its own cache, as a Space's `preload_from_hub` puts it there, is not
+downloaded again: it gets its name here as a link.
 """
 
 from __future__ import annotations
@@ -35,7 +38,7 @@ class DownloadError(Exception):
 
 
 def fetch(entry: Entry, progress: Progress = lambda done, total: None, say: Callable[[str], None] = print) -> Path:
-    """The file of a model, which is downloaded if it is not here.
+    """The file of a model, which is linked from huggingface_hub's cache or downloaded if it is not here.
 
     Args:
         entry: of the registry.
@@ -49,6 +52,8 @@ def fetch(entry: Entry, progress: Progress = lambda done, total: None, say: Call
         return checked(entry)
     if isinstance(entry.source, Embedded):
         raise DownloadError(f"{entry.file} is missing from the studio's folder assets; install the studio again.")
+    if _linked(entry, say):
+        return entry.path
     switch = next((name for name in OFFLINE if os.environ.get(name, "0") not in ("", "0")), None)
     if switch:
         raise DownloadError(f"{entry.id} is not here, and {switch} forbids downloads. {by_hand(entry)}")
@@ -88,6 +93,8 @@ def verify(entry: Entry) -> str:
 def remove(entry: Entry) -> list[Path]:
     """Delete a model's file, and what had come of it; its known hash is kept. Returns what was deleted.
 
+    Of a file in huggingface_hub's cache the link is deleted; the file itself is that library's.
+
     Raises:
         DownloadError: it is embedded, or cannot be deleted.
     """
@@ -95,18 +102,52 @@ def remove(entry: Entry) -> list[Path]:
         raise DownloadError(f"{entry.id} is a part of the studio and is not removed.")
     gone: list[Path] = []
     files = (entry.path, _partial(entry), _tag(entry))
-    if not any(path.is_file() for path in files):
+    if not any(path.is_file() or path.is_symlink() for path in files):
         return gone
     try:
         with _only_one(entry, None):
             for path in (*files, *_converted(entry)):
-                if path.is_file():
+                if path.is_file() or path.is_symlink():
                     path.unlink()
                     gone.append(path)
             _mark(entry).unlink(missing_ok=True)
     except OSError as error:
         raise DownloadError(f"{entry.file} cannot be removed: {_reason(error, entry)}.") from error
     return gone
+
+
+def preloaded(entry: Entry) -> Path | None:
+    """The file of a model in huggingface_hub's own cache, if it is there."""
+    if not isinstance(entry.source, Hub):
+        return None
+    from huggingface_hub import try_to_load_from_cache
+
+    found = try_to_load_from_cache(entry.source.repository, entry.source.file, revision=entry.source.revision)
+    return Path(found).resolve() if isinstance(found, str) else None
+
+
+def _linked(entry: Entry, say: Callable[[str], None]) -> bool:
+    """Give a file of huggingface_hub's cache its name here, if there is one and its hash is right."""
+    found = preloaded(entry)
+    if found is None:
+        return False
+    try:
+        with _only_one(entry, say):
+            if not entry.here:
+                # That library names a large file's blob by its hash.
+                _check(entry, found, "It is downloaded instead", _hash_or_nothing(found.name))
+                entry.path.unlink(missing_ok=True)  # a link to what has been deleted
+                try:
+                    entry.path.symlink_to(found)
+                except OSError:  # a disk or a system without links
+                    shutil.copy2(found, entry.path)
+    except DownloadError as error:
+        say(f"In the Hugging Face cache, {error}")
+        return False
+    except OSError:  # the download tells what is wrong with the folder
+        return False
+    say(f"{entry.id} is used from the Hugging Face cache.")
+    return True
 
 
 def _converted(entry: Entry) -> list[Path]:
@@ -258,8 +299,12 @@ def _on_hub(source: Hub) -> tuple[str, dict[str, str]]:
     from huggingface_hub.utils import build_hf_headers
 
     about = get_hf_file_metadata(source.address, timeout=STALL, endpoint=source.endpoint)
-    etag = about.etag or ""
-    return etag if re.fullmatch("[0-9a-f]{64}", etag) else "", build_hf_headers()
+    return _hash_or_nothing(about.etag or ""), build_hf_headers()
+
+
+def _hash_or_nothing(name: str) -> str:
+    """The Hub's name for a content, where it is a sha256; small files have another kind of name."""
+    return name if re.fullmatch("[0-9a-f]{64}", name) else ""
 
 
 def _size(path: Path) -> int:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 from tqdm import tqdm
 
-from ilo.weights import download
-from ilo.weights.download import Progress
+from ilo.weights import download, registry
+from ilo.weights.download import DownloadError, Progress
 from ilo.weights.registry import Embedded, Entry
 
 
@@ -19,12 +20,23 @@ def bring(entry: Entry) -> Path:
         return download.fetch(entry, _onto(bar), bar.write)
 
 
+def bring_preloaded() -> None:
+    """Use every model that a Space's `preload_from_hub` has put into the Hugging Face cache; tell which is damaged."""
+    for entry in registry.ENTRIES:
+        if not entry.here and download.preloaded(entry):
+            try:
+                bring(entry)
+            except DownloadError as error:
+                print(error, file=sys.stderr)
+
+
 def state(entry: Entry) -> str:
     """Whether a model is here, and how large it is."""
     if isinstance(entry.source, Embedded):
         return "Part of the studio"
     if entry.here:
-        return f"Here, {megabytes(entry.path.stat().st_size)}"
+        size = megabytes(entry.path.stat().st_size)
+        return f"Here, {size}, in the Hugging Face cache" if entry.path.is_symlink() else f"Here, {size}"
     return f"Not here, {megabytes(entry.size)}" if entry.size else "Not here"
 
 

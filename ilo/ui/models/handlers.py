@@ -53,7 +53,7 @@ class Fetching(threading.Thread):
             self.error = sentence(error)
 
     def _progress(self, done: int, total: int | None) -> None:
-        self.done, self.total = done, total
+        self.done, self.total, self.words = done, total, ""
 
     def _say(self, words: str) -> None:
         self.words = words

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
 
 import ilo
@@ -16,7 +17,7 @@ from ilo.ui.visitors import temporary
 from ilo.ui.visitors.limits import Limits
 from ilo.weights import registry
 from ilo.weights.download import DownloadError
-from ilo.weights.terminal import bring
+from ilo.weights.terminal import bring, bring_preloaded
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +35,8 @@ def serve(options: argparse.Namespace) -> int:
         own.load(options.operator_module)
         if options.model in registry.ids("generator"):
             bring(registry.BY_ID[options.model])
+        if os.environ.get("SPACE_ID"):
+            bring_preloaded()
         print(f"To choose models on the page, open {owner.address}", flush=True)
         model = ilo.load(options.model)
         with temporary.files():
