@@ -1,4 +1,4 @@
-"""Classifier guidance: no measurement, a class that the picture shall be taken for (Daras et al. 2021, Figure 5)."""
+"""Classifier guidance: no measurement, a class that the picture is bent towards (Daras et al. 2021, Figure 5)."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ MOST_CLASSES = 4
 
 @dataclass(frozen=True)
 class Guidance:
-    """What a picture shall look like, to a classifier.
+    """The classes that a classifier should see in a picture.
 
     Args:
-        classifier: that judges.
+        classifier: whose loss guides the search.
         classes: name → weight; the cross-entropies of several are mixed in these shares.
         views: random shifts with noise that the loss is averaged over at every step; 0: the picture as it is. The best
             point is always chosen by the picture as it is.
-        shift: of a view, in pixels of the classifier's size at most.
+        shift: maximum random shift of each view, in classifier-input pixels.
         noise: of a view, standard deviation on [−1, 1].
         batch: number of independent runs; `ilo.morph.morph` sets it.
 

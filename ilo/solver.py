@@ -56,7 +56,7 @@ def solve(
         settings: rounds, radii, loss weights, seed; see `ilo.preset`.
         due: asked after every step whether a snapshot is wanted now; the default says yes once a second.
         perceptual: the perceptual distance; "auto" takes what is in the local cache, None switches it off.
-        due_result: asked when a snapshot is due, whether it shall carry a `Result`, too; the default once a second.
+        due_result: asked when a snapshot is due, whether it carries a `Result`, too; by default once a second.
         start: the state to begin with, at layer 0; None: drawn from the seed.
         stop_at: end after so many optimisation steps, with a `Result`, as a run that was stopped there; None: never.
 

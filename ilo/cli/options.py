@@ -219,7 +219,7 @@ def check_solve(options: argparse.Namespace) -> None:
         given = [name for name in ("classes", "classifier", "reach", "views") if getattr(options, name) is not None]
         if given:
             option = given[0].replace("classes", "class")
-            raise SettingsError(f"--{option} is for --task morph; leave it away, or choose that task.")
+            raise SettingsError(f"--{option} is for --task morph; omit it, or choose that task.")
         return
     if not options.classes:
         raise SettingsError('A morph needs a class; give one, such as --class "bullfrog".')

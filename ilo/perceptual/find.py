@@ -14,7 +14,7 @@ def find_perceptual(device: torch.device | str = "cpu", name: str | None = None)
 
     Args:
         device: where the weights go.
-        name: of the distance that is wanted, as recipes have it. The embedded one is always to be had.
+        name: as recorded in a recipe; None takes the best. The embedded one is always available.
 
     Raises:
         ValueError: the weights' file is broken.

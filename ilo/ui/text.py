@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 TITLE = "ILO Studio"
-TAGLINE = "Bring a picture back from a damaged one, and watch it happen"
+TAGLINE = "Repair a damaged face photo with a generative model, and watch it work"
 DISCLAIMER = "A reconstruction is one plausible picture, not an identification of a person."
 
 TRUTH = {
@@ -42,8 +42,8 @@ HOW = (
     ("Small balls", "Each bend stays inside an l1 ball, so that the picture stays a face."),
 )
 DOWNLOAD = "Download everything (.zip)"
-PREVIEW = "What the solver gets to see"
-BUSY = "A run of yours is going on, here or in the other tab; stop it first or let it finish."
+PREVIEW = "Input: this is all the solver sees"
+BUSY = "You already have a run in progress, here or in the other tab; stop it first or let it finish."
 FAILED = "Something went wrong inside the studio; the log of the server has it. Your settings are kept."
 STOPPED_EARLY = "Stopped before the first step, so there is nothing to keep."
 NOTHING = "There is no result, so what you see is as it was."
@@ -99,7 +99,7 @@ def steps_allowed(most: int) -> str:
 
 def waiting(ahead: int) -> str:
     runs = "Another run is" if ahead == 1 else f"{ahead} other runs are"
-    return f"{runs} ahead of yours. It starts by itself; Stop gives up the place."
+    return f"{runs} ahead of yours. It starts by itself; Press Stop to leave the queue."
 
 
 def layer_size(layer: int) -> str:
@@ -191,7 +191,7 @@ def room(needed: str, free: str, fits: bool) -> str:
 # The Morph tab.
 
 STARTS = {
-    "face": ("A drawn face", "The generator draws it; another seed, another face."),
+    "face": ("A generated face", "The generator draws it; a different seed gives a different face."),
     "photo": ("A photograph", "It is inverted first: the generator's nearest face is where it begins."),
 }
 GUIDES = {

@@ -208,7 +208,7 @@ def test_already_damaged_shows_no_truth(page, tmp_path):
     choose(page, "truth", "Already damaged")
     upload(page, "#upload", small)
     short(page)
-    page.wait_for_selector("#stage figcaption:has-text('What the solver gets to see')")
+    page.wait_for_selector("#stage figcaption:has-text('Input: this is all the solver sees')")
     run(page)
     finish(page)
     assert "true" not in page.inner_text("#panel .numbers")
@@ -308,5 +308,5 @@ def test_more_steps_than_the_page_allows(page):
     field.blur()
     page.wait_for_timeout(1000)  # until the page has taken the number over
     page.click("#run")
-    expect(page.locator("#notice")).to_contain_text("this page allows 5,000")
+    expect(page.locator("#notice")).to_contain_text("this page allows 5,000", timeout=30_000)
     expect(page.locator("#room")).to_contain_text("5,000 steps")

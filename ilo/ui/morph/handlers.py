@@ -158,7 +158,7 @@ class Morph(Bench):
     def order(self, values: dict[str, Any]) -> tuple[Order, list[str]]:
         check_choice("The classifier", values["guide"], tuple(self.guides))
         if not values["class"]:
-            raise SettingsError("No class is chosen; choose what the face shall look like.")
+            raise SettingsError("No class is chosen; choose a target class.")
         classes = {values["class"]: 1.0}
         if values["second"] not in (None, NOBODY, values["class"]):
             share = number("The share of the second class", values["share"]) / 100

@@ -84,8 +84,10 @@ def _aim(guides: dict[str, Classifier]) -> dict[str, Any]:
     names = class_names(next(iter(guides.values())))
     first = FIRST_CLASS if FIRST_CLASS in names else names[0]
     with gr.Row():
-        wanted = gr.Dropdown(names, value=first, label="It shall look like", filterable=True, elem_id="class")
-        second = gr.Dropdown([NOBODY, *names], value=NOBODY, label="and like", filterable=True, elem_id="second")
+        wanted = gr.Dropdown(names, value=first, label="Target class", filterable=True, elem_id="class")
+        second = gr.Dropdown(
+            [NOBODY, *names], value=NOBODY, label="Second class (optional)", filterable=True, elem_id="second"
+        )
     share = gr.Slider(1, 99, 50, step=1, label="Share of the second, %", buttons=[], elem_id="share")
     guide = pills("Classifier", [(text.GUIDES[name][0], name) for name in guides], "guide")
     helps({f"guide-{name}": text.GUIDES[name][1] for name in guides})

@@ -132,7 +132,7 @@ def choose(source: Source | None, data: Any, model: Model) -> Source:
 
 
 def shown(source: Source | None, model: Model) -> dict[str, Any] | None:
-    """What the browser gets to see of a photograph; None hides the component."""
+    """What the browser shows of a photograph; None hides the component."""
     if source is None or source.photo is None:
         return None
     photo = source.photo
