@@ -52,7 +52,7 @@ MOVING = ("os.mkdir", "os.remove", "os.rename", "os.rmdir")  # only where files 
 
 
 def load(path: Path) -> str:
-    """What a user who opens the file gets to see: 'loaded', or what goes wrong when what was loaded is used.
+    """What happens to a user who opens the file: 'loaded', or what goes wrong when what was loaded is used.
 
     Raises:
         CheckpointError, ClassifierError: the file is refused.

@@ -67,3 +67,11 @@ def test_what_is_missing_is_left_out_and_what_fails_is_told(monkeypatch, capsys)
         "it does not work",
         "Python 3.13: not on this machine, left out",
     ]
+
+
+def test_what_the_readme_imports_is_there(root):
+    code = "\n".join(re.findall(r"```python\n(.*?)```", (root / "README.md").read_text(), re.S))
+    lines = re.findall(r"(?m)^(?:from ilo|import ilo).*$", code)
+    assert len(lines) >= 5
+    for line in lines:
+        exec(line, {})

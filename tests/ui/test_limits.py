@@ -193,11 +193,14 @@ def test_who_is_on_the_page_or_reads_keeps_the_run(hasty):
 
 def test_answers_that_nobody_reads_stay_few(hasty):
     with hasty.heartbeat("idle tab"):
-        for _ in range(60):
-            assert hasty.join("idle tab", "call").status_code == 200
-        time.sleep(4)
-        # Of the 240 or so that were made; a busy machine may still be dropping the last ones.
-        assert len(list(hasty.read("idle tab"))) <= 20
+        for _ in range(5):  # where the sweep comes in the middle of them, what comes after it may stay
+            for _ in range(60):
+                assert hasty.join("idle tab", "call").status_code == 200
+            time.sleep(4)
+            kept = list(hasty.read("idle tab"))
+            if len(kept) <= 1:
+                break
+        assert len(kept) <= 1
         assert "data:image" in hasty.ask("idle tab", "call")
 
 

@@ -72,7 +72,7 @@ def test_who_has_gone_is_forgotten(visitors):
 
 
 def asking(door, path, *parts, method="POST", query="", headers=()):
-    """What an application behind a door gets to see of a request, and what the client is answered."""
+    """What part of a request reaches an application behind a door, and how the client is answered."""
     seen, sent = bytearray(), []
 
     async def app(scope, receive, send):
