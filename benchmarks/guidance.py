@@ -27,7 +27,8 @@ from ilo import load
 from ilo.classifiers import classifier
 from ilo.classifiers.classifier import Classifier
 from ilo.guidance import Guidance
-from ilo.morph import TRUNCATION, morph_preset
+from ilo.methods import morph_preset
+from ilo.morph import TRUNCATION
 from ilo.perceptual.classifier_features import ClassifierFeatures
 from ilo.priors.load import Model
 from ilo.solver import solve
@@ -62,7 +63,7 @@ def guided(
     model: Model, guide: Classifier, name: str, method: str, seeds: int, reach: float = 1.0
 ) -> tuple[Tensor, Tensor]:
     """Starts and results [seeds, 3, R, R] of the Quick preset from the faces of seeds 0 …"""
-    settings = morph_preset("Quick", method, layers=model.layers, reach=reach)  # type: ignore[arg-type]
+    settings = morph_preset("Quick", method, layers=model.layers, reach=reach)
     start = model.sample(0, settings, TRUNCATION, seeds)
     guidance = Guidance(guide, {name: 1.0}, batch=seeds)
     *_, last = solve(model, guidance, settings, due=lambda: False, perceptual=None, start=start)
@@ -167,7 +168,7 @@ def main() -> None:
             "judge": judge.sha256,
             "model": model.sha256,
             "guide": guides[guide].sha256,
-            "settings": morph_preset("Quick", method, layers=layers).to_dict(),  # type: ignore[arg-type]
+            "settings": morph_preset("Quick", method, layers=layers).to_dict(),
         }
 
     names = next(iter(guides.values())).names

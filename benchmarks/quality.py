@@ -25,6 +25,7 @@ from torch import Tensor
 from benchmarks import faces, rows
 from benchmarks.step import RESULTS
 from ilo import Problem, SolverSettings, load, preset, solve
+from ilo import methods as registry
 from ilo.baselines.classical import baseline
 from ilo.perceptual.classifier_features import robust_features
 from ilo.photos.pictures import Crop, to_tensor
@@ -33,9 +34,10 @@ from ilo.records.metrics import report
 from ilo.state import to_uint8
 from ilo.ui import examples
 
-METHODS = ("ilo", "ilo + features", "ilo + range", "csgm", "pulse", "classical")
-TITLES = {"csgm": "CSGM", "pulse": "PULSE"} | {m: m.replace("ilo", "ILO") for m in METHODS if m.startswith("ilo")}
 VARIANTS = ("ilo + features", "ilo + range")
+TITLES = {name: method.title for name, method in registry.METHODS.items()}
+TITLES |= {variant: variant.replace("ilo", TITLES["ilo"]) for variant in VARIANTS}
+METHODS = (*TITLES, "classical")
 GOALS = {
     "inpainting, 10 % of pixels": 2.0,
     "inpainting, 20 % of pixels": 2.0,
@@ -165,7 +167,7 @@ def main() -> None:
         for method in args.methods:
             if method in results.get(row, {}) and not args.fresh:
                 continue
-            if method == "ilo + features" and not rows.operator(row, model.resolution).perceptual:
+            if method == "ilo + features" and not rows.operator(row, model.resolution).compares_features:
                 continue  # too little is measured for features: the same as ILO
             measured = measure(model, method, row, truth, args.batch, args.dtype)
             about = {"pictures": args.pictures} | made_with(model, method, row, args.dtype)

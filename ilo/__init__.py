@@ -6,8 +6,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ilo.methods import preset
     from ilo.operators import OPERATORS, ClippedGaussian, Gaussian, Operator, Setting, build, register
-    from ilo.presets import preset
     from ilo.priors.load import Model, load
     from ilo.problem import Problem
     from ilo.settings import LossWeights, RoundSettings, SettingsError, SolverSettings
@@ -37,8 +37,8 @@ __all__ = [
 ]
 _HOMES = {
     "priors.load": ("Model", "load"),
+    "methods": ("preset",),
     "operators": ("OPERATORS", "ClippedGaussian", "Gaussian", "Operator", "Setting", "build", "register"),
-    "presets": ("preset",),
     "problem": ("Problem",),
     "settings": ("LossWeights", "RoundSettings", "SettingsError", "SolverSettings"),
     "solver": ("every", "solve"),

@@ -1,23 +1,140 @@
-"""The presets, for a task by its name."""
+"""Every method: its title, one sentence, and its settings for a preset and a task.
+
+One more entry here is one more method: the page, the command line and the benchmarks list what they find.
+"""
 
 from __future__ import annotations
 
-from ilo import settings
-from ilo.operators import OPERATORS
-from ilo.settings import Method, SolverSettings
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from ilo.settings import LossWeights, RoundSettings, SolverSettings, check_choice
+
+Steps = tuple[int, ...]  # of each round
 
 
-def preset(name: str = "Quick", method: Method = "ilo", *, seed: int = 0, task: str | None = None) -> SolverSettings:
-    """The settings of a preset for one of the three methods, all with the same total number of steps.
+@dataclass(frozen=True)
+class Method:
+    """One way to solve a problem."""
+
+    title: str
+    sentence: str  # what it does, for a learner
+    settings: Callable[..., SolverSettings]  # see METHODS and MORPH_METHODS for its arguments
+
+
+# All methods make the same total number of steps; ILO divides them among its rounds.
+PRESETS: dict[str, Steps] = {
+    "Quick": (50, 50, 25, 25),
+    "Paper": (300, 300, 300, 300),
+}
+
+# Found by benchmarks/tune.py, as is the geodesic term's default weight. The features' balls get smaller as the layers
+# get larger.
+FIRST_LR = 0.2  # of round 0
+CSGM_LR = 0.55
+LATER_ROUNDS = tuple(
+    RoundSettings(lr=0.02, radius_features=radius, radius_latents=0.15, radius_noise=0.0125)
+    for radius in (0.04, 0.035, 0.02)
+)
+# Nothing is measured inside a hole: there, only latents that agree keep a face, so that eyes come in pairs.
+HOLE_WEIGHTS = LossWeights(geodesic=0.01)
+
+PULSE_LR = 0.4
+# PULSE measures 100·L2 on pictures in [0, 1]; ours are in [-1, 1], where squared errors are four times as large.
+PULSE_WEIGHTS = LossWeights(mse=25.0, perceptual=0.0, geodesic=0.05)
+
+
+def _ilo(steps: Steps, holes: bool) -> SolverSettings:
+    later = (replace(plan, steps=n) for plan, n in zip(LATER_ROUNDS, steps[1:], strict=True))
+    weights = HOLE_WEIGHTS if holes else LossWeights()
+    return SolverSettings(rounds=(RoundSettings(steps[0], FIRST_LR), *later), weights=weights)
+
+
+def _csgm(steps: Steps, holes: bool) -> SolverSettings:
+    return SolverSettings((RoundSettings(sum(steps), CSGM_LR),))
+
+
+def _pulse(steps: Steps, holes: bool) -> SolverSettings:
+    plan = RoundSettings(sum(steps), PULSE_LR)
+    return SolverSettings((plan,), weights=PULSE_WEIGHTS, schedule="one-cycle", sna=False)
+
+
+# For a measurement: settings(steps of each round, whether whole regions are hidden).
+METHODS = {
+    "ilo": Method("ILO", "Latent code first, then layer by layer. Quick 150 steps, Paper 1200.", _ilo),
+    "csgm": Method("CSGM", "Latent code alone. Quick 150 steps, Paper 1200.", _csgm),
+    "pulse": Method("PULSE", "Latent code alone, with PULSE's published settings.", _pulse),
+}
+
+
+def preset(name: str = "Quick", method: str = "ilo", *, seed: int = 0, task: str | None = None) -> SolverSettings:
+    """The settings of a preset for a method that solves measurements.
 
     Args:
         name: "Quick" (50, 50, 25 and 25 steps) or "Paper" (300 in each of four rounds).
         method: "ilo"; "csgm", which is round 0 alone; "pulse", which is CSGM with the published settings of PULSE.
-        seed: of the starting point, 0 … 2³¹ − 1.
-        task: the operator's name; for one that hides whole regions, ILO has a higher weight of the geodesic term.
+        seed: random seed for the starting point, 0 … 2³¹ − 1.
+        task: name of the operator; if it hides whole regions, ILO weights the geodesic term more.
 
     Raises:
-        SettingsError: for an unknown name, method or seed.
+        SettingsError: the preset or the method is unknown, or the seed is out of range.
     """
+    from ilo.operators import OPERATORS  # here, so that listing the methods needs no torch
+
+    check_choice("preset", name, tuple(PRESETS))
+    check_choice("method", method, tuple(METHODS))
     holes = task in OPERATORS and OPERATORS[task].holes
-    return settings.preset(name, method, seed=seed, holes=holes)
+    return replace(METHODS[method].settings(PRESETS[name], holes), method=method, seed=seed)
+
+
+# Morphs: a classifier guides, nothing is measured. At these radii four in five results still are faces to a face
+# detector (benchmarks/guidance.py).
+MORPH_PRESETS: dict[str, Steps] = {"Quick": (40, 40, 35, 35), "Paper": (300, 300, 300, 300)}
+MORPH_LR = 0.05
+MORPH_RADII = (0.02, 0.04, 0.02, 0.0125)  # of the latents in round 0, then of the features
+MORPH_RADIUS_LATENTS, MORPH_RADIUS_NOISE = 0.02, 0.02
+MORPH_WEIGHTS = LossWeights(perceptual=0.0, geodesic=0.0)
+PIXELS_LR, PIXELS_RADIUS = 0.02, 0.1
+
+
+def _morph_ilo(steps: Steps, layers: int, reach: float) -> SolverSettings:
+    latents, noise = MORPH_RADIUS_LATENTS * reach, MORPH_RADIUS_NOISE * reach
+    first = RoundSettings(steps[0], MORPH_LR, radius_latents=MORPH_RADII[0] * reach, radius_noise=noise)
+    later = (
+        RoundSettings(n, MORPH_LR, radius * reach, latents, noise)
+        for n, radius in zip(steps[1:], MORPH_RADII[1:], strict=True)
+    )
+    return SolverSettings((first, *later), weights=MORPH_WEIGHTS, sna=False)
+
+
+def _morph_pixels(steps: Steps, layers: int, reach: float) -> SolverSettings:
+    plan = RoundSettings(sum(steps), PIXELS_LR, PIXELS_RADIUS * reach, 0.0, 0.0)
+    return SolverSettings((plan,), weights=MORPH_WEIGHTS, first_layer=layers, sna=False)
+
+
+# For a morph: settings(steps of each round, the generator's layers, factor on every radius).
+MORPH_METHODS = {
+    "ilo": Method("ILO", "Latent code first, then layer by layer, within their balls.", _morph_ilo),
+    "pixels": Method("Pixels", "No generator: the pixels themselves change (Santurkar et al. 2019).", _morph_pixels),
+}
+
+
+def morph_preset(
+    name: str = "Quick", method: str = "ilo", *, layers: int, seed: int = 0, reach: float = 1.0
+) -> SolverSettings:
+    """The settings of a preset for a method that morphs a face.
+
+    Args:
+        name: "Quick" (150 steps in all) or "Paper" (1,200).
+        method: "ilo", or "pixels" for the baseline.
+        layers: number of layers of the generator.
+        seed: random seed for the face and everything else that is random.
+        reach: factor on every l1 radius: how far from the start the picture may go.
+
+    Raises:
+        SettingsError: the preset or the method is unknown, or a value is out of range.
+    """
+    check_choice("preset", name, tuple(MORPH_PRESETS))
+    check_choice("method", method, tuple(MORPH_METHODS))
+    settings = MORPH_METHODS[method].settings(MORPH_PRESETS[name], layers, reach)
+    return replace(settings, method=method, seed=seed)

@@ -1,4 +1,4 @@
-"""Morphing a face towards a class: where a guided run starts, and its presets (Daras et al. 2021, Figure 5).
+"""Morphing a face towards a class: where a guided run starts (Daras et al. 2021, Figure 5).
 
 The start is a face that the generator draws, or a photograph that is inverted first. From there the same rounds as ever
 follow a classifier instead of a measurement; the l1 balls say how far from that face each of them may go. The baseline
@@ -9,54 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Literal
 
 from torch import Tensor
 
 from ilo.guidance import Guidance
+from ilo.methods import preset
 from ilo.operators import undamaged
 from ilo.priors.base import Prior, State
 from ilo.problem import Problem
-from ilo.settings import LossWeights, RoundSettings, SolverSettings, check_choice, preset
+from ilo.settings import SolverSettings
 from ilo.solver import Due, check_rounds, solve
 from ilo.state import Step
 
 TRUNCATION = 0.7
-MorphMethod = Literal["ilo", "pixels"]
-
-# At these radii four in five results still are faces to a face detector (benchmarks/guidance.py).
-STEPS = {"Quick": (40, 40, 35, 35), "Paper": (300, 300, 300, 300)}
-LR = 0.05
-RADII = (0.02, 0.04, 0.02, 0.0125)  # of the latents in round 0, then of the features
-RADIUS_LATENTS, RADIUS_NOISE = 0.02, 0.02
-PIXELS_LR, PIXELS_RADIUS = 0.02, 0.1
-
-
-def morph_preset(
-    name: str = "Quick", method: MorphMethod = "ilo", *, layers: int, seed: int = 0, reach: float = 1.0
-) -> SolverSettings:
-    """The settings of a guided run; all methods make the same total number of steps.
-
-    Args:
-        name: "Quick" (150 steps in all) or "Paper" (1,200).
-        method: "ilo", or "pixels" for the baseline.
-        layers: of the generator.
-        seed: of the face and of everything random.
-        reach: factor on every l1 radius: how far from the start the picture may go.
-    """
-    check_choice("preset", name, tuple(STEPS))
-    check_choice("method", method, ("ilo", "pixels"))
-    steps = STEPS[name]
-    weights = LossWeights(perceptual=0.0, geodesic=0.0)
-    if method == "pixels":
-        plan = RoundSettings(sum(steps), PIXELS_LR, PIXELS_RADIUS * reach, 0.0, 0.0)
-        return SolverSettings((plan,), method="pixels", weights=weights, seed=seed, first_layer=layers, sna=False)
-    first = RoundSettings(steps[0], LR, radius_latents=RADII[0] * reach, radius_noise=RADIUS_NOISE * reach)
-    later = (
-        RoundSettings(n, LR, radius * reach, RADIUS_LATENTS * reach, RADIUS_NOISE * reach)
-        for n, radius in zip(steps[1:], RADII[1:], strict=True)
-    )
-    return SolverSettings((first, *later), weights=weights, seed=seed, sna=False)
 
 
 def inversion(settings: SolverSettings) -> SolverSettings:

@@ -71,7 +71,7 @@ class MeasurementObjective:
 
     def __init__(self, problem: Problem, weights: LossWeights, perceptual: Perceptual | None, sna: bool = True):
         self.problem, self.weights, self.sna = problem, weights, sna
-        wanted = weights.perceptual > 0 and problem.operator.perceptual
+        wanted = weights.perceptual > 0 and problem.operator.compares_features
         self.perceptual = perceptual if wanted else None
         self._measured: list[Tensor] | None = None
 

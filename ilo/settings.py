@@ -1,4 +1,4 @@
-"""What a run is asked to do: frozen, validated dataclasses and their presets.
+"""What a run is asked to do, as frozen, validated dataclasses.
 
 A value that makes no sense raises `SettingsError`, whose message says what was given, what is allowed and what to do.
 """
@@ -10,12 +10,11 @@ import heapq
 import math
 from collections.abc import Collection
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from ilo.text.words import shown
 
-Method = Literal["ilo", "csgm", "pulse", "pixels"]
 Schedule = Literal["ramp", "one-cycle"]
 Covariance = Literal["full", "diagonal"]
 Dtype = Literal["float32", "bfloat16"]
@@ -25,8 +24,8 @@ VERSION = "0.1.0"  # of the program; a recipe records it
 MAX_STEPS = 100_000
 MOST_ROUNDS = 32  # more than any generator has layers
 MOST_SCALES = 64
+LONGEST_NAME = 40
 MORPH = "morph"  # the task that has no operator: a classifier guides
-MORPH_METHODS: tuple[Method, ...] = ("ilo", "pixels")
 
 
 class SettingsError(ValueError):
@@ -54,11 +53,16 @@ def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
         raise SettingsError(f"{name} is {shown(value)}; allowed are {', '.join(choices)}.")
 
 
+def check_name(name: str, value: Any) -> None:
+    if not isinstance(value, str) or not value.isidentifier() or len(value) > LONGEST_NAME:
+        raise SettingsError(f"{name} is {shown(value)}; allowed is a name of at most {LONGEST_NAME} letters.")
+
+
 def named(names: Collection[object]) -> str:
     """Names from outside for a message: three of them, the odd ones escaped, and how many more there are."""
     first = heapq.nsmallest(3, names, key=str)
-    plain = (isinstance(name, str) and name.isidentifier() and len(name) <= 40 for name in first)
-    texts = [str(name) if simple else shown(name, 40) for name, simple in zip(first, plain, strict=True)]
+    plain = (isinstance(name, str) and name.isidentifier() and len(name) <= LONGEST_NAME for name in first)
+    texts = [str(name) if simple else shown(name, LONGEST_NAME) for name, simple in zip(first, plain, strict=True)]
     more = len(names) - len(texts)
     return ", ".join(texts) + (f" and {more:,} more" if more else "")
 
@@ -123,7 +127,7 @@ class SolverSettings:
     """Everything that decides a run, apart from the problem and the generator."""
 
     rounds: tuple[RoundSettings, ...]
-    method: Method = "ilo"
+    method: str = "ilo"  # a name of ilo.methods; the solver does not look at it
     weights: LossWeights = field(default_factory=LossWeights)
     seed: int = 0  # sample b of a batch starts from seed + b
     schedule: Schedule = "ramp"
@@ -145,7 +149,7 @@ class SolverSettings:
             raise SettingsError(f"weights is {shown(self.weights)}; give LossWeights.")
         if not isinstance(self.sna, bool):
             raise SettingsError(f"sna is {shown(self.sna)}; allowed are True and False.")
-        check_choice("method", self.method, get_args(Method))
+        check_name("method", self.method)
         check_whole("seed", self.seed, 0, 2**31 - 1)
         check_choice("schedule", self.schedule, get_args(Schedule))
         check_choice("covariance", self.covariance, get_args(Covariance))
@@ -203,60 +207,3 @@ def _build(cls: Any, values: Any) -> Any:
     if unknown:
         raise SettingsError(f"{cls.__name__} does not know {named(unknown)}.")
     return cls(**{k: math.inf if v == "inf" else v for k, v in values.items()})
-
-
-PRESETS: dict[str, tuple[int, ...]] = {
-    "Quick": (50, 50, 25, 25),
-    "Paper": (300, 300, 300, 300),
-}
-
-# Found by benchmarks/tune.py, as is the geodesic term's default weight. The features' balls get smaller as the layers
-# get larger.
-FIRST_LR = 0.2  # of round 0
-CSGM_LR = 0.55
-LATER_ROUNDS = tuple(
-    RoundSettings(lr=0.02, radius_features=radius, radius_latents=0.15, radius_noise=0.0125)
-    for radius in (0.04, 0.035, 0.02)
-)
-
-METHODS: tuple[Method, ...] = ("ilo", "csgm", "pulse")  # for measurements; "pixels" is for guidance
-
-PULSE_LR = 0.4
-# PULSE measures 100·L2 on pictures in [0, 1]; ours are in [-1, 1], where squared errors are four times as large.
-PULSE_WEIGHTS = LossWeights(mse=25.0, perceptual=0.0, geodesic=0.05)
-
-
-# Inside a hole nothing is measured: there only latents that agree keep a face, so eyes come in pairs.
-HOLE_WEIGHTS = LossWeights(geodesic=0.01)
-
-
-def preset(name: str = "Quick", method: Method = "ilo", *, seed: int = 0, holes: bool = False) -> SolverSettings:
-    """The settings of a preset for one of the three methods, all with the same total number of steps.
-
-    Args:
-        name: "Quick" (50, 50, 25 and 25 steps) or "Paper" (300 in each of four rounds).
-        method: "ilo"; "csgm", which is round 0 alone; "pulse", which is CSGM with the published settings of PULSE.
-        seed: of the starting point, 0 … 2³¹ − 1.
-        holes: whether whole regions are hidden, see `Operator.holes`; then ILO has a higher geodesic weight.
-
-    Raises:
-        SettingsError: for an unknown name, method or seed.
-    """
-    check_choice("preset", name, tuple(PRESETS))
-    check_choice("method", method, METHODS)
-    steps = PRESETS[name]
-    if method == "ilo":
-        weights = HOLE_WEIGHTS if holes else LossWeights()
-        later = (replace(plan, steps=n) for plan, n in zip(LATER_ROUNDS, steps[1:], strict=True))
-        return SolverSettings(rounds=(RoundSettings(steps[0], FIRST_LR), *later), weights=weights, seed=seed)
-    if method == "csgm":
-        rounds = (RoundSettings(sum(steps), CSGM_LR),)
-        return SolverSettings(rounds, method="csgm", seed=seed)
-    return SolverSettings(
-        rounds=(RoundSettings(steps=sum(steps), lr=PULSE_LR),),
-        method="pulse",
-        weights=PULSE_WEIGHTS,
-        schedule="one-cycle",
-        sna=False,
-        seed=seed,
-    )

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from ilo.guidance import Guidance
-from ilo.morph import TRUNCATION, inversion, morph, morph_preset
+from ilo.methods import morph_preset
+from ilo.morph import TRUNCATION, inversion, morph
 from ilo.objective import GuidedObjective
 from ilo.perceptual.classifier_features import ClassifierFeatures
 from ilo.projection import l1_norm

@@ -4,8 +4,8 @@ import math
 
 import pytest
 
-from ilo.presets import preset
-from ilo.settings import PRESETS, LossWeights, RoundSettings, SettingsError, SolverSettings
+from ilo.methods import PRESETS, preset
+from ilo.settings import LossWeights, RoundSettings, SettingsError, SolverSettings
 
 
 @pytest.mark.parametrize("method", ["ilo", "csgm", "pulse"])

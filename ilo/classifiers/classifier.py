@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import difflib
 import json
-import logging
-import os
 from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
@@ -25,10 +23,10 @@ from ilo.classifiers.resnet import ResNet50
 from ilo.operators.base import resize
 from ilo.settings import SettingsError
 from ilo.text.words import shown
-from ilo.weights import cache, download, registry
+from ilo.weights import cache, registry
 from ilo.weights.budget import Budget
 from ilo.weights.description import Description
-from ilo.weights.download import DownloadError
+from ilo.weights.find import find, reading
 from ilo.weights.lazy import Extent, ReadError
 from ilo.weights.safefile import parse_json, read_header
 from ilo.weights.torchfile import read_torch
@@ -37,10 +35,8 @@ from ilo.weights.torchfile import read_torch
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-EMBEDDED = {name: registry.BY_ID[name].path for name in ("robust64", "standard64")}
+EMBEDDED = ("robust64", "standard64")
 PUBLISHED = (".ckpt", ".pt")
-LONGEST_NAME = 300  # characters of a class's names
-logger = logging.getLogger(__name__)
 NEAREST = 5  # names that are offered for an unknown one
 LONGEST_NAME = 200  # characters; the search for near ones takes the longer, the longer a name is
 
@@ -232,8 +228,8 @@ def load(name: str = "robust64", device: torch.device | str = "cpu") -> Classifi
     Raises:
         ClassifierError: no such id or file, a truncated file, or weights that do not fit its own shape and classes.
     """
-    path = _find(name)
-    try:
+    path = find(name, "classifier", (".safetensors", *PUBLISHED), ClassifierError)
+    with reading(path, ClassifierError):
         data = Extent.of_file(path)
         if path.suffix in PUBLISHED:
             checkpoint = resnet.describe(read_torch(data, Budget.of(data)), len(data))
@@ -244,15 +240,6 @@ def load(name: str = "robust64", device: torch.device | str = "cpu") -> Classifi
             found = describe(data)
             network, classes, about, title = found.read(), found.classes, found.about, path.stem
         return Classifier(network, title, path, classes, about).to(device)
-    except ReadError as error:
-        raise ClassifierError(f"{path.name}: {error}.") from None
-    except OSError as error:
-        raise ClassifierError(f"{path.name}: it cannot be read ({error.strerror}). Fetch or copy it again.") from None
-    except Exception as error:  # a file that nobody has thought of
-        logger.exception("%s could not be loaded", path.name)
-        raise ClassifierError(
-            f"{path.name}: it cannot be used ({type(error).__name__}: {shown(str(error))})."
-        ) from error
 
 
 @dataclass
@@ -317,23 +304,6 @@ def describe(data: Extent) -> ClassifierDescription:
 
 def _is_name(word: Any) -> bool:
     return isinstance(word, str) and 0 < len(word) <= LONGEST_NAME and word.isprintable()
-
-
-def _find(name: str) -> Path:
-    """The file of a classifier, by id or path."""
-    known = registry.ids("classifier")
-    if name in EMBEDDED:
-        path = EMBEDDED[name]
-    elif name in known:
-        try:
-            return download.checked(registry.BY_ID[name])
-        except DownloadError as error:
-            raise ClassifierError(str(error)) from None
-    elif (path := Path(name)).suffix not in (".safetensors", *PUBLISHED):
-        raise ClassifierError(f"There is no classifier {name!r}; known are {', '.join(known)}.")
-    if not os.path.isfile(path):  # False as well where one may not look
-        raise ClassifierError(f"{path.name}: there is no such classifier file. Known are {', '.join(known)}.")
-    return path
 
 
 def save(network: ResidualNetwork, path: Path, classes: list[tuple[str, str]], about: dict[str, Any]) -> None:

@@ -143,7 +143,7 @@ def _model(options: argparse.Namespace, recipe: Recipe) -> Model:
 
 def _resolution(recipe: Recipe, given: Model | None) -> int | None:
     """Pixels per side of the generator's pictures, which is not loaded for that unless it is a file of its own."""
-    from ilo.priors.load import find
+    from ilo.priors.load import file_of
     from ilo.records.bundle import BundleError
     from ilo.weights.registry import BY_ID, ids
 
@@ -153,7 +153,7 @@ def _resolution(recipe: Recipe, given: Model | None) -> int | None:
         raise BundleError(
             f"The run was made with {shown(recipe.model)}, which the studio does not know; give its file with --model."
         )
-    find(recipe.model)  # refuses what is not here
+    file_of(recipe.model)  # refuses what is not here
     return BY_ID[recipe.model].resolution
 
 

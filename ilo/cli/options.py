@@ -13,17 +13,14 @@ from pathlib import Path
 from typing import Any, NoReturn, get_args
 
 from ilo.cli.values import class_, noise, numbers, weights, whole_numbers
+from ilo.methods import METHODS, MORPH_METHODS, PRESETS, morph_preset, preset
 from ilo.settings import (
     MORPH,
-    MORPH_METHODS,
-    PRESETS,
     VERSION,
     Dtype,
-    Method,
     RoundSettings,
     SettingsError,
     SolverSettings,
-    check_choice,
     check_number,
     check_whole,
 )
@@ -168,7 +165,7 @@ def _add_morph(group: Any) -> None:
 
 
 def _add_method(group: Any) -> None:
-    group.add_argument("--method", choices=get_args(Method), help="default ilo; pixels is for a morph")
+    group.add_argument("--method", choices=tuple(METHODS | MORPH_METHODS), help=_methods())
     group.add_argument("--preset", choices=tuple(PRESETS), help="default Quick")
     group.add_argument(
         "--steps", type=whole_numbers, metavar="N,N,…", help="steps per round; csgm and pulse make them in one round"
@@ -188,6 +185,15 @@ def _add_method(group: Any) -> None:
     )
     group.add_argument("--seed", type=int, help="of the starting point")
     group.add_argument("--dtype", choices=get_args(Dtype), help="number format; default float32")
+
+
+def _methods() -> str:
+    """What the methods do, for the help."""
+    sentences = [f"{name}: {method.sentence}" for name, method in METHODS.items()]
+    sentences += [
+        f"{name}, for a morph: {MORPH_METHODS[name].sentence}" for name in MORPH_METHODS if name not in METHODS
+    ]
+    return " ".join(sentences) + " Default ilo."
 
 
 def _add_machine(group: Any) -> None:
@@ -236,8 +242,6 @@ def check_solve(options: argparse.Namespace) -> None:
 
 def morph_settings(options: argparse.Namespace, layers: int) -> SolverSettings:
     """The settings of a guided run that the options ask for. Raises `SettingsError`."""
-    from ilo.morph import morph_preset
-
     if options.settings is not None:
         _check_settings_alone(options, "reach")
         return _with_seed(_read_settings(options.settings), options)
@@ -248,7 +252,6 @@ def morph_settings(options: argparse.Namespace, layers: int) -> SolverSettings:
         raise SettingsError(f"A morph has no --{_dashed(given[0])}; --reach scales its radii.")
     reach = 1.0 if options.reach is None else options.reach
     check_number("reach", reach, 0.0, 1e3)
-    check_choice("method", options.method or "ilo", MORPH_METHODS)
     settings = morph_preset(options.preset or "Quick", options.method or "ilo", layers=layers, reach=reach)
     return _with_seed(settings, options)
 
@@ -279,8 +282,6 @@ def _dashed(name: str) -> str:
 
 
 def _built_settings(options: argparse.Namespace) -> SolverSettings:
-    from ilo.presets import preset
-
     settings = preset(options.preset or "Quick", options.method or "ilo", task=options.task)
     if options.steps is not None and options.preset is not None:
         raise SettingsError("Both --preset and --steps are given; leave one of them away.")

@@ -146,8 +146,8 @@ class Operator:
         return self.observed
 
     @property
-    def perceptual(self) -> bool:
-        """Whether a perceptual distance between prediction and measurement means anything (section 4.2)."""
+    def compares_features(self) -> bool:
+        """Whether a perceptual distance between prediction and measurement is meaningful (section 4.2)."""
         return self._measures_pictures
 
     @property
@@ -281,7 +281,7 @@ class Operator:
         Returns:
             Two `[B,3,size,size]`, the generated one first, or None if only the squared error makes sense.
         """
-        if not self.perceptual:
+        if not self.compares_features:
             return None
         return resize(prediction, size), resize(y, size)
 

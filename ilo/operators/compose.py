@@ -103,8 +103,8 @@ class Compose(Operator):
         return min(operator.normaliser for operator in self.operators)
 
     @property
-    def perceptual(self) -> bool:
-        return all(operator.perceptual for operator in self.operators)
+    def compares_features(self) -> bool:
+        return all(operator.compares_features for operator in self.operators)
 
     @property
     def sna_sigma(self) -> float:
@@ -114,7 +114,7 @@ class Compose(Operator):
     def comparable(
         self, image: torch.Tensor, prediction: torch.Tensor, y: torch.Tensor, size: int
     ) -> tuple[torch.Tensor, torch.Tensor] | None:
-        if not self.perceptual:
+        if not self.compares_features:
             return None
         if self.operators[-1].mask is not None:  # its holes are filled with the picture that enters it
             for operator in self.operators[:-1]:

@@ -34,7 +34,7 @@ class _Masked(Operator):
         return 3 * self._pixels
 
     @property
-    def perceptual(self) -> bool:
+    def compares_features(self) -> bool:
         return self.share >= SCARCE
 
     def check_measurement(self, y: torch.Tensor) -> None:
@@ -48,7 +48,7 @@ class _Masked(Operator):
     def comparable(
         self, image: torch.Tensor, prediction: torch.Tensor, y: torch.Tensor, size: int
     ) -> tuple[torch.Tensor, torch.Tensor] | None:
-        if not self.perceptual:
+        if not self.compares_features:
             return None
         # The holes of the observation are filled by the generated pixels before anything is resized.
         image = widen(image)

@@ -83,7 +83,7 @@ class CompressedSensing(Operator):
         return self.size
 
     @property
-    def perceptual(self) -> bool:
+    def compares_features(self) -> bool:
         return False
 
     def picture(self, y: torch.Tensor) -> torch.Tensor:

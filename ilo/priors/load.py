@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from contextlib import suppress
 from pathlib import Path
 
@@ -13,9 +12,8 @@ from ilo.priors.stylegan2 import checkpoint, latents, published
 from ilo.priors.stylegan2.checkpoint import Checkpoint, CheckpointError
 from ilo.priors.stylegan2.network import Config, Generator
 from ilo.priors.stylegan2.prior import Model
-from ilo.text.words import shown
-from ilo.weights import cache, download, registry
-from ilo.weights.download import DownloadError
+from ilo.weights import cache, registry
+from ilo.weights.find import find, reading
 
 FORMATS = (".safetensors", ".pkl", ".pt")
 logger = logging.getLogger(__name__)
@@ -32,18 +30,14 @@ def load(name: str = "faces64", device: str | torch.device = "cpu") -> Model:
     Raises:
         CheckpointError: no such id or file, or the file is not a usable StyleGAN2 generator.
     """
-    path = find(name)
-    try:
+    path = file_of(name)
+    with reading(path, CheckpointError):
         return _load(name, path, torch.device(device))
-    except CheckpointError:
-        raise
-    except OSError as error:
-        raise CheckpointError(f"{path.name}: it cannot be read ({error.strerror}). Copy or fetch it again.") from None
-    except Exception as error:  # a file that nobody has thought of
-        logger.exception("%s could not be loaded", path.name)
-        raise CheckpointError(
-            f"{path.name}: it cannot be used ({type(error).__name__}: {shown(str(error))})."
-        ) from error
+
+
+def file_of(name: str) -> Path:
+    """The weights file of a generator, by id or path. Raises `CheckpointError`."""
+    return find(name, "generator", FORMATS, CheckpointError)
 
 
 def _load(name: str, path: Path, device: torch.device) -> Model:
@@ -65,29 +59,6 @@ def _load(name: str, path: Path, device: torch.device) -> Model:
         found,
         read.about,
     )
-
-
-def find(name: str) -> Path:
-    """The weights' file of a generator, by id or path.
-
-    Raises:
-        CheckpointError: there is no such generator here; the message says how to get it.
-    """
-    known = registry.ids("generator")
-    if name in known:
-        try:
-            return download.checked(registry.BY_ID[name])
-        except DownloadError as error:
-            raise CheckpointError(str(error)) from None
-    path = Path(name)
-    if path.suffix not in FORMATS:
-        raise CheckpointError(
-            f"There is no model {name!r}. Known are {', '.join(known)}, or give the path of a file that ends in "
-            f"{', '.join(FORMATS)}."
-        )
-    if not os.path.isfile(path):  # False as well where one may not look
-        raise CheckpointError(f"{path.name}: there is no such weights file. Check the name, or use faces64.")
-    return path
 
 
 def usual_config(resolution: int) -> Config:

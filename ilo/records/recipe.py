@@ -14,18 +14,16 @@ from torch import Tensor
 
 from ilo.engine import engine
 from ilo.guidance import Guidance
+from ilo.methods import METHODS, MORPH_METHODS, PRESETS, preset
 from ilo.morph import inversion
 from ilo.operators import OPERATORS
 from ilo.operators.base import MAX_SEED
 from ilo.operators.noise import noise_model
 from ilo.perceptual.base import Perceptual
-from ilo.presets import preset
 from ilo.priors.base import Prior
 from ilo.problem import Problem
 from ilo.settings import (
-    METHODS,
     MORPH,
-    PRESETS,
     LossWeights,
     RoundSettings,
     SettingsError,
@@ -227,7 +225,7 @@ def make_recipe(
         }
         perceptual = None
     else:
-        if not settings.weights.perceptual or not problem.operator.perceptual:
+        if not settings.weights.perceptual or not problem.operator.compares_features:
             perceptual = None
         operator, y = problem.operator, tensor_sha256(problem.y)
         what = {
@@ -300,6 +298,9 @@ def _check_types(recipe: Recipe) -> None:
             raise RecipeError(f"The recipe's {name} is {shown(value)}; it must be {allowed}.")
     if len(recipe.model) > LONGEST_NAME:
         raise RecipeError(f"The recipe's model is {shown(recipe.model)}; at most {LONGEST_NAME} characters are read.")
+    known = tuple(METHODS | MORPH_METHODS)
+    if recipe.settings.method not in known:
+        raise RecipeError(f"The recipe's method is {shown(recipe.settings.method)}; known are {', '.join(known)}.")
     _check_engine(recipe.engine)
 
 

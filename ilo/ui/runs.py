@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from ilo.guidance import Guidance
+from ilo.methods import preset
 from ilo.morph import morph, total_steps
 from ilo.operators import undamaged
 from ilo.perceptual.base import Perceptual
@@ -27,7 +28,7 @@ from ilo.priors.load import Model
 from ilo.problem import Problem
 from ilo.records.recipe import make_recipe
 from ilo.records.recorder import Recorder
-from ilo.settings import SettingsError, SolverSettings, preset
+from ilo.settings import SettingsError, SolverSettings
 from ilo.solver import every, solve
 from ilo.state import Step
 from ilo.ui import text

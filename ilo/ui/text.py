@@ -11,13 +11,6 @@ TRUTH = {
     "given": ("Already damaged", "The picture itself is what was measured."),
 }
 
-METHODS = {
-    "ilo": ("ILO", "Code, then layers. Quick 150 steps, Paper 1200."),
-    "csgm": ("CSGM", "Code alone. Quick 150 steps, Paper 1200."),
-    "pulse": ("PULSE", "As published. Quick 150 steps, Paper 1200."),
-}
-PRESETS = ("Quick", "Paper")  # 150 steps, 1200 steps
-
 PERCEPTUAL = {  # name of the distance → what the page says of it before a run; None: there is none
     "lpips-vgg": "Perceptual term: LPIPS with VGG-16.",
     "robust64": (
@@ -198,10 +191,6 @@ GUIDES = {
     "robust64": ("Robust", "Trained under attack: to please it, a picture must really change."),
     "standard64": ("Standard", "Trained as usual: it is pleased by less; over pixels, by what nobody else sees."),
     "robust-resnet50": ("1,000 classes", "A robust ResNet-50 that knows all of ImageNet's classes; slower."),
-}
-MORPH_METHODS = {
-    "ilo": ("ILO", "Code, then layers, in their balls. Quick 150 steps, Paper 1200."),
-    "pixels": ("Pixels", "No generator: the pixels themselves are moved (Santurkar et al. 2019)."),
 }
 MORPH_READY_HELP = (
     "Choose a class and press Run. A face is bent, layer by layer, towards what a classifier takes for that class."

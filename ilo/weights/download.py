@@ -51,7 +51,7 @@ def fetch(entry: Entry, progress: Progress = lambda done, total: None, say: Call
     if entry.here:
         return checked(entry)
     if isinstance(entry.source, Embedded):
-        raise DownloadError(f"{entry.file} is missing from the studio's folder assets; install the studio again.")
+        raise DownloadError(_missing(entry))
     if _linked(entry, say):
         return entry.path
     switch = next((name for name in OFFLINE if os.environ.get(name, "0") not in ("", "0")), None)
@@ -74,6 +74,8 @@ def checked(entry: Entry) -> Path:
     Raises:
         DownloadError: it is not here, or not the file that it should be.
     """
+    if not entry.here and isinstance(entry.source, Embedded):
+        raise DownloadError(_missing(entry))
     if not entry.here:
         raise DownloadError(f"{entry.id} is not here yet. Fetch it: python -m ilo models fetch {entry.id}")
     if not isinstance(entry.source, Embedded) and _read(_mark(entry)) != _state(entry.path):
@@ -156,6 +158,10 @@ def _converted(entry: Entry) -> list[Path]:
         with suppress(OSError):
             return list(cache.folder().glob(f"{cache.sha256(entry.path)}.*"))
     return []
+
+
+def _missing(entry: Entry) -> str:
+    return f"{entry.file} is missing from the studio's folder assets; install the studio again."
 
 
 def by_hand(entry: Entry) -> str:

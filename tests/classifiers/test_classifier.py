@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 from ilo.classifiers import classifier
 from ilo.classifiers.classifier import ClassifierError, ResidualNetwork, Shape
 from ilo.settings import SettingsError
+from ilo.weights import registry
 
 
 def test_what_is_saved_is_loaded(guide):
@@ -67,7 +68,7 @@ def changed(path, tmp_path, tensors=None, **about):
 
 
 def test_files_that_cannot_be_used(classifier_file, tmp_path):
-    with pytest.raises(ClassifierError, match="no such classifier file"):
+    with pytest.raises(ClassifierError, match="no such weights file"):
         classifier.load(str(tmp_path / "none.safetensors"))
     with pytest.raises(ClassifierError, match="no classifier 'frogs'"):
         classifier.load("frogs")
@@ -106,4 +107,4 @@ def test_embedded_ones_are_described(name):
     about = classifier.load(name).about
     assert about["accuracy"]["pictures"] == 5000
     assert "non-commercial" in about["licence"]
-    assert classifier.EMBEDDED[name].stat().st_size <= 6e6
+    assert registry.BY_ID[name].path.stat().st_size <= 6e6

@@ -14,7 +14,8 @@ from ilo.classifiers import classifier
 from ilo.classifiers.classifier import DEVIATION, MEAN, ClassifierError
 from ilo.classifiers.resnet import ResNet50
 from ilo.guidance import Guidance
-from ilo.morph import morph, morph_preset
+from ilo.methods import morph_preset
+from ilo.morph import morph
 from ilo.ui import page, text
 
 

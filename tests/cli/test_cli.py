@@ -14,9 +14,10 @@ from PIL import Image
 import ilo.solver
 from ilo.cli import main as cli
 from ilo.cli import options as cli_options
+from ilo.methods import preset
 from ilo.operators import OPERATORS
 from ilo.records.bundle import FILES, read_bundle
-from ilo.settings import LossWeights, SettingsError, preset
+from ilo.settings import LossWeights, SettingsError
 
 
 @pytest.fixture(autouse=True)

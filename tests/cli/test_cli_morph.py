@@ -50,7 +50,7 @@ def test_morph_a_photograph(photo, classifier_file, tmp_path, capsys):
         (("--class", "goldfish", "--sigma", "3"), "has no --sigma"),
         (("--class", "goldfish", "--crop", "0.5,0.5,1"), "of a drawn face has no --crop"),
         (("--class", "goldfish", "--settings", '{"rounds": []}', "--reach", "2"), "--settings says everything"),
-        (("--class", "goldfish", "--classifier", "none.safetensors"), "no such classifier file"),
+        (("--class", "goldfish", "--classifier", "none.safetensors"), "no such weights file"),
     ],
 )
 def test_morphs_that_are_not_allowed(options, reason, classifier_file, tmp_path, capsys):

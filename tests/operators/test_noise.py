@@ -6,6 +6,7 @@ import math
 import pytest
 import torch
 
+from ilo.methods import preset
 from ilo.operators import (
     ClippedGaussian,
     CompressedSensing,
@@ -20,7 +21,7 @@ from ilo.operators import (
 from ilo.operators.noise import MODELS
 from ilo.problem import Problem
 from ilo.records.recipe import Recipe, RecipeError, make_recipe
-from ilo.settings import SettingsError, preset
+from ilo.settings import SettingsError
 from tests.operators.test_operators import EIGHT, _names, _random
 
 

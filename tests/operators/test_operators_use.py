@@ -232,7 +232,7 @@ def test_a_users_operator_may_measure_anything(linear: bool) -> None:
     Sums.linear = linear
     op = build("sums", 8)
     y = op.measure(x)
-    assert not op.perceptual
+    assert not op.compares_features
     assert op.comparable(x, op(x), y, 8) is None
     assert op.picture(y).shape == (1, 3, 8, 8)
     if linear:

@@ -13,6 +13,7 @@ import torch
 from ilo.cli import main as cli
 from ilo.cli import options as cli_options
 from ilo.cli import tasks as cli_tasks
+from ilo.methods import preset
 from ilo.operators import OPERATORS, Operator, Setting, build, own, register
 from ilo.records.recipe import Shared
 from ilo.settings import SettingsError
@@ -94,7 +95,7 @@ def test_the_page_has_its_controls_and_solves_it(model, tmp_path):
     values = {
         "source": None, "painter": painter.first_value(model, studio.examples[0].name), "truth": "here",
         "task": "channel-mix", "method": "ilo", "preset": "Quick", "seed": 0, "channel-mix.amount": 50,
-        "channel-mix.direction": "left", **controls.fields_of(controls.preset(), 5), "rounds": 1, "0.steps": 2,
+        "channel-mix.direction": "left", **controls.fields_of(preset(), 5), "rounds": 1, "0.steps": 2,
     }  # fmt: skip
     order, _ = studio.order(values)
     assert order.problem.operator.settings() == {"amount": 0.5, "direction": "left"}

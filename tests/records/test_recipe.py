@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from ilo.engine import engine
+from ilo.methods import preset
 from ilo.operators import build
 from ilo.problem import Problem
 from ilo.records.recipe import Recipe, RecipeError, Shared, differences, make_recipe, picture_sha256, tensor_sha256
-from ilo.settings import LossWeights, RoundSettings, SettingsError, SolverSettings, preset
+from ilo.settings import LossWeights, RoundSettings, SettingsError, SolverSettings
 
 CUSTOM = SolverSettings(
     rounds=(RoundSettings(steps=7), RoundSettings(steps=3, radius_noise=0.0, outer_iterations=2, range_steps=4)),

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from skimage.data import astronaut
 
-from ilo.morph import morph_preset
+from ilo.methods import morph_preset, preset
 from ilo.photos import faces, portraits
 from ilo.photos.pictures import Crop, PictureError, read_picture
 from ilo.state import to_uint8
@@ -38,7 +38,7 @@ def studio(model, runs, tmp_path_factory):
 @pytest.fixture(scope="module")
 def values(model):
     """What the page's controls hold, for a run of a few steps."""
-    fields = controls.fields_of(controls.preset(), model.layers)
+    fields = controls.fields_of(preset(), model.layers)
     return {
         "source": None, "painter": painter.first_value(model, examples.load()[0].name), "truth": "here",
         "task": "inpaint", "method": "ilo", "preset": "Quick", "seed": 0, **fields, "rounds": 1, "0.steps": 3,
@@ -217,8 +217,8 @@ def test_a_square_within_a_square():
 
 @pytest.mark.usefixtures("yunet")
 def test_a_photograph_in_a_morph(model, guide, runs, group, tmp_path, monkeypatch):
-    monkeypatch.setattr("ilo.morph.STEPS", {"Quick": (3, 2, 2, 2)})
-    monkeypatch.setattr("ilo.settings.PRESETS", {"Quick": (2, 1, 1, 1), "Paper": (1, 1, 1, 1)})
+    monkeypatch.setattr("ilo.methods.MORPH_PRESETS", {"Quick": (3, 2, 2, 2)})
+    monkeypatch.setattr("ilo.methods.PRESETS", {"Quick": (2, 1, 1, 1), "Paper": (1, 1, 1, 1)})
     tab = Morph(model, {"robust64": guide}, examples.load()[0], runs, tmp_path)
     base = morph_preset(layers=5)
     radii = {f"{k}.radius": radius_position(radius_of(base, k)) for k in range(4)}

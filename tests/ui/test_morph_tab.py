@@ -1,6 +1,7 @@
 """The Morph tab without a browser: what its controls stand for, and what its handlers answer."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import gradio as gr
@@ -8,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ilo.morph import morph_preset
+from ilo.classifiers import classifier
+from ilo.methods import MORPH_METHODS, PRESETS, morph_preset
 from ilo.records.bundle import read_bundle
 from ilo.ui import examples, text
 from ilo.ui.morph import tab as morph
@@ -17,6 +19,7 @@ from ilo.ui.parts import painter
 from ilo.ui.parts.controls import RADII, radius_position
 from ilo.ui.runs import Runs
 from ilo.ui.studio.handlers import Source
+from ilo.weights import registry
 
 SKIP = gr.skip()
 LAYERS = 5
@@ -42,7 +45,7 @@ def values(model):
 @pytest.fixture
 def short(monkeypatch):
     """Presets of a few steps."""
-    monkeypatch.setattr("ilo.morph.STEPS", {"Quick": (3, 2, 2, 2), "Paper": (4, 4, 4, 4)})
+    monkeypatch.setattr("ilo.methods.MORPH_PRESETS", {"Quick": (3, 2, 2, 2), "Paper": (4, 4, 4, 4)})
 
 
 @pytest.fixture
@@ -52,8 +55,8 @@ def photo(model):
     return {"source": source, "painter": painter.first_value(model, "mine"), "start": "photo"}
 
 
-@pytest.mark.parametrize("name", text.PRESETS)
-@pytest.mark.parametrize("method", text.MORPH_METHODS)
+@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("method", MORPH_METHODS)
 def test_untouched_controls_stand_for_the_preset_itself(tab, values, name, method):
     values = {**values, "preset": name, "method": method, "seed": 3}
     assert tab.settings(values) == morph_preset(name, method, layers=LAYERS, seed=3)
@@ -106,14 +109,14 @@ def test_five_radii_side_by_side(tab, values, short):
 
 
 def test_a_photograph_is_inverted_first(tab, values, photo, short, monkeypatch):
-    monkeypatch.setattr("ilo.settings.PRESETS", {"Quick": (2, 1, 1, 1), "Paper": (1, 1, 1, 1)})
+    monkeypatch.setattr("ilo.methods.PRESETS", {"Quick": (2, 1, 1, 1), "Paper": (1, 1, 1, 1)})
     steps = list(tab.run({**values, **photo}, "photo"))
     assert "inverted" in steps[-1][1]
     assert any(text.INVERTING in str(step[0]) for step in steps)
 
 
 def test_five_radii_from_a_photograph(tab, values, photo, short, monkeypatch):
-    monkeypatch.setattr("ilo.settings.PRESETS", {"Quick": (2, 1, 1, 1), "Paper": (1, 1, 1, 1)})
+    monkeypatch.setattr("ilo.methods.PRESETS", {"Quick": (2, 1, 1, 1), "Paper": (1, 1, 1, 1)})
     last = list(tab.sweep({**values, **photo}, "photos"))[-1]
     assert text.MOSAIC in last[0]
     assert "error" not in last[4]
@@ -161,10 +164,10 @@ def test_what_is_not_allowed_gets_a_sentence_and_starts_nothing(tab, values, cha
 def test_a_missing_classifier_leaves_the_rest_working(model, monkeypatch, tmp_path, caplog):
     from ilo.ui import page
 
-    monkeypatch.setattr("ilo.classifiers.classifier.EMBEDDED", {"robust64": tmp_path / "robust64.safetensors"})
-    monkeypatch.setattr("ilo.weights.registry.ids", lambda kind: ())
+    for name in classifier.EMBEDDED:
+        monkeypatch.setitem(registry.BY_ID, name, replace(registry.BY_ID[name], file="missing.safetensors"))
     built = page.build(model)
     ids = {getattr(block, "elem_id", None) for block in built.blocks.values()}
     assert "studio" in ids
     assert "morph" not in ids
-    assert "no such classifier file" in caplog.text
+    assert "missing from the studio's folder assets" in caplog.text

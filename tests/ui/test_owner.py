@@ -94,7 +94,7 @@ def test_a_file_is_looked_at_before_the_page_starts_again_with_it(models_tab, en
     for name, words in (
         ("", text.WHICH_MODEL),
         ("thing", "thing is not here yet"),
-        ("nothing", "There is no model &#x27;nothing&#x27;"),
+        ("nothing", "There is no generator &#x27;nothing&#x27;"),
         (str(tmp_path / "www" / "thing.pkl"), "thing.pkl"),
     ):
         assert words in models_tab.use(ME, name)

@@ -12,13 +12,13 @@ import pytest
 import torch
 from PIL import Image
 
-from ilo.morph import morph_preset
+from ilo.methods import METHODS, PRESETS, morph_preset, preset
 from ilo.operators import Identity
 from ilo.photos.masks import preset_mask
 from ilo.problem import Problem
 from ilo.records.bundle import BundleError, read_bundle
 from ilo.records.recipe import make_recipe
-from ilo.settings import SettingsError, preset
+from ilo.settings import SettingsError
 from ilo.state import to_uint8
 from ilo.ui import bench, examples, text
 from ilo.ui.parts import controls, painter, tasks
@@ -57,7 +57,7 @@ def short(values, steps=4):
 # Links.
 
 
-@pytest.mark.parametrize("method", text.METHODS)
+@pytest.mark.parametrize("method", METHODS)
 def test_a_link_brings_task_and_settings_back(studio, values, model, method):
     wanted = {
         **values, "task": "random-inpaint", "random-inpaint.fraction": 20, "random-inpaint.seed": 3, "method": method,
@@ -99,8 +99,8 @@ def test_a_link_that_makes_no_sense_changes_nothing(studio, values, query, words
 # Settings.
 
 
-@pytest.mark.parametrize("name", text.PRESETS)
-@pytest.mark.parametrize("method", text.METHODS)
+@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("method", METHODS)
 def test_untouched_controls_stand_for_the_preset_itself(model, values, name, method):
     fields = controls.fields_of(preset(name, method), model.layers)
     assert controls.solver_settings({**values, **fields, "preset": name, "method": method}) == preset(name, method)
@@ -117,7 +117,7 @@ def test_a_preset_between_two_positions_of_a_slider_stays_exact(model, values, m
 
 
 def test_every_preset_s_radius_is_a_position_of_its_slider():
-    presets = [preset(name, method) for name in text.PRESETS for method in text.METHODS]
+    presets = [preset(name, method) for name in PRESETS for method in METHODS]
     for settings in [*presets, morph_preset(layers=5)]:
         for plan in settings.rounds:
             assert {plan.radius_features, plan.radius_latents, plan.radius_noise} <= set(controls.RADII)

@@ -7,10 +7,11 @@ import anyio
 import pytest
 import torch
 
-from ilo.morph import inversion, morph_preset, total_steps
+from ilo.methods import morph_preset, preset
+from ilo.morph import inversion, total_steps
 from ilo.operators import Identity
 from ilo.problem import Problem
-from ilo.settings import RoundSettings, SettingsError, SolverSettings, preset
+from ilo.settings import RoundSettings, SettingsError, SolverSettings
 from ilo.solver import solve
 from ilo.ui import text
 from ilo.ui.runs import Order, Runs

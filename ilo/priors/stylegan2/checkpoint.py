@@ -17,6 +17,7 @@ from torch import Tensor
 from ilo.priors.stylegan2.network import Config, Generator
 from ilo.text.words import shown
 from ilo.weights.description import Description, differences
+from ilo.weights.find import reading
 from ilo.weights.lazy import Extent, ReadError
 from ilo.weights.safefile import parse_json, read_header
 
@@ -105,14 +106,8 @@ def read_safetensors(path: Path) -> Checkpoint:
     Raises:
         CheckpointError: the file is missing, truncated, not safetensors, or holds no StyleGAN2 generator.
     """
-    if not path.is_file():
-        raise CheckpointError(f"{path.name}: there is no such weights file. Check the name, or use faces64.")
-    try:
+    with reading(path, CheckpointError):
         return describe(Extent.of_file(path)).read()
-    except ReadError as error:
-        raise CheckpointError(f"{path.name}: {error}.") from None
-    except OSError as error:
-        raise CheckpointError(f"{path.name}: it cannot be read ({error.strerror}).") from None
 
 
 def write_safetensors(checkpoint: Checkpoint, path: Path) -> None:

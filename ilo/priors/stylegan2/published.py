@@ -11,6 +11,7 @@ from ilo.priors.stylegan2 import official, rosinality
 from ilo.priors.stylegan2.checkpoint import Checkpoint, CheckpointError, GeneratorDescription
 from ilo.priors.stylegan2.network import Config, MappingNetwork
 from ilo.weights.budget import Budget
+from ilo.weights.find import reading
 from ilo.weights.lazy import Extent, ReadError
 from ilo.weights.torchfile import read_torch
 
@@ -24,14 +25,8 @@ def read(path: Path) -> Checkpoint:
         CheckpointError: the file is missing, damaged, names anything but a network's parts, or holds no generator that
             this project's network draws alike.
     """
-    if not path.is_file():
-        raise CheckpointError(f"{path.name}: there is no such weights file. Check the name, or use faces64.")
-    try:
+    with reading(path, CheckpointError):
         found = describe(Extent.of_file(path), path.suffix).read()
-    except ReadError as error:
-        raise CheckpointError(f"{path.name}: {error}.") from None
-    except OSError as error:
-        raise CheckpointError(f"{path.name}: it cannot be read ({error.strerror}).") from None
     if "mapping.w_avg" not in found.tensors:
         found.tensors["mapping.w_avg"] = _average(found.config, found.tensors)
     return found

@@ -13,12 +13,12 @@ import gradio as gr
 import numpy as np
 
 from ilo.engine import memory
+from ilo.methods import preset
 from ilo.photos import faces, portraits
 from ilo.priors import load as models
 from ilo.priors.load import Model
 from ilo.priors.stylegan2 import memory as stylegan2
 from ilo.priors.stylegan2.checkpoint import CheckpointError
-from ilo.settings import preset
 from ilo.ui import text
 from ilo.ui.bench import sentence
 from ilo.ui.models.owner import Owner, why

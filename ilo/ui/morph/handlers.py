@@ -14,7 +14,8 @@ import torch
 
 from ilo.classifiers.classifier import Classifier
 from ilo.guidance import Guidance
-from ilo.morph import TRUNCATION, morph_preset
+from ilo.methods import morph_preset
+from ilo.morph import TRUNCATION
 from ilo.photos.pictures import SMALLEST_SIDE, PictureError, from_uint8, to_tensor
 from ilo.priors.load import Model
 from ilo.settings import SettingsError, SolverSettings, check_choice

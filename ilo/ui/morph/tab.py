@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 
 from ilo.classifiers.classifier import Classifier
-from ilo.morph import morph_preset
+from ilo.methods import MORPH_METHODS, PRESETS, morph_preset
 from ilo.priors.load import Model
 from ilo.ui import text
 from ilo.ui.examples import Example
@@ -111,12 +111,10 @@ def _method(model: Model) -> dict[str, Any]:
     for slider in sliders:
         slider.change(None, sliders, note, js=_note_script(), **PRIVATE)
     with gr.Row(elem_classes="method-row"):
-        choices = [(label, name) for name, (label, _) in text.MORPH_METHODS.items()]
+        choices = [(method.title, name) for name, method in MORPH_METHODS.items()]
         found["method"] = pills("Method", choices, "morph-method")
-        found["preset"] = pills(
-            "Preset", [(name, name) for name in text.PRESETS], "morph-preset", "preset", model.preset
-        )
-    helps({f"by-{name}": help_ for name, (_, help_) in text.MORPH_METHODS.items()})
+        found["preset"] = pills("Preset", [(name, name) for name in PRESETS], "morph-preset", "preset", model.preset)
+    helps({f"by-{name}": method.sentence for name, method in MORPH_METHODS.items()})
     return found
 
 

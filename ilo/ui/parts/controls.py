@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from collections.abc import Mapping
@@ -10,10 +11,11 @@ from typing import Any
 import gradio as gr
 
 from ilo.engine import memory
+from ilo.methods import METHODS, PRESETS, preset
 from ilo.priors.load import Model
 from ilo.priors.stylegan2.checkpoint import CheckpointError
 from ilo.records.recipe import Shared
-from ilo.settings import PRESETS, LossWeights, RoundSettings, SettingsError, SolverSettings, preset
+from ilo.settings import LossWeights, RoundSettings, SettingsError, SolverSettings
 from ilo.ui import text
 from ilo.ui.parts import tasks
 from ilo.ui.parts.fields import number, whole
@@ -55,7 +57,7 @@ def advanced_controls(model: Model) -> dict[str, gr.components.Component]:
     """Rounds with their radii, loss weights, and the rest; filled with the suggested preset."""
     layers = model.layers
     first = next(iter(tasks.offered().values()))
-    start = fields_of(preset(model.preset, holes=first.holes), layers)
+    start = fields_of(preset(model.preset, task=first.name), layers)
     found: dict[str, gr.components.Component] = {}
     found["rounds"] = gr.Slider(
         1, layers, start["rounds"], step=1, label="Rounds", info="The latent code, then a layer each.", buttons=[]
@@ -211,22 +213,16 @@ def shared_values(shared: Shared, layers: int) -> dict[str, Any]:
 
 
 def fill_script(names: list[str], layers: int) -> str:
-    """A script (method, preset, task) → the values of the advanced controls `names`.
-
-    Tasks are told apart by their presets: those that hide whole regions, and all the others.
-    """
-    known = {
-        f"{method} {name} {holes}": [
-            fields_of(preset(name, method, holes=bool(holes)), layers)[field]  # type: ignore[arg-type]
-            for field in names
-        ]
-        for name in PRESETS
-        for method in text.METHODS
-        for holes in (0, 1)
-    }
-    hiding = json.dumps([name for name, kind in tasks.offered().items() if kind.holes])
-    key = f"`${{method}} ${{preset}} ${{{hiding}.includes(task) ? 1 : 0}}`"
-    return f"(method, preset, task) => ({json.dumps(known)})[{key}]"
+    """A script (method, preset, task) → the values of the advanced controls `names`."""
+    rows: list[list[Any]] = []  # those that differ; most tasks share theirs
+    row_of = {}
+    for task, method, name in itertools.product(tasks.offered(), METHODS, PRESETS):
+        fields = fields_of(preset(name, method, task=task), layers)
+        row = [fields[field] for field in names]
+        rows += [] if row in rows else [row]
+        row_of[f"{method} {name} {task}"] = rows.index(row)
+    key = "`${method} ${preset} ${task}`"
+    return f"(method, preset, task) => ({json.dumps(rows)})[({json.dumps(row_of)})[{key}]]"
 
 
 def solver_settings(values: Values) -> SolverSettings:

@@ -8,6 +8,7 @@ from typing import Any
 
 import gradio as gr
 
+from ilo.methods import METHODS
 from ilo.operators import OPERATORS, build
 from ilo.photos import portraits
 from ilo.photos.masks import fit_mask, preset_mask
@@ -132,9 +133,7 @@ class Studio(Bench):
             settings["mask"] = preset_mask(painter.FIRST_MASK, side, self.model.landmarks)
         build(shared.task, side, **settings)  # refuses what no operator takes
         values = shared_values(shared, self.model.layers)
-        known = (
-            shared.task in tasks.offered() and shared.model == self.model.id and shared.settings.method in text.METHODS
-        )
+        known = shared.task in tasks.offered() and shared.model == self.model.id and shared.settings.method in METHODS
         if not known or shared.measurement_seed or solver_settings(values) != shared.settings:
             raise SettingsError("The link asks for settings that this page cannot show, so nothing of it was taken.")
         self.runs.check_steps(shared.settings.total_steps)

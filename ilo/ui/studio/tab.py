@@ -8,6 +8,7 @@ from typing import Any
 
 import gradio as gr
 
+from ilo.methods import METHODS, PRESETS, preset
 from ilo.priors.load import Model
 from ilo.ui import examples, text
 from ilo.ui.examples import Example
@@ -47,7 +48,7 @@ def build(
         script = layout.CHOICE_SCRIPT.replace("TAB", "studio").replace("NAME", key)
         named[name].change(None, named[name], None, js=script, **PRIVATE)
 
-    fields = [name for name in names if name in controls.fields_of(controls.preset(), model.layers)]
+    fields = [name for name in names if name in controls.fields_of(preset(), model.layers)]
     fill = controls.fill_script(fields, model.layers)
     choices = [named["method"], named["preset"], named["task"]]
     for choice in choices[:2]:
@@ -107,9 +108,9 @@ def _task(model: Model) -> dict[str, Any]:
 def _method(model: Model) -> dict[str, Any]:
     heading("Method")
     with gr.Row(elem_classes="method-row"):
-        method = pills("Method", [(label, name) for name, (label, _) in text.METHODS.items()], "method")
-        preset = pills("Preset", [(name, name) for name in text.PRESETS], "preset", "preset", model.preset)
-    helps({f"by-{name}": help_ for name, (_, help_) in text.METHODS.items()})
+        method = pills("Method", [(each.title, name) for name, each in METHODS.items()], "method")
+        preset = pills("Preset", [(name, name) for name in PRESETS], "preset", "preset", model.preset)
+    helps({f"by-{name}": each.sentence for name, each in METHODS.items()})
     with gr.Accordion("Layers, radii and weights", open=False, elem_id="advanced", elem_classes="advanced"):
         found = controls.advanced_controls(model)
         room = gr.HTML(elem_id="room", apply_default_css=False)
