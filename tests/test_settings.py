@@ -29,10 +29,10 @@ def test_range_projections_count_as_steps():
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda: RoundSettings(steps=0), ["steps is 0", "from 1"]),
-        (lambda: RoundSettings(steps=2.5), ["steps is 2.5"]),
+        (lambda: RoundSettings(steps=0), ["steps must", "from 1", "not 0"]),
+        (lambda: RoundSettings(steps=2.5), ["steps must", "not 2.5"]),
         (lambda: RoundSettings(lr=math.nan), ["lr is nan"]),
-        (lambda: RoundSettings(radius_features=-1.0), ["radius_features is -1.0", "inf"]),
+        (lambda: RoundSettings(radius_features=-1.0), ["radius_features must", "not -1.0", "inf"]),
         (lambda: RoundSettings(radius_noise=math.nan), ["radius_noise is nan"]),
         (lambda: RoundSettings(lr=10**400), ["lr is"]),
         (lambda: RoundSettings(outer_iterations=2), ["range_steps"]),
@@ -40,7 +40,7 @@ def test_range_projections_count_as_steps():
         (lambda: LossWeights(mse=0, perceptual=0), ["All data weights"]),
         (lambda: SolverSettings(rounds=()), ["no rounds"]),
         (lambda: SolverSettings(rounds=(1,)), ["RoundSettings"]),
-        (lambda: SolverSettings(rounds=(RoundSettings(),), seed=-1), ["seed is -1", "from 0"]),
+        (lambda: SolverSettings(rounds=(RoundSettings(),), seed=-1), ["seed must", "from 0", "not -1"]),
         (lambda: SolverSettings(rounds=(RoundSettings(),), seed=True), ["seed is True"]),
         (lambda: SolverSettings(rounds=(RoundSettings(),), dtype="float16"), ["dtype", "bfloat16"]),
         (lambda: SolverSettings(rounds=(RoundSettings(),), sna="yes"), ["sna"]),

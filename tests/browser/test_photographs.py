@@ -65,7 +65,7 @@ def test_pick_a_face_run_stop_and_see_it_back_in_the_photograph(page, group, tmp
     expect(page.locator(".view-buttons")).to_be_visible()
     photo = page.locator("#stage .view >> nth=1")
     expect(photo).to_be_hidden()
-    page.click(".view-buttons button:has-text('Back in the photograph')")
+    page.click(".view-buttons button:has-text('Whole photo')")
     expect(photo).to_be_visible()
     assert photo.locator("img").first.evaluate("i => i.naturalWidth / i.naturalHeight") == pytest.approx(1.5, abs=0.01)
     with zipfile.ZipFile(download(page, tmp_path)) as archive, archive.open("photo.png") as file:

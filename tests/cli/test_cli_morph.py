@@ -43,7 +43,7 @@ def test_morph_a_photograph(photo, classifier_file, tmp_path, capsys):
         (("--class", "goldfish=nan"), "weight of goldfish is nan"),
         (("--class", "goldfish=x"), "give a class"),
         ((), "A morph needs a class"),
-        (("--class", "goldfish", "--reach", "-1"), "reach is -1.0"),
+        (("--class", "goldfish", "--reach", "-1"), "reach must be a number from 0 to 1000, not -1.0"),
         (("--class", "goldfish", "--method", "csgm"), "allowed are ilo, pixels"),
         (("--class", "goldfish", "--steps", "1,2"), "A morph has no --steps"),
         (("--class", "goldfish", "--class", "goldfish=2"), "given twice"),

@@ -48,7 +48,7 @@ def test_it_can_be_built(channel_mix):
     torch.testing.assert_close(mixed(x)[:, 0], 0.75 * x[:, 0] + 0.25 * x[:, 1])
     torch.testing.assert_close(mixed.adjoint(x)[:, 1], 0.75 * x[:, 1] + 0.25 * x[:, 0])
     assert mixed.settings() == {"amount": 0.25, "direction": "left"}
-    with pytest.raises(SettingsError, match="amount is 2; allowed is a number from 0 to 1"):
+    with pytest.raises(SettingsError, match="amount must be a number from 0 to 1, not 2"):
         build("channel-mix", 8, amount=2)
     with pytest.raises(SettingsError, match="does not know the setting sigma; it has amount, direction"):
         build("channel-mix", 8, sigma=2)
@@ -153,7 +153,10 @@ class Own(ilo.Operator):
         (HEAD.replace('"own", ', '"morph", '), "other than morph"),
         (HEAD.replace('"own", ', '"denoise", '), "'denoise' belongs to Denoise"),
         (f"{HEAD}    gain: float = Setting.number(1.0, 2.0, 0.0, label='Gain', help='G.')", "low 2 above high 0"),
-        (f"{HEAD}    gain: float = Setting.number(3.0, 0.0, 2.0, label='Gain', help='G.')", "gain is 3.0; allowed is"),
+        (
+            f"{HEAD}    gain: float = Setting.number(3.0, 0.0, 2.0, label='Gain', help='G.')",
+            "gain must be a number",
+        ),
         (f"{HEAD}    gain: float = Setting.number(None, 0.0, 2.0, label='Gain', help='G.')", "default that is not"),
         (f"{HEAD}    gain: float = Setting.number(1.0, 0.0, 2.0, step=0.0, label='Gain', help='G.')", "the step 0.0"),
         (f"{HEAD}    gain: float = Setting.number(1.0, 0.0, 2.0, label='', help='')", "no label or no help"),

@@ -106,7 +106,7 @@ def test_a_smaller_part_of_the_crop_goes_back_where_it_was(studio, chosen):
     square = chosen["source"].square
     drawn = {**chosen["painter"], "crop": {"x": 0.5, "y": 0.4, "zoom": 4}}
     order, notes = studio.order({**chosen, "painter": drawn})
-    assert "has been enlarged" in notes[0]
+    assert "was enlarged" in notes[0]
     wanted = square.to_photo(np.array([0.5, 0.4]) + (portraits.CORNERS - 0.5) / 4)
     np.testing.assert_allclose(order.placed.alignment.to_photo(portraits.CORNERS), wanted)
     assert order.placed.before.shape == (64, 64, 3)
@@ -134,14 +134,14 @@ def test_a_tiny_face_is_enlarged_and_it_is_said(studio, values, tmp_path):
     Image.fromarray(astronaut()).resize((200, 200)).save(tmp_path / "small.png")
     chosen = taken(values, studio.upload(values, "s", str(tmp_path / "small.png")))
     assert "1 face was found" in chosen["photo"]["note"]
-    assert "px wide and has been enlarged to 64 px" in chosen["photo"]["note"]
+    assert "px wide and was enlarged to 64 px" in chosen["photo"]["note"]
 
 
 @pytest.mark.usefixtures("no_yunet")
 def test_without_yunet_the_eyes_are_guessed_and_it_is_said(studio, values, group):
     chosen = taken(values, studio.upload(values, "s", str(group)))
     assert chosen["source"].face.landmarks is None
-    assert "eyes were guessed" in chosen["photo"]["note"]
+    assert "Eye positions are estimates" in chosen["photo"]["note"]
     assert portraits.GET_YUNET in chosen["photo"]["note"]
 
 

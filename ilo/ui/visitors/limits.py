@@ -1,4 +1,4 @@
-"""How much of the page one visitor may use, so that no single one can stop it. The README has the same as a table."""
+"""The limits of the page, so that no single visitor can block it. docs/limits.md lists them in a table."""
 
 from __future__ import annotations
 
@@ -52,4 +52,4 @@ class Limits:
 
     def __post_init__(self) -> None:
         if self.steps < 0:
-            raise SettingsError(f"The number of steps is {self.steps}; give one from 1 up, or 0 for any number.")
+            raise SettingsError(f"--max-steps must be 1 or more, or 0 for no limit, not {self.steps}.")

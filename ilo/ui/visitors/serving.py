@@ -1,4 +1,4 @@
-"""From the arguments of app.py to a page that is served."""
+"""Serve the page that the arguments of app.py describe."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def serve(options: argparse.Namespace) -> int:
             bring(registry.BY_ID[options.model])
         if os.environ.get("SPACE_ID"):
             bring_preloaded()
-        print(f"To choose models on the page, open {owner.address}", flush=True)
+        print(f"To manage models on the page, open {owner.address}", flush=True)
         model = ilo.load(options.model)
         with temporary.files():
             where = {"server_name": options.host, "server_port": options.port, "share": options.share}
