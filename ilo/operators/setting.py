@@ -1,4 +1,4 @@
-"""What an operator declares of one setting. The command line, the page, links and the README are made from it."""
+"""What an operator declares of one setting. The command line, the page, links and docs/ are made from it."""
 
 from __future__ import annotations
 
