@@ -48,8 +48,8 @@ def test_a_morph_of_a_face_in_a_photograph(portrait, tmp_path):
     [
         (("--face", "99"), "--face is 99, but"),
         (("--face", "0"), "--face must be a whole number from 1"),
-        (("--face", "1", "--crop", "0.5,0.5,1"), "--face and --crop do not go together"),
-        (("--face", "1", "--damaged"), "--face and --damaged do not go together"),
+        (("--face", "1", "--crop", "0.5,0.5,1"), "--face and --crop cannot be used together"),
+        (("--face", "1", "--damaged"), "--face and --damaged cannot be used together"),
     ],
 )
 def test_faces_that_cannot_be(portrait, tmp_path, capsys, options, words):

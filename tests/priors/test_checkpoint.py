@@ -82,7 +82,7 @@ def other_network(path):
         (lambda path: write(path, config=SMALL | {"channels": {"4": 4, "16": 4}}), "its blocks are"),
         (
             lambda path: write(path, config=SMALL | {"z_dim": 10**9}),
-            "z_dim must be a whole number from 1 to 4,096, not 1000000000",
+            "z_dim is 1000000000; allowed is a whole number from 1 to 4096",
         ),
         (lambda path: write(path, config={"z_dim": 8}), "no StyleGAN2 configuration"),
         (lambda path: "faces65", "Known are faces64"),

@@ -142,9 +142,9 @@ def test_the_start_is_shown(tab, values, photo):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"class": None}, "No class is chosen"),
+        ({"class": None}, "Choose a target class"),
         ({"class": "frogs"}, "the nearest are"),
-        ({"second": "bullfrog", "share": math.nan}, "share of the second class"),
+        ({"second": "bullfrog", "share": math.nan}, "Share of the second class is empty"),
         ({"second": "bullfrog", "share": 0}, "must be 1 to 99 %, not 0"),
         ({"guide": "another"}, "allowed are robust64"),
         ({"seed": None}, "Seed is empty"),

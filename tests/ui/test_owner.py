@@ -101,7 +101,7 @@ def test_a_file_is_looked_at_before_the_page_starts_again_with_it(models_tab, en
     assert models_tab.restarted == []
     path = tmp_path / "network.pkl"
     published.official(path, published.generator(16))
-    assert "the page needs 32 px at least" in models_tab.use(ME, str(path))
+    assert "the page needs at least 32 px" in models_tab.use(ME, str(path))
     assert models_tab.restarted == []
     published.official(path, published.generator(32))
     answer = models_tab.use(ME, f" {path} ")
@@ -164,7 +164,7 @@ def test_a_page_that_cannot_start_with_a_model_goes_back_to_the_one_before(tmp_p
         page.join("owner", "open", query={"owner": "k3y"})
         answer = str(list(page.read("owner")))
         assert "The page could not start with skewed.safetensors" in answer
-        assert "back with the model before" in answer
+        assert "uses the previous model again" in answer
 
 
 def test_a_page_that_starts_again_keeps_its_arguments(monkeypatch):

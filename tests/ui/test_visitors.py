@@ -203,7 +203,7 @@ def test_a_run_that_has_had_its_time_makes_room_for_who_waits(model):
         time.sleep(0.5)
         assert first.live  # nobody waits
         second = runs.start("second", order(preset(), model))
-        with pytest.raises(SettingsError, match="1 runs are waiting already"):
+        with pytest.raises(SettingsError, match="1 runs are already waiting"):
             runs.start("third", long)
         while first.live:
             time.sleep(0.05)

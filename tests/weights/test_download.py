@@ -139,7 +139,7 @@ def test_the_first_hash_is_kept_and_later_files_must_have_it(server, entry):
 
 
 def test_a_wrong_hash_is_refused_before_the_file_has_its_name(server, entry):
-    with pytest.raises(DownloadError, match=r"thing\.bin is not the file .* deleted"):
+    with pytest.raises(DownloadError, match=r"thing\.bin is not the expected file.* deleted"):
         download.fetch(replace(entry, sha256="0" * 64))
     assert kept(entry) == []
     assert download.fetch(known(entry)).read_bytes() == CONTENT

@@ -25,8 +25,8 @@ log = logging.getLogger(__name__)
 def serve(options: argparse.Namespace) -> int:
     """Serve until interrupted; 2 if the model or the port cannot be used.
 
-    Where the owner has chosen the model on the page, `options.instead` was served before; it is served again if the
-    chosen one cannot be, for whatever reason.
+    If the owner chose the model on the page, `options.instead` is the previous model; it is served again if the new one
+    fails for any reason.
     """
     temporary.end_as_by_hand()
     owner = Owner.of(options)
