@@ -12,9 +12,9 @@ TRUTH = {
 }
 
 METHODS = {
-    "ilo": ("ILO", "Latent code first, then layer by layer. Quick 150 steps, Paper 1,200."),
-    "csgm": ("CSGM", "Latent code only. Quick 150 steps, Paper 1,200."),
-    "pulse": ("PULSE", "With its published settings. Quick 150 steps, Paper 1,200."),
+    "ilo": ("ILO", "Latent code first, then layer by layer."),
+    "csgm": ("CSGM", "Latent code only."),
+    "pulse": ("PULSE", "Latent code only, with the settings of its paper."),
 }
 PRESETS = ("Quick", "Paper")  # 150 steps, 1,200 steps
 

@@ -1,4 +1,4 @@
-"""Uploaded photographs in a real Chromium: faces are picked, eyes placed by hand, and the result is put back."""
+"""Uploaded photographs in a real Chromium: faces are picked, eyes that you marked, and the result is put back."""
 
 import os
 import zipfile
@@ -94,7 +94,7 @@ def test_eyes_are_typed_and_clicked_where_no_face_is_found(page, tmp_path):  # n
     before = source(page)
     field.fill("260")
     field.blur()
-    expect(page.locator(NOTE)).to_contain_text("placed by hand")
+    expect(page.locator(NOTE)).to_contain_text("that you marked")
     changed(page, before)
     expect(problem).to_be_hidden()
     assert field.input_value() == "260"
@@ -102,7 +102,7 @@ def test_eyes_are_typed_and_clicked_where_no_face_is_found(page, tmp_path):  # n
     box = view.bounding_box()
     before = source(page)
     view.click(position={"x": 0.25 * box["width"], "y": 0.8 * box["height"]})
-    expect(page.locator(".photo-hint").first).to_contain_text("Now the eye on the right")
+    expect(page.locator(".photo-hint").first).to_contain_text("Now click the eye on the right")
     view.click(position={"x": 0.5 * box["width"], "y": 0.8 * box["height"]})
     changed(page, before)
     values = [float(i.input_value()) for i in page.locator("#photograph .photo-numbers input").all()]

@@ -120,7 +120,7 @@ def test_everything_a_beginner_needs_is_on_one_screen(page):
     assert page.evaluate("document.scrollingElement.scrollHeight") <= 800
     assert page.evaluate("document.scrollingElement.scrollWidth") <= 1280
     assert "not an identification" in page.inner_text("#disclaimer")
-    assert "Perceptual term" in page.inner_text("#panel")
+    assert "Perceptual loss" in page.inner_text("#panel")
 
 
 def test_a_phone_sees_run_and_nothing_is_cut_off(tab):

@@ -155,7 +155,7 @@ def test_p_of_each_ball_is_the_number_of_elements_that_the_solver_searches(model
         ({"dtype": "int8"}, "int8"),
         ({"rounds": 0}, "no rounds"),
         ({"task": "denoise", "denoise.sigma": None}, "Noise σ is empty"),
-        ({"task": "denoise", "denoise.assumed_sigma": "NaN"}, "σ assumed by the solver is empty"),
+        ({"task": "denoise", "denoise.assumed_sigma": "NaN"}, "σ assumed by the solver must be a number or empty"),
         (
             {"task": "denoise", "denoise.assumed_sigma": "300"},
             "by the solver must be a number from 0 to 255, not 300",

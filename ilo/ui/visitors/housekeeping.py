@@ -1,7 +1,7 @@
 """Periodic clean-up of the data of visitors who have left, while the page is served.
 
-Gradio frees a session when its heartbeat ends. Without a heartbeat it would keep a session forever: its unread messages,
-its state and, through the state, its pictures. The code uses internals of Gradio's queue and state, as of Gradio 6.31.
+Gradio frees a session when its heartbeat ends. Without a heartbeat it would keep a session forever: its unread
+messages, its state and, through the state, its pictures. The code uses internals of Gradio 6.31 (queue and state).
 """
 
 from __future__ import annotations
