@@ -274,8 +274,8 @@ class MorphProgress(views.Progress):
     def _drawings(self) -> tuple[str, ...]:
         recorder = self._run.recorder
         assert recorder is not None
-        chart = views.curve(recorder, "classifier", 1.0, self._step.total, self._boundaries(), "Classifier's loss")
-        drawn = (views.section("Classifier's loss", chart),)
+        chart = views.curve(recorder, "classifier", 1.0, self._step.total, self._boundaries(), "Classifier loss")
+        drawn = (views.section("Classifier loss", chart),)
         return drawn if self._settings.method == "pixels" else (*drawn, self._balls())
 
 

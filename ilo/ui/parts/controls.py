@@ -115,7 +115,7 @@ def advanced_controls(model: Model) -> dict[str, gr.components.Component]:
             ["full", "diagonal"],
             value=start["covariance"],
             label="Latent covariance",
-            info="Of the prior on w.",
+            info="Of w.",
             min_width=110,
         )
         found["dtype"] = gr.Dropdown(
