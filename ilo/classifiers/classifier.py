@@ -330,9 +330,11 @@ def _find(name: str) -> Path:
         except DownloadError as error:
             raise ClassifierError(str(error)) from None
     elif (path := Path(name)).suffix not in (".safetensors", *PUBLISHED):
-        raise ClassifierError(f"There is no classifier {name!r}; known are {', '.join(known)}.")
+        raise ClassifierError(f"There is no classifier {name!r}; the known classifiers are {', '.join(known)}.")
     if not os.path.isfile(path):  # False as well where one may not look
-        raise ClassifierError(f"{path.name}: there is no such classifier file. Known are {', '.join(known)}.")
+        raise ClassifierError(
+            f"{path.name}: there is no such classifier file. The known classifiers are {', '.join(known)}."
+        )
     return path
 
 

@@ -149,7 +149,10 @@ def test_p_of_each_ball_is_the_number_of_elements_that_the_solver_searches(model
         ({"0.lr": math.nan}, "step size is empty or not a number"),
         ({"1.radius_latents": 10**6}, "Layer 8×8: ball around the latents must be at a position from 0"),
         ({"weights.mse": math.nan}, "Loss weight Pixels is empty"),
-        ({"weights.mse": 0, "weights.perceptual": 0}, "All data weights are 0"),
+        (
+            {"weights.mse": 0, "weights.perceptual": 0},
+            "All data weights are 0; give Pixels, Perceptual or Dead zone a weight",
+        ),
         ({"1.outer_iterations": 3}, "Layer 8×8: searches is 3 and range steps is 0"),
         ({"method": "magic"}, "magic"),
         ({"dtype": "int8"}, "int8"),

@@ -275,7 +275,11 @@ def solver_settings(values: Values) -> SolverSettings:
     base = preset(values["preset"], values["method"], seed=seed(values["seed"]))
     count = whole("Rounds", values["rounds"])
     rounds = tuple(_round(k, values, base) for k in range(count))
-    weights = LossWeights(**{name: _weight(label, values[f"weights.{name}"]) for name, label in WEIGHT_FIELDS.items()})
+    chosen = {name: _weight(label, values[f"weights.{name}"]) for name, label in WEIGHT_FIELDS.items()}
+    try:
+        weights = LossWeights(**chosen)
+    except SettingsError as error:
+        raise SettingsError(_relabelled(error, WEIGHT_FIELDS)) from None
     return SolverSettings(
         rounds=rounds,
         method=base.method,
@@ -308,8 +312,13 @@ def _round(k: int, values: Values, base: SolverSettings) -> RoundSettings:
     try:
         return _read_round(k, values, base)
     except SettingsError as error:
-        words = re.sub(r"\w+", lambda word: FIELD_NAMES.get(word[0], word[0]), str(error))
+        words = _relabelled(error, FIELD_NAMES)
         raise SettingsError(f"{text.layer_size(k).capitalize()}: {words}") from None
+
+
+def _relabelled(error: SettingsError, labels: Mapping[str, str]) -> str:
+    """The message of an error with the page's labels instead of the names of the settings."""
+    return re.sub(r"\w+", lambda word: labels.get(word[0], word[0]), str(error))
 
 
 def _read_round(k: int, values: Values, base: SolverSettings) -> RoundSettings:
