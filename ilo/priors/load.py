@@ -82,8 +82,8 @@ def find(name: str) -> Path:
     path = Path(name)
     if path.suffix not in FORMATS:
         raise CheckpointError(
-            f"There is no model {name!r}. The known models are {', '.join(known)}; or give the path of a file that ends "
-            f"in {', '.join(FORMATS)}."
+            f"There is no model {name!r}. The known models are {', '.join(known)}; or give the path of a file that "
+            f"ends in {', '.join(FORMATS)}."
         )
     if not os.path.isfile(path):  # False as well where one may not look
         raise CheckpointError(f"{path.name}: there is no such weights file. Check the name, or use faces64.")
