@@ -3,7 +3,7 @@
 # make lint   ruff and mypy alone
 # make interpreters   check that the packages can be installed, and the code compiles, with Python 3.10 to 3.13
 # make pins   take the newest versions of all packages into constraints.txt
-# make bench  the benchmarks whose numbers stand in the README (hours)
+# make bench  the benchmarks whose numbers are in docs/quality.md and docs/speed.md (hours)
 
 PYTHON ?= python3
 CACHE  ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/ilo-studio

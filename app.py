@@ -11,20 +11,31 @@ import sys
 def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     from ilo.ui.visitors.limits import Limits
 
-    # A Space has to listen on all addresses; at home nobody else should see the page unless asked.
+    # A Space must listen on all addresses; elsewhere only this machine sees the page by default.
     host = "0.0.0.0" if os.environ.get("SPACE_ID") else "127.0.0.1"
     model = os.environ.get("ILO_MODEL") or "faces64"
-    steps = os.environ.get("ILO_MAX_STEPS") or Limits.steps  # a Space has variables instead of arguments
+    steps = os.environ.get("ILO_MAX_STEPS") or Limits.steps  # a Space is configured by variables, not arguments
     parser = argparse.ArgumentParser(description="Serve ILO Studio in the browser.")
     add = parser.add_argument
     add("--host", default=host, help="address to listen on (default: %(default)s)")
     add("--port", type=int, default=7860, help="port to listen on (default: %(default)s)")
-    add("--share", action="store_true", help="also give a public link through Gradio's servers")
-    add("--model", default=model, help="a model of `python -m ilo models`, fetched if need be, or the path of a file")
-    add("--max-steps", type=int, default=steps, help="most steps of a run; 0: no limit (default: %(default)s)")
-    add("--operator-module", action="append", default=[], metavar="FILE", help="a Python file with tasks of your own")
-    add("--instead", help=argparse.SUPPRESS)  # the model that is served if --model cannot be, and
-    add("--notice", default="", help=argparse.SUPPRESS)  # what the owner is then told; the page itself sets both
+    add("--share", action="store_true", help="also create a public link through Gradio's servers")
+    add(
+        "--model",
+        default=model,
+        help="a model listed by `python -m ilo models`, downloaded if needed, or a file (default: %(default)s)",
+    )
+    add(
+        "--max-steps",
+        type=int,
+        default=steps,
+        help="maximum number of steps in a run; 0: no limit (default: %(default)s)",
+    )
+    add("--operator-module", action="append", default=[], metavar="FILE", help="a Python file with your own tasks")
+    add("--instead", help=argparse.SUPPRESS)  # the model to serve if --model fails, and
+    add(
+        "--notice", default="", help=argparse.SUPPRESS
+    )  # the message to the owner in that case; the page itself sets both
     return parser.parse_args(argv)
 
 

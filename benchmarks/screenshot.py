@@ -1,4 +1,4 @@
-"""Take the README's pictures of the running page: python -m benchmarks.screenshot
+"""Take the pictures of the page for README.md and docs/: python -m benchmarks.screenshot
 
 With --all, every size and both colour schemes, to look at after a change of the layout.
 """

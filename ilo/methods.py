@@ -61,9 +61,9 @@ def _pulse(steps: Steps, holes: bool) -> SolverSettings:
 
 # For a measurement: settings(steps of each round, whether whole regions are hidden).
 METHODS = {
-    "ilo": Method("ILO", "Latent code first, then layer by layer. Quick 150 steps, Paper 1200.", _ilo),
-    "csgm": Method("CSGM", "Latent code alone. Quick 150 steps, Paper 1200.", _csgm),
-    "pulse": Method("PULSE", "Latent code alone, with PULSE's published settings.", _pulse),
+    "ilo": Method("ILO", "Latent code first, then layer by layer.", _ilo),
+    "csgm": Method("CSGM", "Latent code only.", _csgm),
+    "pulse": Method("PULSE", "Latent code only, with the settings of its paper.", _pulse),
 }
 
 
@@ -114,8 +114,12 @@ def _morph_pixels(steps: Steps, layers: int, reach: float) -> SolverSettings:
 
 # For a morph: settings(steps of each round, the generator's layers, factor on every radius).
 MORPH_METHODS = {
-    "ilo": Method("ILO", "Latent code first, then layer by layer, within their balls.", _morph_ilo),
-    "pixels": Method("Pixels", "No generator: the pixels themselves change (Santurkar et al. 2019).", _morph_pixels),
+    "ilo": Method(
+        "ILO",
+        "Latent code first, then layer by layer, each within its limit. Quick 150 steps, Paper 1,200.",
+        _morph_ilo,
+    ),
+    "pixels": Method("Pixels", "No generator: the pixels are changed directly (Santurkar et al. 2019).", _morph_pixels),
 }
 
 

@@ -40,12 +40,12 @@ def check_number(name: str, value: Any, low: float, high: float, hint: str = "")
             number = float(value)
     if not low <= number <= high:  # false for NaN, too
         allowed = f"from {low:g} up" if math.isinf(high) else f"from {low:g} to {high:g}"
-        raise SettingsError(f"{name} is {shown(value)}; allowed is a number {allowed}. {hint}".strip())
+        raise SettingsError(f"{name} must be a number {allowed}, not {shown(value)}. {hint}".strip())
 
 
 def check_whole(name: str, value: Any, low: int, high: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise SettingsError(f"{name} is {shown(value)}; allowed is a whole number from {low} to {high}.")
+        raise SettingsError(f"{name} must be a whole number from {low:,} to {high:,}, not {shown(value)}.")
 
 
 def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:

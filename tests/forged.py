@@ -48,7 +48,9 @@ class Forged:
         inputs = self._functions[name]["inputs"]
         values = {i: self._components[i].get("value") for i in inputs}
         for label, value in changes.items():
-            values |= {i: value for i in inputs if self._components[i].get("label") == label.replace("_", " ")}
+            meant = [i for i in inputs if self._components[i].get("label") == label.replace("_", " ")]
+            assert meant, f"no input has the label {label}"
+            values |= dict.fromkeys(meant, value)
         return list(values.values())
 
     def join(self, session, name="stream", data=None, query=None, **changes):

@@ -53,7 +53,7 @@ def test_the_loss_is_the_mixed_cross_entropy(guide):
     [
         ({}, "0 classes are given"),
         ({"frog": 1.0}, "no class 'frog'; the nearest are"),
-        ({"goldfish": math.nan}, "weight of goldfish is nan"),
+        ({"goldfish": math.nan}, "weight of goldfish must be"),
         ({"goldfish": 0.0}, "weight of goldfish"),
         ({"goldfish": -1}, "weight of goldfish"),
     ],

@@ -1,7 +1,7 @@
 """The command line: `python -m ilo solve | replay | models | tasks`.
 
-Exit codes: 0 done; 1 a replay whose picture differs; 2 a mistake in the input, told in one line; 130 stopped by ctrl-C,
-with the best so far saved. torch is imported by the commands that need it, so that `--help` is quick.
+Exit codes: 0 done; 1 a replay gives a different picture; 2 wrong input, with a one-line message; 130 stopped by ctrl-C,
+with the best result so far saved. Only the commands that need torch import it, so that `--help` is quick.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _is_mistake(error: Exception) -> bool:
-    """Whether the user can put it right; all else is a bug, which keeps its traceback."""
+    """Whether the user can correct the error; any other error is a bug and keeps its traceback."""
     from ilo.classifiers.classifier import ClassifierError
     from ilo.photos.pictures import PictureError
     from ilo.priors.stylegan2.checkpoint import CheckpointError
@@ -108,18 +108,18 @@ def _replay(options: argparse.Namespace) -> int:
     if options.out is not None:
         check_out_folder(options.out)
         if options.out.resolve() == options.run.resolve():
-            raise BundleError(f"--out is the run itself; give another folder than {options.out}.")
+            raise BundleError(f"--out is the folder of the run itself ({options.out}); give another folder.")
     with _threads(_recorded_threads(recipe) if options.threads is None else options.threads):
         given = None if options.model is None else _model(options, recipe)
         problem, image = read_problem(options.run, recipe, options.classifier, _resolution(recipe, given))
         recorded = read_file(options.run, "result.png", png_limit(recipe.resolution))
         if recorded is None:
-            raise BundleError(f"{options.run} holds no result.png to compare with.")
+            raise BundleError(f"{options.run} contains no result.png to compare with.")
         model = given or _model(options, recipe)
         recipe, perceptual = _as_now(recipe, model)
         recorder = Recorder(recipe, problem, image)
         if not _run(model, problem, recipe.settings, perceptual, recorder, recipe.stopped_at):
-            print("Stopped before the end, so there is nothing to compare.")
+            print("Stopped before the end; nothing to compare.")
             return INTERRUPTED
         same = _compare(recorded, recorder)
         if options.out is not None:
@@ -128,21 +128,21 @@ def _replay(options: argparse.Namespace) -> int:
 
 
 def _model(options: argparse.Namespace, recipe: Recipe) -> Model:
-    """The generator of a recipe, or the given one if its weights are the same."""
+    """The generator of a recipe, or the one from --model if its weights are the same."""
     from ilo.priors.load import load
     from ilo.records.bundle import BundleError
 
     model = load(options.model or recipe.model, _device(options.device or _recorded_device(recipe)))
     if model.sha256 != recipe.model_sha256:
         raise BundleError(
-            f"The run was made with other weights of {shown(recipe.model)} than {model.path.name} holds; give their "
-            "file with --model."
+            f"The run used other weights of {shown(recipe.model)} than those in {model.path.name}; give the file with "
+            "the original weights with --model."
         )
     return model
 
 
 def _resolution(recipe: Recipe, given: Model | None) -> int | None:
-    """Pixels per side of the generator's pictures, which is not loaded for that unless it is a file of its own."""
+    """Pixels per side of the generator's pictures; does not load a generator from the registry."""
     from ilo.priors.load import file_of
     from ilo.records.bundle import BundleError
     from ilo.weights.registry import BY_ID, ids
@@ -151,14 +151,14 @@ def _resolution(recipe: Recipe, given: Model | None) -> int | None:
         return given.resolution
     if recipe.model not in ids("generator"):
         raise BundleError(
-            f"The run was made with {shown(recipe.model)}, which the studio does not know; give its file with --model."
+            f"The run used the model {shown(recipe.model)}, which the studio does not know; give its file with --model."
         )
-    file_of(recipe.model)  # refuses what is not here
+    file_of(recipe.model)  # raises an error if it is not downloaded
     return BY_ID[recipe.model].resolution
 
 
 def _as_now(recipe: Recipe, model: Model) -> tuple[Recipe, Perceptual | None]:
-    """The recipe as it can be replayed here, and its perceptual distance; tells what is not as it was."""
+    """The recipe as this machine replays it, and its perceptual distance; prints every difference to the first run."""
     from ilo.engine import engine
     from ilo.records.recipe import differences
 
@@ -174,7 +174,7 @@ def _as_now(recipe: Recipe, model: Model) -> tuple[Recipe, Perceptual | None]:
 
 
 def _compare(recorded: bytes, recorder: Recorder) -> bool:
-    """Whether the replayed picture is the recorded file; says so."""
+    """Whether the replayed picture equals the recorded file; prints the answer."""
     import numpy as np
 
     from ilo.photos.pictures import PictureError, read_picture
@@ -212,7 +212,7 @@ def _run(
     recorder: Recorder,
     stop_at: int | None = None,
 ) -> bool:
-    """Solve under a progress bar, up to the result at step `stop_at` if it is given; False if ctrl-C came before."""
+    """Solve with a progress bar, up to step `stop_at` if it is given; False if ctrl-C stopped it earlier."""
     from tqdm import tqdm
 
     from ilo.guidance import Guidance
@@ -225,7 +225,7 @@ def _run(
     else:
         steps = solve(model, problem, settings, due, perceptual, stop_at=stop_at)
     try:
-        first = next(steps)  # settings that do not fit the model are refused before there is a bar
+        first = next(steps)  # raises errors about the settings before the bar appears
         with tqdm(total=first.total, unit="step", dynamic_ncols=True) as bar:
             for step in itertools.chain([first], steps):
                 recorder.add(step)
@@ -241,9 +241,9 @@ def _run(
 
 
 def _finish(recorder: Recorder, folder: Path, model: Model) -> int:
-    """Save what there is, also of a run that was stopped, and tell how good it is."""
+    """Save the result, also of a stopped run, and print its errors."""
     if recorder.result is None:
-        print("Stopped before the first step, so nothing is saved.")
+        print("Stopped before the first step; nothing to save.")
         return INTERRUPTED
     _save(recorder, folder, model)
     if not recorder.complete:
@@ -259,7 +259,7 @@ def _save(recorder: Recorder, folder: Path, model: Model) -> None:
 
 
 def _report(recorder: Recorder) -> str:
-    """The errors against the truth on the [0, 1] scale, in the hole, too; or what a morph looks like."""
+    """One line about the result: its errors against the truth, on the [0, 1] scale, or the classes of a morph."""
     from ilo.guidance import Guidance
     from ilo.records.metrics import report
 
@@ -269,11 +269,12 @@ def _report(recorder: Recorder) -> str:
         (top,) = problem.classifier.top(result.image)
         return f"{problem.classifier.name} sees " + ", ".join(f"{name} {100 * p:.1f} %" for name, p in top)
     if problem.truth is None:
-        return "The truth is not known, so its error cannot be told."
+        return "The truth is not known, so there are no errors to report."
     mask = problem.operator.mask
     fits = mask is not None and mask.shape[-1] == problem.truth.shape[-1] and bool((mask < 1).any())
     values = report(result.image, problem.truth, 1 - mask if mask is not None and fits else None)
-    names = {"mse": "MSE {:.5f}", "psnr": "PSNR {:.2f} dB", "ssim": "SSIM {:.3f}"}
+    values |= {name: 1e3 * value for name, value in values.items() if name.startswith("mse")}
+    names = {"mse": "MSE {:.2f} × 10⁻³", "psnr": "PSNR {:.2f} dB", "ssim": "SSIM {:.3f}"}
     line = ", ".join(text.format(values[name]) for name, text in names.items() if name in values)
     hole = ", ".join(text.format(values[f"{name}_hole"]) for name, text in names.items() if f"{name}_hole" in values)
     return f"{line}; in the hole {hole}" if hole else line
@@ -302,7 +303,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
 
 @contextmanager
 def _threads(count: int | None) -> Iterator[None]:
-    """torch's number of threads for a while; None leaves it as it is."""
+    """Set torch's number of threads inside the block; None leaves it unchanged."""
     import torch
 
     before = torch.get_num_threads()
@@ -316,12 +317,12 @@ def _threads(count: int | None) -> Iterator[None]:
 
 
 def _recorded_threads(recipe: Recipe) -> int | None:
-    """The number of threads that a run had, or of this machine's cores if they are fewer, which is said."""
+    """The number of threads of the recorded run, but at most this machine's cores; prints a reduction."""
     count, cores = recipe.engine.get("threads"), os.cpu_count() or 1
     if not isinstance(count, int) or count < 1:
         return None
     if count > cores:
-        print(f"The run had {count:,} threads; this machine has {cores} cores and uses {cores}.", file=sys.stderr)
+        print(f"The run used {count:,} threads; this machine has {cores} cores, so {cores} are used.", file=sys.stderr)
     return min(count, cores)
 
 
@@ -337,12 +338,12 @@ def _device(name: str) -> str:
     count = torch.cuda.device_count()
     allowed = ["cpu", *(["cuda"] if count else []), *(f"cuda:{i}" for i in range(count))]
     if name not in allowed:
-        raise SettingsError(f"The device is {name!r}; this machine has {', '.join(allowed)}.")
+        raise SettingsError(f"There is no device {name!r}; this machine has {', '.join(allowed)}.")
     return name
 
 
 def _perceptual(model: Model, name: str | None = None) -> Perceptual:
-    """The perceptual distance of this installation, or that of a recipe; a broken file is the user's to remove."""
+    """The perceptual distance of this installation or of a recipe; a broken file raises `SettingsError`."""
     from ilo.perceptual.find import find_perceptual
 
     try:

@@ -18,32 +18,33 @@ WRONG = 1  # exit code of `verify`
 
 
 def show(options: argparse.Namespace) -> int:
-    """Every model: what it is and whether it is here; its terms; how its reading was tested."""
+    """List every model with its terms, whether it is downloaded, and how its file format was tested."""
     width = max(len(entry.id) for entry in registry.ENTRIES)
     for entry in registry.ENTRIES:
         print(f"{entry.id:<{width}}  {entry.title}. {state(entry)}")
         for line in filter(None, (entry.terms, entry.tested)):
             print(f"{'':<{width}}  {line}.")
-    print(f"\nFetched models go to {cache.folder()} (ILO_CACHE changes that).")
+    print(f"\nFetched models go to {cache.folder()} (set ILO_CACHE to change that).")
     return 0
 
 
 def fetch(options: argparse.Namespace) -> int:
     entry = _entry(options.id)
-    print(f"{entry.id} is here: {bring(entry)}")
+    print(f"{entry.id} is ready: {bring(entry)}")
     return 0
 
 
 def verify(options: argparse.Namespace) -> int:
-    """Hash the files; 1 if one is not what it should be."""
+    """Check the hashes of the files; returns 1 if one is wrong."""
     entries = [_entry(options.id)] if options.id else [e for e in registry.ENTRIES if e.here]
     wrong = 0
     for entry in entries:
         if not entry.here:
-            raise SettingsError(f"{entry.id} is not here; fetch it: python -m ilo models fetch {entry.id}")
+            raise SettingsError(f"{entry.id} is not downloaded. Fetch it: python -m ilo models fetch {entry.id}")
         try:
             known = download.known_hash(entry)
-            print(f"{entry.id}: {download.verify(entry)} {'as known' if known else '(kept as its known hash)'}")
+            result = "matches the known hash" if known else "(recorded as its hash from now on)"
+            print(f"{entry.id}: {download.verify(entry)} {result}")
         except DownloadError as error:
             print(error, file=sys.stderr)
             wrong += 1
@@ -53,12 +54,12 @@ def verify(options: argparse.Namespace) -> int:
 def remove(options: argparse.Namespace) -> int:
     entry = _entry(options.id)
     gone = download.remove(entry)
-    print(f"{entry.id}: {', '.join(path.name for path in gone)} removed." if gone else f"{entry.id} is not here.")
+    print(f"{entry.id}: {', '.join(path.name for path in gone)} removed." if gone else f"{entry.id} is not downloaded.")
     return 0
 
 
 def check(options: argparse.Namespace) -> int:
-    """Say what a file is and what it would be used as; 1 with every reason if it cannot be used."""
+    """Report what a file is and how it can be used; returns 1 with every reason if it cannot be used."""
     from ilo.cli import weightsfile  # torch takes seconds to import
     from ilo.weights.lazy import ReadError
 
@@ -90,5 +91,5 @@ COMMANDS: dict[str | None, Callable[[argparse.Namespace], int]] = {
 
 def _entry(name: str) -> Entry:
     if name not in registry.BY_ID:
-        raise SettingsError(f"There is no model {name!r}; known are {', '.join(registry.BY_ID)}.")
+        raise SettingsError(f"There is no model {name!r}; the known models are {', '.join(registry.BY_ID)}.")
     return registry.BY_ID[name]

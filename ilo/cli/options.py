@@ -1,6 +1,6 @@
-"""The command line's options, and the solver settings that they ask for.
+"""The options of the command line, and the solver settings that they describe.
 
-Importing this does not import torch: the operators, which declare options too, are loaded when a command needs them.
+This module does not import torch; the operators, which declare further options, load when a command needs them.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _SOLVER_OPTIONS = ("method", "preset", "steps", *_RADII, "outer_iterations", "ra
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser whose errors are one line, and which may learn more options when it is used."""
+    """An argument parser with one-line errors that can add further options just before parsing."""
 
     learn: Callable[[Sequence[str]], None] | None = None  # called once, with the arguments
 
@@ -47,14 +47,16 @@ class Parser(argparse.ArgumentParser):
 
 
 def one_line(text: str) -> str:
-    """Without line breaks; control characters, which a file's name may have, are escaped."""
+    """`text` without line breaks, and with control characters (which file names may contain) escaped."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in " ".join(text.split()))
 
 
 def parser() -> Parser:
     """The parser of `python -m ilo`."""
     top = Parser(
-        prog="python -m ilo", allow_abbrev=False, description="Inverse problems with a generative prior: ILO Studio."
+        prog="python -m ilo",
+        allow_abbrev=False,
+        description="ILO Studio: solve inverse problems with a generative model as the prior.",
     )
     top.add_argument("--version", action="version", version=f"ILO Studio {VERSION}")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
@@ -62,15 +64,15 @@ def parser() -> Parser:
     _add_replay(commands)
     _add_models(commands)
     tasks = commands.add_parser("tasks", help="list the tasks, their formulas and settings", allow_abbrev=False)
-    tasks.add_argument("--markdown", action="store_true", help="as the table of the README")
+    tasks.add_argument("--markdown", action="store_true", help="print the tasks as a Markdown table")
     _add_operator_module(tasks)
     return top
 
 
 def _add_operator_module(command: Parser, group: Any = None) -> None:
-    """Let a command load operators; those of the arguments are there when it is parsed, with options in `group`."""
+    """Add --operator-module to a command, and the loaded operators' options to `group` before parsing."""
     command.add_argument(
-        "--operator-module", action="append", metavar="FILE", help="a Python file with operators of your own"
+        "--operator-module", action="append", metavar="FILE", help="a Python file with your own operators"
     )
 
     def learn(arguments: Sequence[str]) -> None:
@@ -97,17 +99,19 @@ def _add_models(commands: Any) -> None:
     models = commands.add_parser("models", help="list, fetch, check, verify or remove models", allow_abbrev=False)
     models.set_defaults(action="list")
     actions = models.add_subparsers(dest="action", metavar="ACTION", parser_class=Parser)
-    actions.add_parser("list", help="every known model, its terms, and whether it is here", allow_abbrev=False)
-    fetch = actions.add_parser("fetch", help="download a model, or go on with its download", allow_abbrev=False)
-    fetch.add_argument("id")
-    check = actions.add_parser(
-        "check", help="say what a weights file is and whether it can be used", allow_abbrev=False
+    actions.add_parser(
+        "list", help="list every known model, its terms, and whether it is downloaded", allow_abbrev=False
     )
-    check.add_argument("file", help="a .pkl, .pt, .pth, .ckpt or .safetensors file; it is not loaded")
-    verify = actions.add_parser("verify", help="compare the files that are here with their hashes", allow_abbrev=False)
-    verify.add_argument("id", nargs="?", help="default: all that are here")
+    fetch = actions.add_parser("fetch", help="download a model, or resume its download", allow_abbrev=False)
+    fetch.add_argument("id", help="name of the model")
+    check = actions.add_parser(
+        "check", help="report what a weights file contains and whether it can be used", allow_abbrev=False
+    )
+    check.add_argument("file", help="a .pkl, .pt, .pth, .ckpt or .safetensors file; nothing in it is executed")
+    verify = actions.add_parser("verify", help="compare downloaded files with their hashes", allow_abbrev=False)
+    verify.add_argument("id", nargs="?", help="name of the model; default: all downloaded models")
     remove = actions.add_parser("remove", help="delete a downloaded model", allow_abbrev=False)
-    remove.add_argument("id")
+    remove.add_argument("id", help="name of the model")
 
 
 def _add_solve(commands: Any) -> None:
@@ -116,15 +120,20 @@ def _add_solve(commands: Any) -> None:
 
 
 def _solve_options(solve: Parser) -> Any:
-    """All options of `solve` but those of operators; the group that those go to."""
-    solve.add_argument("photo", type=Path, nargs="?", help="the picture file; a morph may do without one")
-    solve.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="where the result goes")
-    solve.add_argument("--crop", type=numbers(3), metavar="X,Y,ZOOM", help="square to use; default 0.5,0.5,1")
+    """Add all options of `solve` except those of the operators; returns the group for the operators' options."""
+    solve.add_argument("photo", type=Path, nargs="?", help="the picture file; optional for a morph")
+    solve.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="folder for the results")
+    solve.add_argument(
+        "--crop",
+        type=numbers(3),
+        metavar="X,Y,ZOOM",
+        help="crop a square: its centre as fractions, and the zoom; default 0.5,0.5,1",
+    )
     solve.add_argument(
         "--face",
         type=int,
         metavar="N",
-        help="take the N-th largest face, turned as the generator knows faces",
+        help="cut out and align the N-th largest face of the photo",
     )
     task = solve.add_argument_group("task")
     _add_task(task)
@@ -135,17 +144,25 @@ def _solve_options(solve: Parser) -> Any:
 
 
 def _add_task(group: Any) -> None:
-    group.add_argument("--task", required=True, help="what to undo; `python -m ilo tasks` lists them")
-    group.add_argument("--mask", help='what is hidden: a file (white), or eyes, mouth, "left half", "centre box"')
+    group.add_argument("--task", required=True, help="the task, or morph; `python -m ilo tasks` lists all tasks")
+    group.add_argument(
+        "--mask", help='the part to fill in: an image file (white = fill in), or eyes, mouth, "left half", "centre box"'
+    )
     group.add_argument(
         "--noise",
         type=noise,
         metavar="MODEL=σ",
-        help="what measuring adds in place of the task's own noise: none, gaussian=σ or clipped-gaussian=σ, on 0–255",
+        help="replaces the task's own noise: none, gaussian=σ or clipped-gaussian=σ, with σ on the scale 0–255",
     )
-    group.add_argument("--measurement-seed", type=int, default=0, help="seed of the measurement's noise")
-    group.add_argument("--damaged", action="store_true", help="the photo already is the measurement; no truth is known")
-    group.set_defaults(operator=None)  # the settings of operators, whose options come last
+    group.add_argument(
+        "--measurement-seed", type=int, default=0, help="random seed of the measurement noise; default 0"
+    )
+    group.add_argument(
+        "--damaged",
+        action="store_true",
+        help="the photo is already damaged: use it as the measurement; the truth is unknown",
+    )
+    group.set_defaults(operator=None)  # filled by the options of the operators
 
 
 def _add_morph(group: Any) -> None:
@@ -155,36 +172,45 @@ def _add_morph(group: Any) -> None:
         type=class_,
         action="append",
         metavar="NAME[=WEIGHT]",
-        help="what the face is to look like; give two for a mix",
+        help="target class; repeat for a mix of classes",
     )
     group.add_argument(
         "--classifier", help="robust64 (default), standard64, or a file (.safetensors; .ckpt of a robust ResNet-50)"
     )
-    group.add_argument("--reach", type=float, help="factor on every l1 radius: how far from the face; default 1")
-    group.add_argument("--views", type=int, help="shifted, noisy views that the loss is averaged over; default 0")
+    group.add_argument(
+        "--reach", type=float, help="factor on every l1 radius; larger values allow more change; default 1"
+    )
+    group.add_argument(
+        "--views", type=int, help="number of shifted, noisy copies over which the loss is averaged; default 0"
+    )
 
 
 def _add_method(group: Any) -> None:
     group.add_argument("--method", choices=tuple(METHODS | MORPH_METHODS), help=_methods())
     group.add_argument("--preset", choices=tuple(PRESETS), help="default Quick")
     group.add_argument(
-        "--steps", type=whole_numbers, metavar="N,N,…", help="steps per round; csgm and pulse make them in one round"
+        "--steps",
+        type=whole_numbers,
+        metavar="N,N,…",
+        help="steps per round; csgm and pulse use their sum in one round",
     )
     for name in _RADII:
         group.add_argument(
             f"--{name.replace('_', '-')}",
             type=numbers(),
             metavar="ρ,ρ,…",
-            help="l1 radius per element from round 1 on: one value or one per round; inf is no ball",
+            help="l1 radius per element from round 1 on: one value, or one per round; inf means no ball",
         )
-    group.add_argument("--outer-iterations", type=int, help="searches per round from round 1 on")
-    group.add_argument("--range-steps", type=int, help="steps of the range projection between two searches")
-    group.add_argument("--weights", type=weights, metavar="NAME=X,…", help="of mse, perceptual, geodesic, dead_zone")
+    group.add_argument("--outer-iterations", type=int, help="number of searches per round, from round 1 on")
+    group.add_argument("--range-steps", type=int, help="number of steps of the range projection between two searches")
     group.add_argument(
-        "--settings", metavar="JSON", help="a recipe.json or the solver's settings, instead of the above"
+        "--weights", type=weights, metavar="NAME=X,…", help="weights of the losses mse, perceptual, geodesic, dead_zone"
     )
-    group.add_argument("--seed", type=int, help="of the starting point")
-    group.add_argument("--dtype", choices=get_args(Dtype), help="number format; default float32")
+    group.add_argument(
+        "--settings", metavar="JSON", help="a recipe.json, or the solver settings as JSON, instead of the options above"
+    )
+    group.add_argument("--seed", type=int, help="random seed of the starting point; default 0")
+    group.add_argument("--dtype", choices=get_args(Dtype), help="number format of the network; default float32")
 
 
 def _methods() -> str:
@@ -197,51 +223,58 @@ def _methods() -> str:
 
 
 def _add_machine(group: Any) -> None:
-    group.add_argument("--model", help="id or file (.safetensors, .pkl, .pt); default faces64, for replay the recipe's")
-    group.add_argument("--device", help="cpu or cuda; default cpu, for replay the recipe's")
-    group.add_argument("--threads", type=int, help="of the processor; default all, for replay the recipe's")
+    group.add_argument(
+        "--model",
+        help="name or file (.safetensors, .pkl, .pt) of a generator; default faces64, or that of the replayed run",
+    )
+    group.add_argument("--device", help="cpu or cuda; default cpu, or that of the replayed run")
+    group.add_argument("--threads", type=int, help="number of CPU threads; default all, or that of the replayed run")
 
 
 def _add_replay(commands: Any) -> None:
-    replay = commands.add_parser("replay", help="solve a run again and compare result.png", allow_abbrev=False)
-    replay.add_argument("run", type=Path, metavar="RUN", help="a run's folder or .zip")
-    replay.add_argument("--classifier", metavar="FILE", help="a morph's, if it is not an embedded one")
-    replay.add_argument("--out", type=Path, metavar="FOLDER", help="where to write the new run")
+    replay = commands.add_parser("replay", help="repeat a run and compare its result.png", allow_abbrev=False)
+    replay.add_argument("run", type=Path, metavar="RUN", help="the folder or .zip of a run")
+    replay.add_argument(
+        "--classifier", metavar="FILE", help="file of the classifier of a morph, if it is not an embedded one"
+    )
+    replay.add_argument("--out", type=Path, metavar="FOLDER", help="folder for the new run")
     _add_machine(replay)
     _add_operator_module(replay)
 
 
 def check_solve(options: argparse.Namespace) -> None:
-    """Raises `SettingsError` for options that do not go together."""
+    """Raises `SettingsError` for options that contradict each other."""
     if options.face is not None:
         check_whole("--face", options.face, 1, 1000)
         if options.photo is None:
-            raise SettingsError("--face needs a photo; give its file first.")
+            raise SettingsError("--face needs a photo; give its file as the first argument.")
         if options.crop or options.damaged:
-            raise SettingsError(f"--face and --{'crop' if options.crop else 'damaged'} do not go together.")
+            raise SettingsError(f"--face and --{'crop' if options.crop else 'damaged'} cannot be used together.")
     if options.task != MORPH:
         if options.photo is None:
-            raise SettingsError("There is no picture; give its file first.")
+            raise SettingsError("No picture is given; give its file as the first argument.")
         given = [name for name in ("classes", "classifier", "reach", "views") if getattr(options, name) is not None]
         if given:
             option = given[0].replace("classes", "class")
-            raise SettingsError(f"--{option} is for --task morph; omit it, or choose that task.")
+            raise SettingsError(f"--{option} is only for --task morph; leave it out, or choose that task.")
         return
     if not options.classes:
         raise SettingsError('A morph needs a class; give one, such as --class "bullfrog".')
     names = [name for name, _ in options.classes]
     if len(set(names)) < len(names):
-        raise SettingsError("A class is given twice; give each one once, with its weight.")
+        raise SettingsError("A class is given twice; give each class once, with its weight.")
     given = [option for option, _ in (options.operator or {}).values()]
     of_others = ("mask", "noise", *(() if options.photo else ("crop",)))
     given += [f"--{_dashed(name)}" for name in of_others if getattr(options, name) is not None]
     given += [f"--{_dashed(name)}" for name in ("damaged", "measurement_seed") if getattr(options, name)]
     if given:
-        raise SettingsError(f"A morph{'' if options.photo else ' of a drawn face'} has no {given[0]}.")
+        raise SettingsError(
+            f"A morph{'' if options.photo else ' of a generated face'} has no {given[0]}; leave it out."
+        )
 
 
 def morph_settings(options: argparse.Namespace, layers: int) -> SolverSettings:
-    """The settings of a guided run that the options ask for. Raises `SettingsError`."""
+    """The settings of a guided run from the options. Raises `SettingsError`."""
     if options.settings is not None:
         _check_settings_alone(options, "reach")
         return _with_seed(_read_settings(options.settings), options)
@@ -249,7 +282,7 @@ def morph_settings(options: argparse.Namespace, layers: int) -> SolverSettings:
         name for name in _SOLVER_OPTIONS if name not in ("method", "preset") and getattr(options, name) is not None
     ]
     if given:
-        raise SettingsError(f"A morph has no --{_dashed(given[0])}; --reach scales its radii.")
+        raise SettingsError(f"A morph has no --{_dashed(given[0])}; use --reach to scale its radii.")
     reach = 1.0 if options.reach is None else options.reach
     check_number("reach", reach, 0.0, 1e3)
     settings = morph_preset(options.preset or "Quick", options.method or "ilo", layers=layers, reach=reach)
@@ -257,7 +290,7 @@ def morph_settings(options: argparse.Namespace, layers: int) -> SolverSettings:
 
 
 def solver_settings(options: argparse.Namespace) -> SolverSettings:
-    """The settings that the options ask for. Raises `SettingsError`."""
+    """The solver settings from the options. Raises `SettingsError`."""
     if options.settings is None:
         return _with_seed(_built_settings(options), options)
     _check_settings_alone(options)
@@ -267,11 +300,11 @@ def solver_settings(options: argparse.Namespace) -> SolverSettings:
 def _check_settings_alone(options: argparse.Namespace, *more: str) -> None:
     given = [name for name in (*_SOLVER_OPTIONS, *more) if getattr(options, name) is not None]
     if given:
-        raise SettingsError(f"--settings says everything already; leave --{_dashed(given[0])} away.")
+        raise SettingsError(f"--settings and --{_dashed(given[0])} cannot be used together; leave out one of the two.")
 
 
 def _with_seed(settings: SolverSettings, options: argparse.Namespace) -> SolverSettings:
-    """Seed and number format may be given beside everything else."""
+    """The settings with --seed and --dtype, which may be combined with --settings."""
     if options.seed is not None:
         settings = replace(settings, seed=options.seed)
     return settings if options.dtype is None else replace(settings, dtype=options.dtype)
@@ -284,7 +317,7 @@ def _dashed(name: str) -> str:
 def _built_settings(options: argparse.Namespace) -> SolverSettings:
     settings = preset(options.preset or "Quick", options.method or "ilo", task=options.task)
     if options.steps is not None and options.preset is not None:
-        raise SettingsError("Both --preset and --steps are given; leave one of them away.")
+        raise SettingsError("--preset and --steps cannot be used together; leave out one of the two.")
     rounds = _with_steps(settings, options.steps) if options.steps else settings.rounds
     for name in _RADII:
         values = getattr(options, name)
@@ -301,7 +334,7 @@ def _built_settings(options: argparse.Namespace) -> SolverSettings:
 def _with_steps(settings: SolverSettings, steps: list[int]) -> tuple[RoundSettings, ...]:
     if settings.method != "ilo":
         return (replace(settings.rounds[0], steps=sum(steps)),)
-    last = len(settings.rounds) - 1  # a round beyond the preset's is like its last one
+    last = len(settings.rounds) - 1  # further rounds are like the preset's last round
     return tuple(replace(settings.rounds[min(k, last)], steps=n) for k, n in enumerate(steps))
 
 
@@ -318,7 +351,7 @@ def _with_values(rounds: tuple[RoundSettings, ...], name: str, values: list[floa
 
 def _check_later_rounds(rounds: tuple[RoundSettings, ...], name: str, *_: str) -> None:
     if len(rounds) == 1:
-        raise SettingsError(f"--{name.replace('_', '-')} is for rounds from 1 on, but this run has round 0 alone.")
+        raise SettingsError(f"--{name.replace('_', '-')} applies from round 1 on, but this run has only round 0.")
 
 
 def _read_settings(text: str) -> SolverSettings:
@@ -335,4 +368,6 @@ def _read_settings(text: str) -> SolverSettings:
     try:
         return SolverSettings.from_dict(values)
     except (TypeError, OverflowError) as error:
-        raise SettingsError(f"--settings is not the JSON of settings ({reason(error)}); give a recipe.json.") from None
+        raise SettingsError(
+            f"--settings does not contain solver settings ({reason(error)}); give a recipe.json."
+        ) from None

@@ -1,4 +1,4 @@
-"""What the command line's options say of the picture: problem or guidance, crop or face, mask."""
+"""Build the problem, or a morph's guidance, from the picture and the options of the command line."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ilo.photos import faces
 from ilo.photos.faces import Placed
 from ilo.photos.masks import PRESET_MASKS, preset_mask
 from ilo.photos.pictures import SMALLEST_SIDE, WHOLE, Crop, read_mask, read_picture, to_tensor
-from ilo.photos.portraits import counted, cut, mask_within, remarks
+from ilo.photos.portraits import GUESSED, counted, cut, mask_within, remarks
 from ilo.photos.tasks import build_problem, crop_mask
 from ilo.priors.load import Model
 from ilo.problem import Problem
@@ -25,7 +25,7 @@ from ilo.settings import SettingsError
 
 
 def problem(options: argparse.Namespace, model: Model) -> tuple[Problem, torch.Tensor, Placed | None, list[str]]:
-    """The problem, the picture [1, 3, R, R], where a face's crop lies in its photograph, and sentences for the user."""
+    """The problem, the picture [1, 3, R, R], the place of a face in its photograph, and sentences for the user."""
     crop = Crop(*options.crop) if options.crop else WHOLE
     kind = find(options.task)
     settings = {**kind.suggested(model.resolution), **tasks.settings(options)}
@@ -58,7 +58,7 @@ def problem(options: argparse.Namespace, model: Model) -> tuple[Problem, torch.T
 def guidance(
     options: argparse.Namespace, model: Model
 ) -> tuple[Guidance, torch.Tensor | None, Placed | None, list[str]]:
-    """What a morph aims at, and the photograph that it begins with, if any; the rest as for `problem`."""
+    """The guidance of a morph and the photograph it starts from, if any; the other values as in `problem`."""
     guide = classifier.load(options.classifier or "robust64", model.device)
     made = Guidance(guide, dict(options.classes), views=options.views or 0)
     if options.photo is None:
@@ -73,35 +73,37 @@ def guidance(
 
 
 def _face(image: Image.Image, number: int, model: Model) -> tuple[Image.Image, Placed, list[str]]:
-    """The face of a photograph as the generator knows faces; 1 is the largest one.
+    """Cut out and align face number `number` of a photograph; 1 is the largest.
 
     Raises:
-        SettingsError: there is no such face.
+        SettingsError: the photograph has no such face.
     """
     photo = np.asarray(image)
     found = faces.detect(photo)
     if not found:
-        raise SettingsError("No face was found; leave --face away, and cut the face out with --crop.")
+        raise SettingsError("No face was found; use --crop instead of --face to cut it out.")
     if number > len(found):
-        raise SettingsError(f"--face is {number}, but {counted(found)} found; 1 is the largest one.")
+        raise SettingsError(f"--face is {number}, but only {counted(found)} found; 1 is the largest.")
     pixels, square = cut(photo, found[number - 1], model)
-    notes = [f"{counted(found)} found; this is number {number}, counted from the largest."] * (len(found) > 1)
+    notes = [f"{counted(found)} found; using number {number}, counted from the largest."] * (len(found) > 1)
     notes += remarks(found[number - 1], square, model)
+    if GUESSED in notes:
+        notes.append("For a better face detector: python -m ilo models fetch yunet")
     return Image.fromarray(pixels), Placed(lambda: photo, pixels, square), notes
 
 
 def _mask(
     text: str, model: Model, size: tuple[int, int], crop: Crop, placed: Placed | None
 ) -> tuple[torch.Tensor, list[str]]:
-    """A preset mask by its name, else a file; one as large as the photo was painted on it, so it is cropped too."""
+    """A preset mask by its name, else a mask file; a file of the photo's size is cropped like the photo."""
     if text in PRESET_MASKS:
         return preset_mask(text, model.resolution, model.landmarks), []
     mask = read_mask(Path(text))
     height, width = mask.shape[-2:]
     if placed is not None and (width, height) == size:
         return mask_within(mask, placed.alignment, model.resolution), [
-            "The mask is as large as the photo and has been cut out like the face."
+            "The mask has the size of the photo, so it was cut out like the face."
         ]
     if (width, height) != size or (width == height and crop == WHOLE):
         return mask, []
-    return crop_mask(mask, crop), ["The mask is as large as the photo and has been cropped like it."]
+    return crop_mask(mask, crop), ["The mask has the size of the photo, so it was cropped like it."]

@@ -1,4 +1,4 @@
-"""The operators on the command line: their options, what was given of them, and the list of tasks."""
+"""The operators on the command line: their options, the values given, and the list of tasks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _METAVARS = {"number": "X", "whole": "N", "seed": "N", "choice": "NAME", "parts"
 
 
 class _Given(argparse.Action):
-    """Keeps a setting's option and its text; the task, which says what the text means, may come later."""
+    """Stores a setting's option and its text; the task, which determines its type, may come later."""
 
     def __call__(
         self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option: str | None = None
@@ -23,10 +23,10 @@ class _Given(argparse.Action):
 
 
 def add_options(group: Any) -> dict[str, str]:
-    """One option for every setting that an operator declares; the name of each.
+    """Add one option for every setting that an operator declares; returns setting → option.
 
-    Operators with a setting of the same name share its option. Where the command line has such an option already, it
-    is called --operator-NAME.
+    Operators with a setting of the same name share its option. If the command line already has an option of that name,
+    the new one is called --operator-NAME.
     """
     options = {}
     for name, of in _by_name().items():
@@ -42,17 +42,19 @@ def add_options(group: Any) -> dict[str, str]:
         for option in (f"--{dashed}", f"--operator-{dashed}"):
             try:
                 group.add_argument(option, **what)
-            except argparse.ArgumentError:  # it is another option's
+            except argparse.ArgumentError:  # the name is taken
                 continue
             options[name] = option
             break
         else:
-            raise SettingsError(f"The setting {name} of {next(iter(of))} has no free option; give it another name.")
+            raise SettingsError(
+                f"The option names for the setting {name} of {next(iter(of))} are taken; rename the setting."
+            )
     return options
 
 
 def _by_name() -> dict[str, dict[str, Setting]]:
-    """Setting → task → its declaration; masks have an option of their own."""
+    """Setting → task → its declaration; masks have a separate option."""
     found: dict[str, dict[str, Setting]] = {}
     for task, kind in OPERATORS.items():
         for setting in kind.declared:
@@ -62,7 +64,7 @@ def _by_name() -> dict[str, dict[str, Setting]]:
 
 
 def describe(setting: Setting) -> str:
-    """What a setting is, and what may be given."""
+    """The description of a setting, and its allowed values."""
     words = setting.help.rstrip(".")
     if setting.kind == "seed":
         return words
@@ -75,7 +77,7 @@ def describe(setting: Setting) -> str:
 
 
 def settings(options: argparse.Namespace) -> dict[str, Any]:
-    """The settings of the chosen task's operator that were given. Raises `SettingsError` for a text that is none."""
+    """The given settings of the chosen task's operator. Raises `SettingsError` for a value of the wrong type."""
     given: Mapping[str, tuple[str, str]] = options.operator or {}
     kind = find(options.task)
     kind.check_known(given)
@@ -100,8 +102,8 @@ def _lines(name: str, kind: type[Operator], options: Mapping[str, str]) -> Seque
 
 
 def table() -> str:
-    """All tasks and their settings as a Markdown table, for the README."""
-    rows = ["| task | in short | measurement | settings |", "|---|---|---|---|"]
+    """All tasks and their settings as a Markdown table, for docs/command-line.md."""
+    rows = ["| task | meaning | measurement | settings |", "|---|---|---|---|"]
     for name, kind in OPERATORS.items():
         own = "; ".join(f"`{setting.name}`: {_short(setting)}" for setting in kind.declared)
         rows.append(f"| `{name}` | {kind.help} | {kind.formula} | {own} |")
@@ -109,6 +111,6 @@ def table() -> str:
 
 
 def _short(setting: Setting) -> str:
-    """A setting's label and range, as the page shows them."""
+    """A setting's label and range."""
     label = setting.label[0].lower() + setting.label[1:]
     return f"{label} ({setting.allowed})" if setting.allowed and setting.kind != "seed" else label

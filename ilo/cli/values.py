@@ -1,4 +1,4 @@
-"""What the texts of options stand for; each raises `ArgumentTypeError` with a sentence."""
+"""Parsers for the values of options; each raises `ArgumentTypeError` with a message for the user."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def numbers(count: int | None = None) -> Callable[[str], list[float]]:
             values = []
         if not values or (count and len(values) != count):
             wanted = f"{count} numbers" if count else "numbers"
-            raise argparse.ArgumentTypeError(f"{text!r}: give {wanted} with commas between them")
+            raise argparse.ArgumentTypeError(f"{text!r}: give {wanted} separated by commas")
         return values
 
     return parse
@@ -27,7 +27,7 @@ def whole_numbers(text: str) -> list[int]:
     try:
         return [int(part) for part in text.split(",")]
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r}: give whole numbers with commas between them") from None
+        raise argparse.ArgumentTypeError(f"{text!r}: give whole numbers separated by commas") from None
 
 
 def weights(text: str) -> dict[str, float]:
@@ -41,7 +41,7 @@ def weights(text: str) -> dict[str, float]:
             raise argparse.ArgumentTypeError(f"{text!r}: give weights such as mse=1,geodesic=0.01") from None
         if name not in LossWeights.__dataclass_fields__:
             known = ", ".join(LossWeights.__dataclass_fields__)
-            raise argparse.ArgumentTypeError(f"there is no weight {name!r}; there are {known}")
+            raise argparse.ArgumentTypeError(f"there is no weight {name!r}; the weights are {known}")
     return weights
 
 
@@ -52,7 +52,7 @@ def noise(text: str) -> dict[str, Any]:
     try:
         return {"name": name, "sigma": float(sigma)}
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r}: give a model and its σ as in gaussian=10") from None
+        raise argparse.ArgumentTypeError(f"{text!r}: give a noise model and its σ, such as gaussian=10") from None
 
 
 def class_(text: str) -> tuple[str, float]:
@@ -63,5 +63,5 @@ def class_(text: str) -> tuple[str, float]:
         return name, float(weight)
     except ValueError:
         raise argparse.ArgumentTypeError(
-            f"{text!r}: give a class, or a class and its weight as in goldfish=2"
+            f"{text!r}: give a class, or a class and its weight, such as goldfish=2"
         ) from None

@@ -1,4 +1,4 @@
-"""Any weights file: what it is, what the studio would use it as, and why it would not."""
+"""Identify a weights file: its format, how the studio can use it, and the reasons if it cannot."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ FORMATS = (".safetensors", ".pkl", ".pt", ".pth", ".ckpt")
 
 
 def describe(path: Path) -> Description:
-    """What a file is, without reading the numbers in it.
+    """Describe a weights file without reading its numbers.
 
     Args:
-        path: a network pickle (`.pkl`), what `torch.save` has written (`.pt`, `.pth`, `.ckpt`), or `.safetensors`.
+        path: a network pickle (`.pkl`), a file of `torch.save` (`.pt`, `.pth`, `.ckpt`), or `.safetensors`.
 
     Raises:
-        ReadError: it is damaged, has another suffix, names anything but a network's parts, or holds no network that the
-            studio knows.
-        OSError: it cannot be read.
+        ReadError: the file is damaged, has another suffix, names anything but the parts of a network, or contains no
+            network that the studio knows.
+        OSError: the file cannot be read.
     """
     if path.suffix not in FORMATS:
         raise ReadError(f"its name does not end in {', '.join(FORMATS)}")

@@ -226,7 +226,7 @@ class Operator:
         noise = self.noise if noise is None else noise
         if noise.clips and not self._measures_pictures:
             raise SettingsError(
-                f"{self.title} does not measure a picture, so nothing says where {noise.name} noise is cut off; "
+                f"{self.title} does not measure a picture, so {noise.name} noise has no range to be clipped to; "
                 "choose another noise model."
             )
         with torch.no_grad():

@@ -28,15 +28,15 @@ class Compose(Operator):
     inpainting among them that is given as a dict.
     """
 
-    name, title, formula = "compose", "Several in sequence", "y = A_k(… A_1(x))"
-    help = "One damage after the other."
+    name, title, formula = "compose", "Sequence", "y = A_k(… A_1(x))"
+    help = "Several kinds of damage, one after the other."
     shrinks = True
     operators: tuple[Operator, ...] = Setting.parts(
         label="Operators",
-        help="In the order of application, each with its settings.",
+        help="The operators in the order in which they apply, each with its settings.",
         suggested=lambda _: [{"name": "super-resolve", "factor": 2}, {"name": "denoise", "sigma": 10.0}],
     )
-    mask: torch.Tensor | None = Setting.mask(None, help="Of the one among them that needs a mask.")
+    mask: torch.Tensor | None = Setting.mask(None, help="The mask for the operator in the sequence that needs one.")
 
     def prepare(self) -> None:
         operators: Any = self.operators

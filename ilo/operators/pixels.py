@@ -69,34 +69,34 @@ class Inpaint(_Masked):
     One of another size is resized, see `mask_resized`. It may hide neither every pixel nor none.
     """
 
-    name, title, label = "inpaint", "Inpaint", "Inpaint"
-    help = "Paint over what is to be filled in, or pick a mask."
+    name, title = "inpaint", "Inpaint"
+    help = "Paint over the part to fill in, or choose a mask."
     upload = "applied"
     holes = True
     baselines = ("telea", "navier-stokes", "dct")
     dct_weight = 0.01
-    mask: torch.Tensor = Setting.mask(help="What is hidden: white is filled in.")
+    mask: torch.Tensor = Setting.mask(help="The hidden part: white pixels are filled in.")
 
     def prepare(self) -> None:
         fitted, self.mask_resized = fit_mask(self.mask, self.resolution)
         self._set_mask(fitted)
         if self._pixels == 0:
-            raise SettingsError("The mask hides every pixel; leave at least one pixel to be seen.")
+            raise SettingsError("The mask hides every pixel; leave at least one pixel visible.")
         if self._pixels == self.resolution**2:
-            raise SettingsError("The mask hides no pixel, so nothing is to be filled in; paint over a part to hide it.")
+            raise SettingsError("The mask hides no pixel, so there is nothing to fill in; paint over the part to hide.")
 
 
 class RandomInpaint(_Masked):
     """Fill in a picture of which a few random pixels are known, all three channels of each (section 4.3)."""
 
-    name, title, label = "random-inpaint", "Fill in from random pixels", "Sparse"
-    help = "Few pixels are known; a pattern picks them."
+    name, title = "random-inpaint", "Missing pixels"
+    help = "Only a few random pixels are kept."
     baselines = ("navier-stokes", "telea", "dct")
     dct_weight = 0.03
     fraction: float = Setting.number(
-        0.1, 0.005, 1.0, step=0.005, unit="%", label="Known", help="Share of the pixels that are known."
+        0.1, 0.005, 1.0, step=0.005, unit="%", label="Pixels kept", help="Share of the pixels that are kept."
     )
-    seed: int = Setting.seed(help="Which pixels are known: another seed, other pixels.")
+    seed: int = Setting.seed(help="A different seed keeps different pixels.")
 
     def prepare(self) -> None:
         pixels = self.resolution**2
@@ -109,8 +109,8 @@ class RandomInpaint(_Masked):
 class Identity(Operator):
     """Plain inversion: the whole picture is measured."""
 
-    name, title, formula = "identity", "Invert", "y = x"
-    help = "All is known: find the code behind the picture."
+    name, title, formula = "identity", "Reproduce", "y = x"
+    help = "The whole picture is known: find the code that generates it."
     upload = "as it is"
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -123,9 +123,9 @@ class Identity(Operator):
 class Denoise(Identity):
     """Remove Gaussian noise that was clipped to [-1, 1]; the operator itself is the identity (section 4.2)."""
 
-    name, title, label = "denoise", "Denoise", "Denoise"
+    name, title = "denoise", "Denoise"
     formula = "y = x + N(0, (σ/127.5)²), clipped to [−1, 1]"
-    help = "Every pixel carries noise, σ on 0–255."
+    help = "Every pixel is noisy; σ is on the scale 0–255."
     upload = "as it is"
     baselines = ("non-local means",)
     sigma: float = Setting.number(
@@ -134,10 +134,15 @@ class Denoise(Identity):
         255.0,
         slider=lambda _: (0, 100),
         label="Noise σ",
-        help="Standard deviation of the noise, on the scale of grey values.",
+        help="Standard deviation of the noise, on the scale 0–255.",
     )
     assumed_sigma: float | None = Setting.number(
-        None, 0.0, 255.0, optional="the same", label="Assume σ", help="What the solver takes it to be."
+        None,
+        0.0,
+        255.0,
+        optional="same",
+        label="σ assumed by the solver",
+        help="The noise level that the solver expects.",
     )
 
     @property

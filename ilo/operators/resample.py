@@ -56,9 +56,9 @@ class SuperResolve(Operator):
     The factor f divides R.
     """
 
-    name, title, label = "super-resolve", "Super-resolve", "Enlarge"
+    name, title = "super-resolve", "Enlarge"
     formula = "y = M x Mᵀ, M: bicubic (a = −0.5) over 4·factor pixels"
-    help = "Only a picture that many times smaller is known."
+    help = "Only a smaller version is known."
     upload = "as it is"
     shrinks = True
     baselines = ("bicubic", "dct")
@@ -68,7 +68,7 @@ class SuperResolve(Operator):
         2,
         32,
         unit="×",
-        label="Times smaller",
+        label="Downscaling",
         help="How many times smaller the picture is on each side.",
         suggested=usual_factor,
         offers=lambda side: [f for f in (2, 4, 8, 16, 32) if side % f == 0 and side // f >= 2],
@@ -141,14 +141,17 @@ def motion_kernel(length: float, angle: float) -> torch.Tensor:
 class Deblur(Operator):
     """Sharpen a blurred picture: y = k ∗ x per channel, borders reflected."""
 
-    name, title, label = "deblur", "Deblur", "Deblur"
+    name, title = "deblur", "Deblur"
     formula = "y = k ∗ x, k: Gaussian or motion blur"
-    help = "The picture is out of focus or was moved."
+    help = "The picture is out of focus or motion-blurred."
     upload = "as it is"
     baselines = ("dct",)
     dct_weight = 0.0001
     kind: BlurKind = Setting.choice(
-        "gaussian", {"gaussian": "Out of focus", "motion": "Moved"}, label="Blur", help="What blurred the picture."
+        "gaussian",
+        {"gaussian": "Out of focus", "motion": "Motion blur"},
+        label="Blur",
+        help="What blurred the picture.",
     )
     sigma: float = Setting.number(
         2.0,
@@ -170,7 +173,7 @@ class Deblur(Operator):
         step=0.5,
         when=("kind", "motion"),
         label="Length",
-        help="How far the picture was moved, in pixels.",
+        help="Length of the motion, in pixels.",
         suggested=lambda side: side / 8,
         fits=float,
         slider=lambda side: (1, side / 2),
@@ -181,7 +184,7 @@ class Deblur(Operator):
         360.0,
         when=("kind", "motion"),
         label="Angle",
-        help="In which direction, in degrees counter-clockwise from the horizontal.",
+        help="Direction of the motion, in degrees counter-clockwise from the horizontal.",
         slider=lambda _: (-90, 90),
     )
 

@@ -34,15 +34,21 @@ class CompressedSensing(Operator):
     of m rows. The expectation of ‖y‖² is ‖x‖².
     """
 
-    name, title, label = "compressed-sensing", "Compressed sensing", "Compressed"
+    name, title = "compressed-sensing", "Random measurements"
     formula = "y = (F D x)_Ω, F: circulant, D: random signs"
-    help = "Few random mixtures of all pixels are known."
+    help = "Only a few random weighted sums of all pixels are known."
     baselines = ("dct",)
     dct_weight = 0.2
     fraction: float = Setting.number(
-        0.05, 0.005, 1.0, step=0.005, unit="%", label="Share", help="m/n: how many values are measured."
+        0.05,
+        0.005,
+        1.0,
+        step=0.005,
+        unit="%",
+        label="Measurements",
+        help="m/n: number of measurements over number of pixel values.",
     )
-    seed: int = Setting.seed(help="Of the signs, the mixtures and which of them are measured.")
+    seed: int = Setting.seed(help="A different seed gives different random measurements.")
 
     def prepare(self) -> None:
         n = self.size

@@ -1,4 +1,4 @@
-"""What an operator declares of one setting. The command line, the page, links and the README are made from it."""
+"""What an operator declares of one setting. The command line, the page, links and docs/ are made from it."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Setting:
         return Setting("choice", label, help, default, choices=tuple(choices.items()), **more)
 
     @staticmethod
-    def seed(*, label: str = "Pattern", help: str = "Another seed, another pattern.") -> Any:
+    def seed(*, label: str = "Random seed", help: str = "A different seed gives a different pattern.") -> Any:
         """Of the operator's own randomness."""
         return Setting("seed", label, help, 0, 0, MAX_SEED)
 
@@ -121,7 +121,7 @@ class Setting:
             return float(text) if self.kind == "number" else int(text)
         except ValueError:
             what = "number" if self.kind == "number" else "whole number"
-            raise SettingsError(f"{self.name} is {shown(text)}; allowed is a {what} ({self.allowed}).") from None
+            raise SettingsError(f"{self.name} must be a {what} ({self.allowed}), not {shown(text)}.") from None
 
     def complaint(self) -> str:
         """What is wrong with the declaration itself; empty if nothing is."""

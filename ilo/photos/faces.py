@@ -286,7 +286,7 @@ def _net(path: Path) -> cv2.FaceDetectorYN:
         return cv2.FaceDetectorYN.create(str(path), "", (SIDES[0], SIDES[0]), score_threshold=SCORE)
     except cv2.error:
         raise SettingsError(
-            f"{path.name} holds no YuNet, so faces cannot be looked for; fetch or copy it again, or unset ILO_YUNET."
+            f"{path.name} does not contain YuNet, so no face can be found; fetch or copy it again, or unset ILO_YUNET."
         ) from None
 
 

@@ -186,7 +186,7 @@ def _check_size(size: tuple[int, int], smallest: int, largest: int = LARGEST_SID
     if min(size) < smallest:
         raise PictureError(f"The picture is {width}×{height} px; at least {smallest}×{smallest} px are needed.")
     if largest < LARGEST_SIDE and max(size) > largest:
-        raise PictureError(f"The picture is {width}×{height} px; allowed are {largest} px per side.")
+        raise PictureError(f"The picture is {width}×{height} px; at most {largest} px per side are allowed.")
     if max(size) > LARGEST_SIDE or width * height > MOST_PIXELS:
         raise PictureError(f"The picture is {width}×{height} px; {_limits()}")
 

@@ -20,7 +20,7 @@ SMALL_SIDE = 1024  # pixels of the smaller copy's longer side
 CORNERS = np.array([(0, 0), (1, 0), (1, 1), (0, 1)])  # of a crop, in its fractions
 LEAST_SIDE = 24  # pixels of a picture's shorter side; in smaller ones no faces are looked for
 LEAST_EYES = 2.0  # pixels between the eyes
-GET_YUNET = "python -m ilo models fetch yunet gets a better detector."
+GUESSED = "Eye positions are estimates."
 
 
 @dataclass
@@ -79,11 +79,11 @@ def remarks(face: Face, square: Alignment, model: Model, pointed: bool = False) 
     """What the user should know of a face that was cut out; `pointed`: whose eyes somebody has pointed out."""
     notes = []
     if face.landmarks is None and not pointed:
-        notes.append(f"The eyes were guessed; {GET_YUNET}")
+        notes.append(GUESSED)
     if face.from_the_side:
-        notes.append("The face is seen from the side, which the generator hardly knows.")
+        notes.append("The face is seen from the side; the generator has seen few such faces.")
     if square.side < model.resolution:
-        notes.append(f"The face is {square.side:.0f} px wide and has been enlarged to {model.resolution} px.")
+        notes.append(f"The face is {square.side:.0f} px wide and was enlarged to {model.resolution} px.")
     return notes
 
 
@@ -96,21 +96,23 @@ def pointed(left: tuple[float, float], right: tuple[float, float], size: tuple[i
     width, height = size
     for name, (x, y) in (("left", left), ("right", right)):
         if not (math.isfinite(x) and math.isfinite(y)):
-            raise SettingsError(f"The {name} eye's place is empty or no number; type one, or click the eye.")
+            raise SettingsError(
+                f"The position of the {name} eye is empty or not a number; enter one, or click the eye."
+            )
         if not (0 <= x <= width and 0 <= y <= height):
             raise SettingsError(
                 f"The {name} eye is at {x:g}, {y:g}, outside the photograph; allowed is 0 to {width} across and 0 to "
-                f"{height} down. Click it in the photograph, or type its place again."
+                f"{height} down. Click it in the photograph, or enter its position again."
             )
     if math.hypot(right[0] - left[0], right[1] - left[1]) < LEAST_EYES:
         raise SettingsError(
-            f"Both eyes are at {left[0]:g}, {left[1]:g}; they must be {LEAST_EYES:g} px apart at least. Give each eye "
-            "its own place."
+            f"Both eyes are at {left[0]:g}, {left[1]:g}; they must be at least {LEAST_EYES:g} px apart. Give each eye "
+            "its own position."
         )
     if left[0] > right[0]:
         raise SettingsError(
             f"The left eye, at {left[0]:g} across, lies to the right of the right one, at {right[0]:g}. Left and right "
-            "are those of the picture; exchange them."
+            "are as seen in the picture; swap them."
         )
     return faces.from_eyes(left, right)
 

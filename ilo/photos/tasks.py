@@ -50,7 +50,7 @@ def build_problem(
     """
     check_whole("measurement_seed", measurement_seed, 0, MAX_SEED)
     if noise is not None and not damaged_here:
-        raise SettingsError("Noise is given, but the picture is already damaged; leave one of them out.")
+        raise SettingsError("Noise is given, but the picture is already damaged; leave out one of the two.")
     operator, notes = _operator(task, model.resolution, operator_settings, mask)
     if damaged_here:
         notes += _enlarged(image, model.resolution, crop)
@@ -59,8 +59,8 @@ def build_problem(
     if operator.upload == "no":
         titles = ", ".join(kind.title for kind in OPERATORS.values() if kind.upload != "no")
         raise SettingsError(
-            f"{operator.title} does not take a picture that is already damaged, because its measurement is not a "
-            f"picture; the tasks that do are {titles}. Else let the picture be damaged here."
+            f"{operator.title} cannot start from an already damaged picture, because its measurement is not a picture "
+            f"that can be uploaded. Choose {titles}, or let the studio damage the picture."
         )
     side = operator.upload_side
     if side == model.resolution:
@@ -68,7 +68,8 @@ def build_problem(
         given = to_tensor(image, side, crop)
     else:
         if image.size != (side, side):
-            notes.append(f"The picture was {image.width}×{image.height} px and has been resized to {side}×{side}.")
+            how = "reduced" if max(image.size) > side else "enlarged"
+            notes.append(f"The picture was {how} to {side}×{side} px.")
         given = to_tensor(image, side, crop)
     return Problem(operator, operator.given(given)), given, notes
 
@@ -88,7 +89,7 @@ def _operator(task: str, resolution: int, settings: dict[str, Any], mask: Tensor
     if mask is not None:
         if wanted is None:
             masked = " or ".join(name for name, other in OPERATORS.items() if other.mask_setting() is not None)
-            raise SettingsError(f"A mask is given, but the task {task} has none; leave it out, or choose {masked}.")
+            raise SettingsError(f"A mask is given, but the task {task} uses none; leave it out, or choose {masked}.")
         settings = {**settings, "mask": mask}
     elif wanted is not None and wanted.required and "mask" not in settings:
         raise SettingsError(f"{kind.title} needs a mask; paint over the part to fill in, or choose or upload a mask.")
@@ -96,11 +97,11 @@ def _operator(task: str, resolution: int, settings: dict[str, Any], mask: Tensor
     if mask is None or operator.mask is None or operator.mask.shape[-2:] == mask.shape[-2:]:
         return operator, []
     (height, width), side = mask.shape[-2:], operator.mask.shape[-1]
-    return operator, [f"The mask was {width}×{height} and has been resized to {side}×{side}."]
+    return operator, [f"The mask was resized from {width}×{height} to {side}×{side} px."]
 
 
 def _enlarged(image: Image.Image, resolution: int, crop: Crop) -> list[str]:
     side = crop_box(image.size, crop)[2]
     if side >= resolution:
         return []
-    return [f"The cropped square is {side:.0f} px wide and has been enlarged to {resolution} px."]
+    return [f"The cropped square is {side:.0f} px wide and was enlarged to {resolution} px."]

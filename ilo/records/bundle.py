@@ -65,22 +65,24 @@ def check_out_folder(folder: Path) -> None:
     try:
         _check_out_folder(folder.absolute())
     except PermissionError as error:
-        raise BundleError(f"{error.filename} may not be looked into; give another place than {folder}.") from None
+        raise BundleError(
+            f"{error.filename} cannot be opened (no permission); choose another folder than {folder}."
+        ) from None
 
 
 def _check_out_folder(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
-        raise BundleError(f"{folder} is a file; give a folder, new or empty or with an earlier run.")
+        raise BundleError(f"{folder} is a file; choose a folder that is new, empty, or contains an earlier run.")
     if folder.is_dir():
         names = {entry.name for entry in folder.iterdir()}
         strange = sorted(names if "recipe.json" not in names else names - {*FILES, PHOTO})
         if strange:
             raise BundleError(
-                f"{folder} holds {strange[0]}, which is not of an earlier run; give a new or an empty folder."
+                f"{folder} contains {strange[0]}, which is not part of an earlier run; choose a new or an empty folder."
             )
     parent = next(p for p in folder.resolve().parents if p.exists())
     if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
-        raise BundleError(f"No folder can be made in {parent}; give another place.")
+        raise BundleError(f"No folder can be created in {parent}; choose another place.")
 
 
 def write_bundle(recorder: Recorder, folder: Path, model: Prior) -> Path:
@@ -254,7 +256,7 @@ def _read_problem(path: Path, recipe: Recipe) -> tuple[Problem, Tensor | None]:
     except (TypeError, OverflowError) as error:
         raise RecipeError(f"The recipe has operator settings of a wrong type ({reason(error)}).") from None
     if recipe.mask_sha256 != (None if operator.mask is None else tensor_sha256(operator.mask)):
-        raise BundleError("The mask is not the one that the recipe was made with.")
+        raise BundleError("The mask does not belong to the recipe.")
     return problem, image
 
 
@@ -281,7 +283,7 @@ def _measurement(path: Path, recipe: Recipe) -> Tensor:
         raise BundleError(f"{path} holds no measurement.safetensors; give the folder or the .zip of a run.")
     y = read_tensors(data, "measurement.safetensors").get("y")
     if y is None or y.dtype != torch.float32 or tensor_sha256(y) != recipe.measurement_sha256:
-        raise BundleError("measurement.safetensors is not the one that the recipe was made with.")
+        raise BundleError("measurement.safetensors does not belong to the recipe.")
     if y.ndim < 2 or len(y) != 1 or y.numel() == 0 or (y.ndim == 4 and max(y.shape[2:]) > recipe.resolution):
         raise BundleError(
             f"measurement.safetensors holds a measurement of shape {list(y.shape)}; one picture of at most "
@@ -326,11 +328,11 @@ def _input(path: Path, recipe: Recipe, required: bool) -> Tensor | None:
     data = _read_png(path, "input.png", recipe.resolution)
     if data is None:
         if required:
-            raise BundleError("input.png is missing; the recipe was made with it.")
+            raise BundleError("input.png, which the recipe needs, is missing.")
         return None
     image = from_uint8(np.array(read_picture(data, recipe.resolution if required else 1, recipe.resolution))[None])
     if picture_sha256(image) != recipe.input_sha256:
-        raise BundleError("input.png is not the one that the recipe was made with.")
+        raise BundleError("input.png does not belong to the recipe.")
     return image
 
 
@@ -339,10 +341,10 @@ def _mask(path: Path, recipe: Recipe) -> Tensor | None:
         return None
     data = _read_png(path, "mask.png", recipe.resolution)
     if data is None:
-        raise BundleError("mask.png is missing; the recipe was made with it.")
+        raise BundleError("mask.png, which the recipe needs, is missing.")
     mask = read_mask(data, recipe.resolution)
     if tensor_sha256(mask) != recipe.mask_sha256:
-        raise BundleError("mask.png is not the one that the recipe was made with.")
+        raise BundleError("mask.png does not belong to the recipe.")
     return mask
 
 
@@ -393,7 +395,7 @@ def _saving(target: Path) -> Iterator[None]:
     except OSError as error:
         reason = error.strerror or str(error)
         raise BundleError(
-            f"{target} could not be written ({reason}), and nothing was left there. Make room or give another place."
+            f"{target} could not be written ({reason}); no partial file remains. Free space or choose another place."
         ) from error
 
 

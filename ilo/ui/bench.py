@@ -1,4 +1,4 @@
-"""What the tabs have in common: a run is started, watched, stopped and saved; errors become sentences."""
+"""Code shared by the tabs: start, watch, stop and save a run, and turn errors into messages."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 
 class Progress(Protocol):
-    """What a tab shows of a run; all of it is HTML."""
+    """The parts of a run that a tab shows, as HTML."""
 
     def stage(self) -> str: ...
     def pictures(self) -> str: ...
@@ -41,13 +41,13 @@ class Progress(Protocol):
 
 
 class Bench(ABC):
-    """A tab of one page, for all its visitors.
+    """One tab of a page, for all visitors.
 
     Args:
-        model: what solves.
-        runs: that all tabs share.
+        model: the generator.
+        runs: the queue of runs that all tabs share.
         cache: the folder of uploads and downloads; Gradio serves and empties it.
-        visitors: who is on the page, and its limits.
+        visitors: the sessions on the page, and its limits.
     """
 
     def __init__(self, model: Model, runs: Runs, cache: Path, visitors: Visitors | None = None):
@@ -55,40 +55,40 @@ class Bench(ABC):
         self.visitors = visitors or Visitors()
         self.limits = self.visitors.limits
         self.visitors.when_gone(self.leave)
-        self._chosen: dict[str, Source | None] = {}  # session → its picture, None until it has been read
-        self._here: set[str] = set()  # sessions that have run something and not left
-        self._finished: dict[str, Run] = {}  # session → its last run, until its download is made
-        self._saved: dict[str, Path] = {}  # session → the download of the result that it is shown
+        self._chosen: dict[str, Source | None] = {}  # session → its picture; None while it is being read
+        self._here: set[str] = set()  # sessions that have started a run and not left
+        self._finished: dict[str, Run] = {}  # session → its last run, until its download is written
+        self._saved: dict[str, Path] = {}  # session → the download of the result on its page
 
-    # What a tab defines.
+    # To be defined by each tab.
 
     @abstractmethod
     def order(self, values: dict[str, Any]) -> tuple[Order, list[str]]:
-        """What the controls ask for, and sentences about what was done to the input."""
+        """The order that the controls describe, and sentences about changes to the input."""
 
     @abstractmethod
     def before(self, order: Order) -> str:
-        """The small pictures before a run has any."""
+        """The small pictures before the first preview of a run."""
 
     @abstractmethod
     def progress(self, run: Run) -> Progress:
-        """What the tab shows of a run."""
+        """The parts of a run that this tab shows."""
 
     @abstractmethod
     def owns(self, run: Run) -> bool:
-        """Whether a run of the session is this tab's."""
+        """Whether this tab started the run."""
 
-    # The same for every tab.
+    # Common to all tabs.
 
     def busy(self, session: str) -> bool:
-        """Whether this tab shows a run that is going on."""
+        """Whether this tab shows a run in progress."""
         run = self.runs.of(session)
         return run is not None and self.owns(run)
 
     def run(self, values: dict[str, Any], session: str) -> Iterator[tuple[Any, ...]]:
         """Solve. → stage, strip, progress, panel, notice, run button, stop button, download."""
         try:
-            self.runs.check_line()  # before the problem is built, which takes longer than to refuse it
+            self.runs.check_line()  # before building the problem, which takes longer
             order, notes = self.order(values)
             self._here.add(session)
             run = self.runs.start(session, order)
@@ -110,33 +110,33 @@ class Bench(ABC):
             buttons = gr.Button(interactive=True), gr.Button(interactive=False), self._earlier(session)
             yield *(gr.skip(),) * 4, plots.notice(sentence(error)), *buttons
         finally:
-            run.stop()  # the tab was closed, or the run has ended anyway
+            run.stop()  # in case the tab was closed
             self.runs.forget(run)
 
     def _earlier(self, session: str) -> Any:
-        """The download of the result that is still shown, if there is one."""
+        """The download button for the result that the page still shows, if there is one."""
         path = self._saved.get(session)
         return gr.DownloadButton(interactive=path is not None and path.exists())
 
     def choosing(self, session: str) -> None:
-        """A session's picture is about to be read."""
+        """Note that a session's picture is being read."""
         self._chosen.setdefault(session, None)
 
     def keep(self, session: str, source: Source) -> None:
-        """Remember a session's picture until its tab is closed.
+        """Keep a session's picture until its tab is closed.
 
         Raises:
-            PictureError: it was closed since `choosing`; then nothing is kept.
+            PictureError: the tab was closed after `choosing`; nothing is kept.
         """
         if session not in self._chosen:
             source.forget()
             raise PictureError(text.GONE)
-        self._chosen.pop(session, None)  # what was chosen last stands last
+        self._chosen.pop(session, None)  # move the latest choice to the end
         self._chosen[session] = source
         self._forget_pictures(session)
 
     def _forget_pictures(self, last: str) -> None:
-        """Keep no more pictures than there may be; the session `last` keeps its own."""
+        """Drop the oldest pictures beyond the limits; the session `last` keeps its picture."""
         chosen = [(session, source) for session, source in list(self._chosen.items()) if source is not None]
         total, count = sum(source.size for _, source in chosen), len(chosen)
         for session, source in chosen:
@@ -147,24 +147,24 @@ class Bench(ABC):
             self._chosen.pop(session, None)
 
     def received(self, path: str | None) -> None:
-        """An uploaded file was read. Only another session that has just uploaded the same one will want it again."""
+        """An uploaded file was read; delete it soon. Another session may just have uploaded the same file."""
         if path is not None and temporary.is_upload(Path(path), self.cache):
             temporary.delete_later(Path(path), self.limits.read_seconds, self.limits)
 
     def complaint(self, values: dict[str, Any], error: Exception) -> tuple[Any, Any]:
-        """What is wrong with a choice of a photograph. → photograph, notice."""
+        """Show an error about the choice of a face. → photograph, notice."""
         photo = photographs.shown(values["source"], self.model) if isinstance(error, SettingsError) else None
         if photo is None:
             return gr.skip(), plots.notice(sentence(error))
-        # Beside the eyes' places; what was typed stays there, to be mended.
+        # Show it beside the eye positions, and keep what the user typed so that it can be corrected.
         return gr.HTML(photo={**photo, "problem": sentence(error)}), gr.skip()
 
     def stop(self, session: str) -> None:
-        """Stop this session's run; its best picture so far stays."""
+        """Stop this session's run and keep its best picture so far."""
         self.runs.stop(session)
 
     def leave(self, session: str) -> None:
-        """The tab was closed."""
+        """The visitor has closed the tab: release everything of the session."""
         self.runs.stop(session)
         self._here.discard(session)
         source = self._chosen.pop(session, None)
@@ -174,10 +174,10 @@ class Bench(ABC):
         self._outdated(session)
 
     def _outdated(self, session: str) -> None:
-        """A session's download is no longer of what is shown, or of nobody's interest."""
+        """Delete a session's download later, because its page shows another result or is closed."""
         path = self._saved.pop(session, None)
         if path is not None:
-            # A connection that broke also looks like a closed tab.
+            # A broken connection looks like a closed tab, so do not delete it at once.
             temporary.delete_later(path, self.limits.left_seconds, self.limits)
 
     def save(self, session: str) -> tuple[Any, ...]:
@@ -205,7 +205,7 @@ class Bench(ABC):
             if self.visitors.unheard(session) and not run.stopping.is_set():
                 run.stop()
             elif not self.visitors.reads(session):
-                # What nobody reads would pile up. Gradio notices a closed stream only when it gets something to send.
+                # Unread messages would pile up, and Gradio only notices a closed stream when it sends something.
                 if lost():
                     yield (skip,) * 8
             elif run.status == "waiting":
@@ -240,16 +240,16 @@ class Bench(ABC):
             panel = views.panel("Failed" if failed else "Stopped", text.NOTHING)
             return skip, skip, "", panel, notice, *buttons, self._earlier(session)
         self._outdated(session)
-        if len(recorder.result.image) == 1 and session in self._here:  # a strip of several runs has no download
+        if len(recorder.result.image) == 1 and session in self._here:  # a comparison of several runs has no download
             self._finished[session] = run
-            for other in list(self._finished)[: -self.limits.results]:  # who has not asked for the download
+            for other in list(self._finished)[: -self.limits.results]:  # runs whose download nobody requested
                 self._finished.pop(other, None)
         bar = plots.progress(run.step.done / run.step.total, "done" if run.status == "done" else "stopped")
         return progress.final_stage(), progress.pictures(), bar, progress.final_panel(), notice, *buttons, skip
 
 
 def sentence(error: Exception) -> str:
-    """What to tell the user; what the user cannot have caused goes to the log."""
+    """The message for the user; errors that the user did not cause are also logged."""
     if isinstance(error, (SettingsError, PictureError, ClassifierError)):
         return str(error)
     log.error("a handler failed", exc_info=error)

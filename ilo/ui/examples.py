@@ -1,4 +1,4 @@
-"""The pictures that the page offers: faces of the generator's own making, and scikit-image's astronaut."""
+"""The example pictures of the page: generated faces, and scikit-image's astronaut."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from PIL import Image
 from ilo.photos.pictures import Crop, crop_box, read_picture
 from ilo.weights.registry import ASSETS
 
-# Frames the face as the generator's own faces are framed.
+# Frames the face in the same way as the generator frames faces.
 ASTRONAUT_CROP = (0.436, 0.244, 4.47)  # centre as fractions, zoom
 THUMBNAIL = 96
 
 
 @dataclass(frozen=True)
 class Example:
-    """One picture to begin with."""
+    """One example picture and its crop."""
 
     name: str
     image: Image.Image
@@ -29,7 +29,7 @@ class Example:
 
 
 def load() -> list[Example]:
-    """All examples, in the order in which they are offered."""
+    """All examples, in the order of the page."""
     faces = sorted((ASSETS / "examples").glob("face-*.png"))
     found = [Example(f"Generated face {i}", read_picture(path)) for i, path in enumerate(faces, 1)]
     astronaut = Image.fromarray(skimage.data.astronaut())  # NASA, public domain; comes with the package

@@ -74,7 +74,7 @@ def serve(model: Model, owner: Owner | None = None, limits: Limits | None = None
 
 
 def build(model: Model, owner: Owner | None = None, visitors: Visitors | None = None) -> gr.Blocks:
-    """The page for one model, with the limits of `visitors`; with an owner, who may choose models, there is a tab."""
+    """The page for one model, with the limits of `visitors`; with an owner, it also has the Models tab."""
     controls.check(model)
     visitors = visitors or Visitors()
     limits = visitors.limits
@@ -105,31 +105,31 @@ def build(model: Model, owner: Owner | None = None, visitors: Visitors | None = 
 
 
 def _perceptual(model: Model) -> Perceptual | None:
-    """The perceptual distance: the embedded one where LPIPS's file is broken, none where both are; the log says so."""
+    """The perceptual distance: LPIPS if it is here, else the embedded features; None if both files are broken."""
     for name in (None, ROBUST):
         try:
             return find_perceptual(model.device, name)
         except ValueError as error:
-            log.warning("No perceptual distance of this file. %s", error)
+            log.warning("A perceptual distance cannot be used. %s", error)
     return None
 
 
 def _guides(model: Model) -> dict[str, Classifier]:
-    """The classifiers that are here. Without one there is no Morph tab; the log says why."""
+    """The available classifiers. Without any there is no Morph tab; the log says why."""
     found = {}
     fetched = [name for name in registry.ids("classifier") if registry.BY_ID[name].here]
     for name in dict.fromkeys((*classifier.EMBEDDED, *fetched)):
         try:
             found[name] = classifier.load(name, model.device)
         except ClassifierError as error:
-            log.warning("No guidance by %s. %s", name, error)
+            log.warning("The classifier %s cannot be used. %s", name, error)
     return found
 
 
 def _header(model: Model) -> str:
     cores = os.cpu_count() or 1
-    place = f"{cores} cores" if model.device.type == "cpu" else "GPU"
-    facts = " · ".join((model.id, f"{model.resolution}×{model.resolution} px", place))
+    place = f"{cores} CPU core{'s' if cores > 1 else ''}" if model.device.type == "cpu" else "a GPU"
+    facts = f"Model: {model.id} ({model.resolution}×{model.resolution} px), running on {place}"
     return (
         f'<header><h1>{text.TITLE}</h1><p class="tagline">{html.escape(text.TAGLINE)}</p>'
         f'<p class="facts">{html.escape(facts)}</p></header>'

@@ -1,7 +1,7 @@
-"""Solves in the background: one at a time, in the order in which they were asked for, at most one for each session.
+"""Background runs: one at a time, first come first served, at most one per session.
 
-All solves share one thread, so a second visitor waits instead of halving the speed of the first, and a page that goes
-away can never take the solver's state with it. The page only looks at what a run has to show.
+All runs share one thread, so a second visitor waits instead of halving the speed of the first, and a closed page cannot
+harm the state of the solver. The page only reads the state of a run.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from ilo.state import Step
 from ilo.ui import text
 from ilo.ui.visitors.limits import Limits
 
-PREVIEW_SECONDS = 0.14  # each preview costs a tenth of a second where the browser shares the cores
+PREVIEW_SECONDS = 0.14  # a preview costs 0.1 s if the browser shares the cores
 RESULT_SECONDS = 1.0
 Status = Literal["waiting", "running", "done", "stopped", "failed"]
 
@@ -43,26 +43,26 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Order:
-    """What to solve."""
+    """A problem and the settings of its run."""
 
     problem: Problem | Guidance
     settings: SolverSettings
     input_image: Tensor | None
     damaged_here: bool
     measurement_seed: int = 0
-    placed: Placed | None = None  # where the picture lies in a photograph
-    shown: Placed | None = None  # the same in a smaller copy, to be looked at
+    placed: Placed | None = None  # place of the picture in a photograph
+    shown: Placed | None = None  # the same in the smaller copy that the page shows
 
     @property
     def total_steps(self) -> int:
-        """Optimisation steps of the whole run, as `Step.total` will have them."""
+        """Number of optimisation steps of the whole run, equal to `Step.total`."""
         if isinstance(self.problem, Guidance):
             return total_steps(self.settings, self.input_image is not None)
         return self.settings.total_steps
 
 
 class Run:
-    """One solve: what it has found so far, and a way to stop it. All methods may be called from any thread."""
+    """One run: its results so far, and a way to stop it. Any thread may call its methods."""
 
     def __init__(self, order: Order):
         self.order = order
@@ -70,9 +70,9 @@ class Run:
         self.step: Step | None = None
         self.recorder: Recorder | None = None
         self.usage: dict[int, dict[str, float]] = {}  # round → ball → share of its radius
-        self.error: str | None = None  # a sentence for the user, None if the failure is ours
+        self.error: str | None = None  # a message for the user; None for a bug
         self.started = self.ended = 0.0
-        self.turn_over = False  # it was ended because others wait
+        self.turn_over = False  # it was stopped because others wait
         self.stopping = threading.Event()
         self._news = threading.Condition()
         self._version = 0
@@ -82,7 +82,7 @@ class Run:
         return self.status in ("waiting", "running")
 
     def stop(self) -> None:
-        """Ask the run to end: at once if it still waits, otherwise after the step it is in."""
+        """Stop the run: at once if it is still waiting, otherwise after the current step."""
         with self._news:
             self.stopping.set()
             if self.status == "waiting":
@@ -91,7 +91,7 @@ class Run:
             self._news.notify_all()
 
     def begin(self) -> bool:
-        """Whether the wait is over and the run still wanted."""
+        """Start a waiting run; False if it was stopped before."""
         with self._news:
             if self.status != "waiting":
                 return False
@@ -102,7 +102,7 @@ class Run:
         return True
 
     def wait(self, seen: int, timeout: float) -> int:
-        """Wait until there is something new since version `seen`, or `timeout` seconds; the version that there is."""
+        """Wait for news since version `seen`, at most `timeout` seconds; returns the current version."""
         with self._news:
             self._news.wait_for(lambda: self._version != seen, timeout)
             return self._version
@@ -114,7 +114,7 @@ class Run:
 
 
 def warm_up(model: Model, perceptual: Perceptual | None = None, rounds: int | None = None) -> Iterator[Step]:
-    """A step in each round of the usual preset, or in the first `rounds` of them."""
+    """Run one step in each round of the default preset, or in its first `rounds` rounds."""
     side = model.resolution
     plans = [replace(plan, steps=1) for plan in preset().rounds[: model.layers][:rounds]]
     problem = Problem.damage(torch.zeros(1, 3, side, side), undamaged(side))
@@ -125,25 +125,25 @@ class Runs:
     """All runs of a page.
 
     Args:
-        model: what solves.
-        perceptual: the perceptual distance, None for none.
-        limits: of the steps of a run, its time, and the runs in line.
+        model: the generator.
+        perceptual: the perceptual distance, or None.
+        limits: maximum steps and time of a run, and length of the queue.
     """
 
     def __init__(self, model: Model, perceptual: Perceptual | None = None, limits: Limits | None = None):
         self._model, self._perceptual, self.limits = model, perceptual, limits or Limits()
         self._lock = threading.Lock()
-        self._line: list[tuple[str, Run]] = []  # session, run; in the order of their start
+        self._line: list[tuple[str, Run]] = []  # (session, run) in the order in which they start
         self._queue: SimpleQueue[Run | None] = SimpleQueue()
         self._worker = threading.Thread(target=self._loop, name="solver", daemon=True)
         self._worker.start()
         atexit.register(self.close)
 
     def start(self, session: str, order: Order) -> Run | None:
-        """Line up a run; None if this session has a live one already.
+        """Queue a run; None if this session already has a live run.
 
         Raises:
-            SettingsError: it has too many steps, or too many runs wait.
+            SettingsError: the run has too many steps, or too many runs are waiting.
         """
         self.check_steps(order.total_steps)
         run = Run(order)
@@ -156,12 +156,12 @@ class Runs:
         return run
 
     def check_steps(self, steps: int) -> None:
-        """Raises `SettingsError` if a run may not have so many steps."""
+        """Raises `SettingsError` if a run would take too many steps."""
         if 0 < self.limits.steps < steps:
             raise SettingsError(text.too_many_steps(steps, self.limits.steps))
 
     def check_line(self) -> None:
-        """Raises `SettingsError` if too many runs wait for another one to be lined up."""
+        """Raises `SettingsError` if the queue is full."""
         with self._lock:
             self._check_line()
 
@@ -178,13 +178,13 @@ class Runs:
             return next((run for name, run in self._live() if name == session), None)
 
     def ahead(self, run: Run) -> int:
-        """How many runs have to end before this one begins."""
+        """Number of runs that must end before this one starts."""
         with self._lock:
             live = [other for _, other in self._live()]
         return live.index(run) if run in live else 0
 
     def forget(self, run: Run) -> None:
-        """Keep nothing of a run that has ended or will end at its next step."""
+        """Remove a run that has ended or will end at its next step."""
         with self._lock:
             self._line = [(name, other) for name, other in self._line if other is not run or other.status == "running"]
 
@@ -194,7 +194,7 @@ class Runs:
             run.stop()
 
     def close(self) -> None:
-        """Stop everything, for good."""
+        """Stop all runs and the worker thread."""
         with self._lock:
             line, self._line = self._line, []
         for _, run in line:
@@ -208,10 +208,10 @@ class Runs:
             if run.begin():
                 self._work(run)
             self.forget(run)
-            del run  # its picture must not wait for the next one
+            del run  # release its picture before the next run comes
 
     def _warm_up(self) -> None:
-        """So that the first visitor does not wait for what torch sets up on first use."""
+        """Run a few steps, so that the first visitor does not wait for torch's set-up."""
         try:
             for _ in warm_up(self._model, self._perceptual):
                 pass
@@ -232,7 +232,7 @@ class Runs:
         run.publish()
 
     def _end_turn(self, run: Run) -> None:
-        """Stop a run that has taken its time, if others wait."""
+        """Stop a run that has used its time while others wait."""
         if time.monotonic() - run.started > self.limits.turn_seconds and not run.stopping.is_set():
             with self._lock:
                 others = any(other.status == "waiting" for _, other in self._line)
@@ -255,7 +255,7 @@ class Runs:
         run.recorder = Recorder(recipe, order.problem, order.input_image, order.placed)
         clock, results = every(PREVIEW_SECONDS), every(RESULT_SECONDS)
 
-        # After Stop the very next step is due, with its result: the wait is one step, and nothing is lost.
+        # After Stop, the next step is shown with its result, so the wait is one step and nothing is lost.
         def due() -> bool:
             self._end_turn(run)
             return run.stopping.is_set() or clock()

@@ -1,4 +1,4 @@
-"""All words of the page."""
+"""All texts of the page."""
 
 from __future__ import annotations
 
@@ -7,96 +7,98 @@ TAGLINE = "Repair a damaged face photo with a generative model, and watch it wor
 DISCLAIMER = "A reconstruction is one plausible picture, not an identification of a person."
 
 TRUTH = {
-    "here": ("Damage it here", "The page damages it, so the truth is known."),
-    "given": ("Already damaged", "The picture itself is what was measured."),
+    "here": ("Damage it for me", "We keep the original, so the result can be scored."),
+    "given": ("Already damaged", "Your picture is the input as it is; there is no original to compare with."),
 }
 
-PERCEPTUAL = {  # name of the distance → what the page says of it before a run; None: there is none
-    "lpips-vgg": "Perceptual term: LPIPS with VGG-16.",
-    "robust64": (
-        "Perceptual term: features of the robust classifier. LPIPS comes with `python -m ilo models fetch lpips-vgg`."
-    ),
-    None: "Perceptual term: off, because no weights for it are on this machine; pixels alone are compared.",
+PERCEPTUAL = {  # name of the perceptual distance → sentence before a run; None: no distance is available
+    "lpips-vgg": "Perceptual loss: LPIPS with VGG-16.",
+    "robust64": "Perceptual loss: features of the robust classifier.",
+    None: "Perceptual loss: off, because its weights are missing on this machine. Only pixels are compared.",
 }
-PERCEPTUAL_USED = {  # and after it; None: the run did not use one
-    "lpips-vgg": "Pixels were compared, and features by LPIPS.",
-    "robust64": "Pixels were compared, and features of the robust classifier.",
-    None: "Only pixels were compared; this measurement, or the loss weights, left no perceptual term.",
+PERCEPTUAL_USED = {  # the same after a run; None: the run used none
+    "lpips-vgg": "The loss compared pixels and LPIPS features.",
+    "robust64": "The loss compared pixels and features of the robust classifier.",
+    None: "No perceptual loss was used in this run.",
 }
 
 READY = "Ready"
 READY_HELP = (
-    "Press Run. The solver never sees the hidden part: it searches a face generator for a picture that, damaged in the "
-    "same way, gives what was measured."
+    "Press Run. The solver looks for a face that, after the same damage, matches what you see here. It never sees the "
+    "hidden part."
 )
 HOW = (
-    ("Latent code", "First the code that the whole picture grows from is searched."),
-    ("Layer by layer", "Then the features inside the network are bent, coarse ones first."),
-    ("Small balls", "Each bend stays inside an l1 ball, so that the picture stays a face."),
+    ("Latent code", "First it looks for the code that generates the closest face."),
+    ("Layer by layer", "Then it adjusts the features inside the network, coarse ones first."),
+    ("Small changes", "Each change is kept small (an l1 ball), so the picture stays a face."),
 )
 DOWNLOAD = "Download everything (.zip)"
 PREVIEW = "Input: this is all the solver sees"
 BUSY = "You already have a run in progress, here or in the other tab; stop it first or let it finish."
-FAILED = "Something went wrong inside the studio; the log of the server has it. Your settings are kept."
+FAILED = "Something went wrong inside the studio; the log of the server has the details. Your settings are kept."
 STOPPED_EARLY = "Stopped before the first step, so there is nothing to keep."
-NOTHING = "There is no result, so what you see is as it was."
-MASK_CUT = "The mask is as large as the photograph and has been cut out like the picture."
-GONE = "The picture is no longer here; choose or upload it again."
+NOTHING = "This run has no result. The page still shows what it showed before."
+MASK_CUT = "The mask has the size of the photograph, so it was cropped in the same way."
+GONE = "The page no longer has this picture; choose or upload it again."
 SAVING_FAILED = "The results stay on this page, but the download could not be made: "
 
 LINK = "Link to this task and its settings"
-LINKED = "Task and settings are those of the link; the picture is yours to choose."
+LINKED = "The link has set the task and its settings. Choose a picture and press Run."
 
-RESIDUAL = "unexplained"
-RESIDUAL_HELP = "Measurement minus the reconstruction damaged in the same way, 4× amplified; grey is no difference."
+MEASURED, TRUTH_LABEL, RESIDUAL = "input", "truth", "residual"  # captions of the small pictures
+TRUTH_HELP = "The original, which the solver never sees."
+FIT, TRUE, TRUE_HOLE = "fit to the input", "true error", "true error in the hole"  # rows of the scores
+MSE = "MSE, ×10⁻³"
+RESIDUAL_HELP = "The input minus the reconstruction after the same damage, amplified 4×. Grey means no difference."
 RESIDUAL_BACK_HELP = (
-    "Measurement minus the reconstruction's own, mapped back to pixels and stretched; grey is no difference."
+    "The input minus the reconstruction after the same damage, mapped back to pixels and stretched. Grey means no "
+    "difference."
 )
 
 
 # Limits of the page.
 
-UPLOADS_BUSY = "Many pictures are being uploaded just now; try again in a minute."
-UPLOAD_TOO_SLOW = "The upload took too long, so it was ended; try again, or make the picture smaller first."
+UPLOADS_BUSY = "Too many pictures are being uploaded at the moment; try again in a minute."
+UPLOAD_TOO_SLOW = "The upload took too long and was stopped; try again, or make the picture smaller first."
 
 
 def too_many_steps(steps: int, most: int) -> str:
     return (
-        f"This run would take {steps:,} steps in all; this page allows {most:,}. Lower the steps, the searches or the "
-        "range steps; the command line has no such limit."
+        f"This run would take {steps:,} steps in total; this page allows {most:,}. Reduce the steps, the searches or "
+        "the range steps. The command line has no such limit."
     )
 
 
 def line_full(most: int) -> str:
-    return f"The line is full: {most} runs are waiting already. Try again in a few minutes."
+    return f"The queue is full: {most} runs are already waiting. Try again in a few minutes."
 
 
 def turn_over(seconds: float) -> str:
     return (
-        f"Others are waiting, and this run has had its {seconds / 60:.0f} minutes, so it was ended. The best picture "
-        "so far is kept; with fewer steps a run comes to its end."
+        f"Others are waiting and this run has used its {seconds / 60:.0f} minutes, so it was stopped. The best picture "
+        "so far is kept. With fewer steps a run can finish in time."
     )
 
 
 def request_too_large(most: int) -> str:
-    return f"The request has more than {most // 1024:,} KB, which this page never needs; nothing of it was used."
+    return f"The request is larger than {most // 1024:,} KB, which this page never needs, so it was refused."
 
 
 def upload_too_large(most: int) -> str:
-    return f"The file has more than {most // 1024**2:,} MB; make the picture smaller, and upload it again."
+    return f"The file is larger than {most // 1024**2:,} MB; make the picture smaller and upload it again."
 
 
 def steps_allowed(most: int) -> str:
-    return f"A run on this page may have {most:,} steps in all." if most else ""
+    return f"A run on this page may take {most:,} steps in total." if most else ""
 
 
 def waiting(ahead: int) -> str:
     runs = "Another run is" if ahead == 1 else f"{ahead} other runs are"
-    return f"{runs} ahead of yours. It starts by itself; Press Stop to leave the queue."
+    return f"{runs} ahead of yours. It starts automatically. Press Stop to leave the queue."
 
 
 def layer_size(layer: int) -> str:
-    """Name of the layer whose input round `layer` searches: block b(4·2^layer) works on features half its size."""
+    """Name of the layer whose input round `layer` optimises; block b(4·2^layer) takes features half its size."""
     return "latent code" if layer == 0 else f"layer {4 * 2**layer}×{4 * 2**layer}"
 
 
@@ -105,7 +107,7 @@ def headline(layer: int, rounds: int) -> str:
 
 
 def film_label(label: str) -> str:
-    """The recorder's label of a film's frame, in the page's words."""
+    """The page's label for a frame of the film, from the recorder's label."""
     if not label.startswith("round "):
         return label
     number, _, search = label.removeprefix("round ").partition(", search ")
@@ -114,21 +116,21 @@ def film_label(label: str) -> str:
 
 
 def sentence(layer: int, features: float | None, elements: int) -> str:
-    """What is happening now.
+    """What the run is doing now.
 
     Args:
         layer: the round.
-        features: ρ of the ball around its features; None without a ball.
-        elements: p, the number of those features.
+        features: ρ of the ball around the layer's features; None if there is no ball.
+        elements: p, the number of these features.
     """
     if layer == 0:
-        return "Searching the latent code and the first noise maps for a picture that explains the measurement."
+        return "Looking for the latent code and the first noise maps that best match the input."
     side = 2 * 2**layer
     if features is None:
-        return f"Bending the {side}×{side} features that enter this layer, with nothing to hold them back."
+        return f"Adjusting the {side}×{side} features that enter this layer, without a limit."
     return (
-        f"Bending the {side}×{side} features that enter this layer by at most r = {features * elements:.0f} in all "
-        f"(ρ = {features:g} each)."
+        f"Adjusting the {side}×{side} features that enter this layer, by at most r = {features * elements:.0f} in "
+        f"total (ρ = {features:g} per element)."
     )
 
 
@@ -141,106 +143,110 @@ def remaining(seconds: float) -> str:
 def finished(stopped: bool, done: int, total: int, seconds: float) -> tuple[str, str]:
     """Headline and sentence after a run."""
     if stopped:
-        return "Stopped", f"The best picture of {done} of {total} steps is kept, with everything below."
-    return "Done", f"{total} steps in {seconds:.1f} s. Slide over the picture to compare."
+        return (
+            "Stopped",
+            f"Stopped after {done} of {total} steps. The best picture so far is kept, with everything below.",
+        )
+    return "Done", f"{total} steps in {seconds:.1f} s. Drag the divider on the picture to compare."
 
 
 # Photographs.
 
-PHOTO_NO_FACE = "No face was found. Move the picture with Crop, or place the eyes by hand."
-PHOTO_WHOLE = "The photograph is used as it is; Crop moves it."
-PHOTO_EYES = "The face is cut out by the eyes that were placed by hand."
-PHOTO_WHOLE_TILE = "The photograph as it is, not turned to any face"
+PHOTO_NO_FACE = "No face was found. Move the picture with Crop, or mark the eyes by hand."
+PHOTO_WHOLE = "The whole photograph is used. Crop selects a part of it."
+PHOTO_EYES = "The face is cut out around the eyes that you marked."
+PHOTO_WHOLE_TILE = "The whole photograph, not aligned to a face"
 PHOTO_COMPARED = ("photograph", "with the result")
-CROP_VIEW, PHOTO_VIEW = "Crop", "Back in the photograph"
-PHOTO_SAVED = "photo.png in the download is the whole photograph, in full size, with the result in it."
+CROP_VIEW, PHOTO_VIEW = "Face", "Whole photo"
+PHOTO_SAVED = "The download contains photo.png: the whole photograph in full size, with the result in it."
 
 
 def photo_face(number: int, count: int, offered: int) -> str:
-    """Which of the photograph's faces is used; 0 is the largest one."""
+    """Which face of the photograph is used; 0 is the largest."""
     if count == 1:
         return "1 face was found."
     if number == 0:
-        all_ = "" if offered == count else f" The {offered} largest are offered."
+        all_ = "" if offered == count else f" You can choose from the {offered} largest."
         return f"{count} faces were found; this is the largest.{all_}"
     return f"Face {number + 1} of {count}, counted from the largest."
 
 
 def photo_damaged(count: int) -> str:
     faces = "the face" if count == 1 else "a face"
-    return f"The picture is used as it is, because it is already damaged. Pick {faces} above to have it cut out."
+    return f"The picture is already damaged, so it is used as it is. Click {faces} above to cut it out."
 
 
 def photo_tile(number: int, count: int) -> str:
-    return "The face, set upright" if count == 1 else f"Face {number + 1} of {count}, set upright"
+    return "The face, upright" if count == 1 else f"Face {number + 1} of {count}, upright"
 
 
 def room(needed: str, free: str, fits: bool) -> str:
-    """What a run takes of the memory, and whether it fits."""
-    words = f"A run takes about {needed} of memory; {free} are free."
-    return words if fits else f"{words} So it takes a slower way that needs less, or says that it cannot."
+    """The memory that a run needs, and whether it fits."""
+    words = f"A run needs about {needed} of memory; {free} are free."
+    return words if fits else f"{words} It will run more slowly with less memory, or report that it does not fit."
 
 
 # The Morph tab.
 
 STARTS = {
-    "face": ("A generated face", "The generator draws it; a different seed gives a different face."),
-    "photo": ("A photograph", "It is inverted first: the generator's nearest face is where it begins."),
+    "face": ("A generated face", "Drawn by the generator. A different seed gives a different face."),
+    "photo": ("A photograph", "The run starts from the generated face closest to the photograph."),
 }
 GUIDES = {
-    "robust64": ("Robust", "Trained under attack: to please it, a picture must really change."),
-    "standard64": ("Standard", "Trained as usual: it is pleased by less; over pixels, by what nobody else sees."),
-    "robust-resnet50": ("1,000 classes", "A robust ResNet-50 that knows all of ImageNet's classes; slower."),
+    "robust64": ("Robust", "Adversarially trained: it is only convinced by visible changes."),
+    "standard64": ("Standard", "Trained normally: smaller changes convince it; with Pixels, even invisible ones."),
+    "robust-resnet50": ("1,000 classes", "A robust ResNet-50 for all 1,000 ImageNet classes; slower."),
 }
 MORPH_READY_HELP = (
-    "Choose a class and press Run. A face is bent, layer by layer, towards what a classifier takes for that class."
+    "Choose a class and press Run. The face changes, layer by layer, until the classifier sees that class."
 )
 MORPH_HOW = (
-    ("No measurement", "Nothing is reconstructed: the classifier's opinion is all that is followed."),
-    ("Small balls", "Each layer may move only so far, so a face stays: one that looks like a frog."),
-    ("Robust", "A classifier that was trained under attack asks for changes that people see, too."),
+    ("No measurement", "Nothing is reconstructed: only the classifier's loss guides the search."),
+    ("Small changes", "Each layer may change only a little, so it stays a face: one that looks like a frog."),
+    ("Robust", "An adversarially trained classifier asks for changes that people can see."),
 )
-MORPH_PREVIEW = "The face that it begins with"
+MORPH_PREVIEW = "The starting face"
 SEES = "What the classifier sees"
 INVERTING = "Inverting the photograph"
-INVERTING_HELP = "Searching the latent code of the face that comes nearest to the photograph."
-PIXELS_HELP = "Moving the pixels themselves, inside one ball."
-MORPH_CODE_HELP = "Moving the latent code and the first noise maps, inside their balls, towards the class."
-REACH_HELP = "How far each layer may leave the first face; right is further."
-MOSAIC = "×½ and ×1 above, ×2 and ×4 below"
+INVERTING_HELP = "Looking for the latent code of the face closest to the photograph."
+PIXELS_HELP = "Changing the pixels directly, within one ball."
+MORPH_CODE_HELP = "Moving the latent code and the first noise maps towards the class, each within its ball."
+REACH_HELP = "How much each layer may change."
+MOSAIC = "Results with different radii"
 SWEEP = "Compare five radii"
-SWEEP_HELP = "The same run with every radius times 0, ½, 1, 2 and 4, side by side."
+SWEEP_HELP = "Repeats the run with every radius multiplied by 0, ½, 1, 2 and 4, side by side."
 SWEEP_SCALES = {0.0: "×0", 0.5: "×½", 1.0: "×1", 2.0: "×2", 4.0: "×4"}
 SWEEP_DONE = "Five runs from the same start; only the radii differ."
 
 
-def morph_finished(stopped: bool, wanted: str, probability: float) -> tuple[str, str]:
-    """Headline and sentence after a morph."""
+def morph_finished(stopped: bool, probabilities: dict[str, float]) -> tuple[str, str]:
+    """Headline and sentence after a morph; `probabilities` are those of the wanted classes."""
     headline = "Stopped" if stopped else "Done"
-    return headline, f"To the classifier, {wanted} is now {100 * probability:.0f} % likely."
+    seen = ", ".join(f"{100 * probability:.0f} % {name}" for name, probability in probabilities.items())
+    return headline, f"The classifier now says: {seen}."
 
 
 # The Models tab.
 
-NOT_OWNER = "Only the owner of this page may do that: open it at the address that was printed when it was started."
-WHICH_DOWNLOAD = "Choose one of the models that can be fetched."
-WHICH_MODEL = "Give the name of a generator, or the path of its file on this machine (.pkl, .pt or .safetensors)."
-RESTARTING = "It can be used. The page starts again with it, and is back in some seconds."
-USE_HELP = "The page starts again, for everybody: runs that are going on are lost. Nothing in the file is executed."
+NOT_OWNER = "Only the owner of this page may do that. Open the page at the address that app.py printed at the start."
+WHICH_DOWNLOAD = "Choose a model from the list of downloads."
+WHICH_MODEL = "Enter the name of a generator, or the path of its file on this machine (.pkl, .pt or .safetensors)."
+RESTARTING = "The model works. The page restarts with it and is back in a few seconds."
+USE_HELP = "The page restarts for everybody, and runs in progress are lost. Nothing in the file is executed."
 
 
 def model_unusable(name: str, reason: str) -> str:
-    return f"{name} can be read, but a run with it fails ({reason}). The page keeps its model; choose another one."
+    return f"{name} can be read, but a run with it fails ({reason}). The page keeps its current model; choose another."
 
 
 def model_failed(name: str, reason: str) -> str:
-    return f"The page could not start with {name} ({reason}), so it is back with the model before."
+    return f"The page could not start with {name} ({reason}), so it uses the previous model again."
 
 
 def fetched(name: str, kind: str) -> str:
-    """What to do with a model that has come."""
+    """What to do next with a downloaded model."""
     if kind == "generator":
-        return f"{name} is here; write its name below “Use”."
+        return f"{name} is downloaded. To use it, enter its name under “Use”."
     if kind == "detector":
-        return f"{name} is here, and finds the faces from now on."
-    return f"{name} is here, and is used when the page is started again."
+        return f"{name} is downloaded and now detects the faces."
+    return f"{name} is downloaded. The page uses it after its next start."

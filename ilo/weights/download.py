@@ -56,7 +56,7 @@ def fetch(entry: Entry, progress: Progress = lambda done, total: None, say: Call
         return entry.path
     switch = next((name for name in OFFLINE if os.environ.get(name, "0") not in ("", "0")), None)
     if switch:
-        raise DownloadError(f"{entry.id} is not here, and {switch} forbids downloads. {by_hand(entry)}")
+        raise DownloadError(f"{entry.id} is not downloaded, and {switch} forbids downloads. {by_hand(entry)}")
     try:
         with _only_one(entry, say):
             if not entry.here:  # unless the other process has brought it
@@ -64,7 +64,7 @@ def fetch(entry: Entry, progress: Progress = lambda done, total: None, say: Call
                 stated, headers = _on_hub(entry.source) if isinstance(entry.source, Hub) else ("", {})
                 _accept(entry, _receive(entry, headers, progress), stated)
     except (httpx2.HTTPError, OSError) as error:
-        raise DownloadError(f"{entry.id} could not be fetched: {_reason(error, entry)}. {by_hand(entry)}") from error
+        raise DownloadError(f"{entry.id} could not be downloaded: {_reason(error, entry)}. {by_hand(entry)}") from error
     return entry.path
 
 
@@ -77,7 +77,7 @@ def checked(entry: Entry) -> Path:
     if not entry.here and isinstance(entry.source, Embedded):
         raise DownloadError(_missing(entry))
     if not entry.here:
-        raise DownloadError(f"{entry.id} is not here yet. Fetch it: python -m ilo models fetch {entry.id}")
+        raise DownloadError(f"{entry.id} is not downloaded yet. Fetch it: python -m ilo models fetch {entry.id}")
     if not isinstance(entry.source, Embedded) and _read(_mark(entry)) != _state(entry.path):
         _check(entry, entry.path, f"Remove it: python -m ilo models remove {entry.id}")
     return entry.path
@@ -101,7 +101,7 @@ def remove(entry: Entry) -> list[Path]:
         DownloadError: it is embedded, or cannot be deleted.
     """
     if isinstance(entry.source, Embedded):
-        raise DownloadError(f"{entry.id} is a part of the studio and is not removed.")
+        raise DownloadError(f"{entry.id} is part of the studio and cannot be removed.")
     gone: list[Path] = []
     files = (entry.path, _partial(entry), _tag(entry))
     if not any(path.is_file() or path.is_symlink() for path in files):
@@ -204,7 +204,7 @@ def _check(entry: Entry, path: Path, cure: str, stated: str = "") -> str:
     found, wanted = cache.sha256(path), known_hash(entry) or stated
     if not found.startswith(wanted):
         raise DownloadError(
-            f"{entry.file} is not the file that it should be: its sha256 is {found[:16]}…, not {wanted[:16]}…. {cure}."
+            f"{entry.file} is not the expected file: its sha256 is {found[:16]}…, not {wanted[:16]}…. {cure}."
         )
     if not isinstance(entry.source, Embedded):
         with suppress(OSError):  # a cache that cannot be written
@@ -239,8 +239,10 @@ def _only_one(entry: Entry, say: Callable[[str], None] | None) -> Iterator[None]
         lock.acquire(timeout=0)
     except Timeout:
         if say is None:
-            raise DownloadError(f"{entry.id} is being fetched; wait for it, or stop that first.") from None
-        say(f"{entry.id} is being fetched by another process; waiting for it.")
+            raise DownloadError(
+                f"{entry.id} is being downloaded; wait for the download to end, or stop it first."
+            ) from None
+        say(f"Another process is downloading {entry.id}; waiting for it.")
         lock.acquire()
     try:
         yield

@@ -72,14 +72,14 @@ class Entry:
 
 
 _NVIDIA = "NVIDIA Source Code License-NC: research and evaluation only, not for commercial use"
-_TRAINED = "For research and education, not for commercial use, as the pictures that it was trained on"
+_TRAINED = "For non-commercial research and education, like the pictures it was trained on"
 _NGC = "https://api.ngc.nvidia.com/v2/models/nvidia/research/stylegan2/versions/1/files/"
 
 
-_OFFICIAL = "Tested with network pickles that the program itself wrote with random weights, not with this file"
-_ROSINALITY = "Tested with checkpoints that the program itself wrote with random weights, not with this file"
-_ROBUSTNESS = "Tested with checkpoints that the library's own training wrote, not with this file"
-_LAYOUT = "Tested with a file of the same layout and random weights, not with this file"
+_OFFICIAL = "Tested with network pickles with random weights, written by the original program, but not with this file"
+_ROSINALITY = "Tested with checkpoints with random weights, written by the original program, but not with this file"
+_ROBUSTNESS = "Tested with checkpoints written by the library's training, but not with this file"
+_LAYOUT = "Tested with a file of the same layout with random weights, but not with this file"
 
 
 def _ffhq(size: int) -> Entry:
@@ -122,13 +122,13 @@ ENTRIES = (
         tested=_ROBUSTNESS,
     ),
     Entry(
-        "lpips-vgg", "perceptual", "VGG-16, under the perceptual distance LPIPS", "vgg16-397923af.pth",
+        "lpips-vgg", "perceptual", "VGG-16 for the perceptual distance LPIPS", "vgg16-397923af.pth",
         Url("https://download.pytorch.org/models/vgg16-397923af.pth"),
         "BSD-3-Clause; trained on ImageNet, whose pictures are for research and education", sha256="397923af",
         tested=_LAYOUT,
     ),
     Entry(
-        "yunet", "detector", "YuNet, which finds faces and their eyes, nose and mouth", YUNET_FILE,
+        "yunet", "detector", "YuNet, which detects faces and their eyes, nose and mouth", YUNET_FILE,
         Hub("opencv/face_detection_yunet", YUNET_FILE, "main"), "MIT: free for any use",
         size=232_589, sha256="8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4",
     ),

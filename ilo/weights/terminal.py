@@ -36,8 +36,8 @@ def state(entry: Entry) -> str:
         return "Part of the studio"
     if entry.here:
         size = megabytes(entry.path.stat().st_size)
-        return f"Here, {size}, in the Hugging Face cache" if entry.path.is_symlink() else f"Here, {size}"
-    return f"Not here, {megabytes(entry.size)}" if entry.size else "Not here"
+        return f"Downloaded, {size}, in the Hugging Face cache" if entry.path.is_symlink() else f"Downloaded, {size}"
+    return f"Not downloaded, {megabytes(entry.size)}" if entry.size else "Not downloaded"
 
 
 def megabytes(size: int) -> str:

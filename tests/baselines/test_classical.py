@@ -141,11 +141,11 @@ def test_a_measurement_in_half_precision_or_with_gradient() -> None:
         (Compose(resolution=R, operators=[{"name": "denoise"}]), {}, "no classical baseline"),
         (Denoise(resolution=R), {"method": "bm3d"}, "allowed are non-local means"),
         (Denoise(resolution=R), {"radius": 3}, "it has strength"),
-        (Denoise(resolution=R), {"strength": math.nan}, "strength is nan"),
+        (Denoise(resolution=R), {"strength": math.nan}, "strength must be .*, not nan"),
         (SuperResolve(resolution=R), {"radius": 3}, "it has none"),
-        (RandomInpaint(resolution=R), {"radius": 0}, "radius is 0"),
-        (CompressedSensing(resolution=R), {"weight": -1}, "weight is -1"),
-        (CompressedSensing(resolution=R), {"steps": 0}, "steps is 0"),
+        (RandomInpaint(resolution=R), {"radius": 0}, "radius must be .*, not 0"),
+        (CompressedSensing(resolution=R), {"weight": -1}, "weight must be .*, not -1"),
+        (CompressedSensing(resolution=R), {"steps": 0}, "steps must be .*, not 0"),
     ],
 )
 def test_what_is_refused(op: Operator, tuning: dict[str, object], message: str) -> None:

@@ -32,8 +32,8 @@ def test_the_owner_chooses_a_model_from_a_file(browser, tmp_path):  # noqa: F811
 
         field.fill(str(path))
         page.click("#models-use")
-        expect(page.locator("#models-notice")).to_contain_text("The page starts again")
-        expect(page.locator("#header .facts")).to_contain_text("network · 32×32 px", timeout=60_000)
+        expect(page.locator("#models-notice")).to_contain_text("The page restarts")
+        expect(page.locator("#header .facts")).to_contain_text("network (32×32 px)", timeout=60_000)
         page.click(f"{TABS}:has-text('Models')")
         expect(page.locator("#models-table")).to_contain_text("This page uses network")
         page.click(f"{TABS}:has-text('Studio')")

@@ -1,4 +1,4 @@
-"""Uploaded photographs in a real Chromium: faces are picked, eyes placed by hand, and the result is put back."""
+"""Uploaded photographs in a real Chromium: faces are picked, eyes that you marked, and the result is put back."""
 
 import os
 import zipfile
@@ -65,7 +65,7 @@ def test_pick_a_face_run_stop_and_see_it_back_in_the_photograph(page, group, tmp
     expect(page.locator(".view-buttons")).to_be_visible()
     photo = page.locator("#stage .view >> nth=1")
     expect(photo).to_be_hidden()
-    page.click(".view-buttons button:has-text('Back in the photograph')")
+    page.click(".view-buttons button:has-text('Whole photo')")
     expect(photo).to_be_visible()
     assert photo.locator("img").first.evaluate("i => i.naturalWidth / i.naturalHeight") == pytest.approx(1.5, abs=0.01)
     with zipfile.ZipFile(download(page, tmp_path)) as archive, archive.open("photo.png") as file:
@@ -94,7 +94,7 @@ def test_eyes_are_typed_and_clicked_where_no_face_is_found(page, tmp_path):  # n
     before = source(page)
     field.fill("260")
     field.blur()
-    expect(page.locator(NOTE)).to_contain_text("placed by hand")
+    expect(page.locator(NOTE)).to_contain_text("that you marked")
     changed(page, before)
     expect(problem).to_be_hidden()
     assert field.input_value() == "260"
@@ -102,7 +102,7 @@ def test_eyes_are_typed_and_clicked_where_no_face_is_found(page, tmp_path):  # n
     box = view.bounding_box()
     before = source(page)
     view.click(position={"x": 0.25 * box["width"], "y": 0.8 * box["height"]})
-    expect(page.locator(".photo-hint").first).to_contain_text("Now the eye on the right")
+    expect(page.locator(".photo-hint").first).to_contain_text("Now click the eye on the right")
     view.click(position={"x": 0.5 * box["width"], "y": 0.8 * box["height"]})
     changed(page, before)
     values = [float(i.input_value()) for i in page.locator("#photograph .photo-numbers input").all()]

@@ -120,7 +120,7 @@ def test_everything_a_beginner_needs_is_on_one_screen(page):
     assert page.evaluate("document.scrollingElement.scrollHeight") <= 800
     assert page.evaluate("document.scrollingElement.scrollWidth") <= 1280
     assert "not an identification" in page.inner_text("#disclaimer")
-    assert "Perceptual term" in page.inner_text("#panel")
+    assert "Perceptual loss" in page.inner_text("#panel")
 
 
 def test_a_phone_sees_run_and_nothing_is_cut_off(tab):
@@ -148,7 +148,7 @@ def test_paint_run_watch_stop_download(page, tmp_path):
     page.click("#stop")
     page.wait_for_selector(COMPARE, timeout=3_000)
     assert "Stopped" in page.inner_text("#panel")
-    assert "hole alone" in page.inner_text("#panel")
+    assert "true error in the hole" in page.inner_text("#panel")
 
     path = download(page, tmp_path)
     with zipfile.ZipFile(path) as archive:
@@ -170,7 +170,7 @@ def test_a_whole_run_then_another(page):
     assert "150 steps" in page.inner_text("#panel")
     labels = page.locator("#strips figcaption").all_inner_texts()
     assert labels == [
-        *("measured", "reconstruction", "truth", "unexplained"),
+        *("input", "reconstruction", "truth", "residual"),
         *("start", "latent code", "8×8", "16×16", "32×32"),
     ]
     cut = page.locator(".compare-cut")
@@ -211,9 +211,9 @@ def test_already_damaged_shows_no_truth(page, tmp_path):
     page.wait_for_selector("#stage figcaption:has-text('Input: this is all the solver sees')")
     run(page)
     finish(page)
-    assert "true" not in page.inner_text("#panel .numbers")
+    assert "true error" not in page.inner_text("#panel .numbers")
     assert "truth" not in page.locator("#strips figcaption").all_inner_texts()
-    choose(page, "task", "Compressed")
+    choose(page, "task", "Random measurements")
     expect(page.locator("#notice .error")).to_contain_text("already damaged")
 
 
@@ -235,15 +235,15 @@ def test_bad_input_gets_a_sentence_and_the_page_goes_on(page, tmp_path):
     expect(notice).to_contain_text("hides every pixel")
 
     choose(page, "task", "Denoise")
-    page.get_by_label("Assume σ").fill("nan")
-    page.get_by_label("Assume σ").blur()
-    expect(notice).to_contain_text("Assume σ")
-    page.get_by_label("Assume σ").fill("")
-    page.get_by_label("Assume σ").blur()
+    page.get_by_label("σ assumed by the solver").fill("nan")
+    page.get_by_label("σ assumed by the solver").blur()
+    expect(notice).to_contain_text("σ assumed by the solver")
+    page.get_by_label("σ assumed by the solver").fill("")
+    page.get_by_label("σ assumed by the solver").blur()
     expect(notice).to_have_count(0)
     short(page, steps=0)
     page.click("#run")
-    expect(notice).to_contain_text("steps is 0")
+    expect(notice).to_contain_text("Latent code: Adam steps must be")
     short(page)
     run(page)
     finish(page)
@@ -256,7 +256,7 @@ def test_an_upload_is_turned_upright_and_can_be_moved(page, tmp_path):
     exif[0x0112] = 6  # to be turned by 90° clockwise: the red half comes to the top
     Image.fromarray(pixels).save(tmp_path / "turned.jpg", exif=exif)
     before = source(page)
-    choose(page, "task", "Invert")
+    choose(page, "task", "Reproduce")
     changed(page, before)
     before = source(page)
     upload(page, "#upload", tmp_path / "turned.jpg")
@@ -277,7 +277,7 @@ def test_an_upload_is_turned_upright_and_can_be_moved(page, tmp_path):
 
 def test_a_link_fills_in_the_task_and_its_settings(page, server):
     page.goto(f"{server.url}?task=denoise&operator=%7B%22sigma%22%3A40.0%7D&method=csgm&preset=Paper&seed=4")
-    page.wait_for_selector("#panel:has-text('those of the link')")
+    page.wait_for_selector("#panel:has-text('The link has set')")
     assert page.locator("#task input:checked").get_attribute("value") == "denoise"
     assert page.locator("#method input:checked").get_attribute("value") == "csgm"
     assert page.locator("#preset input:checked").get_attribute("value") == "Paper"

@@ -40,16 +40,19 @@ def test_morph_a_photograph(photo, classifier_file, tmp_path, capsys):
     ("options", "reason"),
     [
         (("--class", "frogs"), "no class 'frogs'; the nearest are"),
-        (("--class", "goldfish=nan"), "weight of goldfish is nan"),
+        (("--class", "goldfish=nan"), "weight of goldfish must be"),
         (("--class", "goldfish=x"), "give a class"),
         ((), "A morph needs a class"),
-        (("--class", "goldfish", "--reach", "-1"), "reach is -1.0"),
+        (("--class", "goldfish", "--reach", "-1"), "reach must be a number from 0 to 1000, not -1.0"),
         (("--class", "goldfish", "--method", "csgm"), "allowed are ilo, pixels"),
         (("--class", "goldfish", "--steps", "1,2"), "A morph has no --steps"),
         (("--class", "goldfish", "--class", "goldfish=2"), "given twice"),
         (("--class", "goldfish", "--sigma", "3"), "has no --sigma"),
-        (("--class", "goldfish", "--crop", "0.5,0.5,1"), "of a drawn face has no --crop"),
-        (("--class", "goldfish", "--settings", '{"rounds": []}', "--reach", "2"), "--settings says everything"),
+        (("--class", "goldfish", "--crop", "0.5,0.5,1"), "of a generated face has no --crop"),
+        (
+            ("--class", "goldfish", "--settings", '{"rounds": []}', "--reach", "2"),
+            "--settings and --reach cannot be used together",
+        ),
         (("--class", "goldfish", "--classifier", "none.safetensors"), "no such weights file"),
     ],
 )
@@ -63,6 +66,6 @@ def test_morphs_that_are_not_allowed(options, reason, classifier_file, tmp_path,
 
 def test_options_of_a_morph_are_refused_elsewhere(photo, tmp_path, capsys):
     assert solve(photo, tmp_path / "run", "--task", "identity", "--class", "goldfish") == 2
-    assert "--class is for --task morph" in capsys.readouterr().err
+    assert "--class is only for --task morph" in capsys.readouterr().err
     assert cli.main(["solve", "--task", "identity", "--out", str(tmp_path / "run")]) == 2
-    assert "There is no picture" in capsys.readouterr().err
+    assert "No picture is given" in capsys.readouterr().err

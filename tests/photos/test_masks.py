@@ -100,7 +100,7 @@ def test_another_alignment_moves_the_mask() -> None:
     ("name", "resolution", "alignment", "message"),
     [
         ("ears", 64, None, "allowed are eyes, mouth"),
-        ("eyes", 2, None, "resolution is 2"),
+        ("eyes", 2, None, "resolution must be .*, not 2"),
         ("eyes", 64, {"eye_left": (math.nan, 0.5)}, "eye_left"),
         ("eyes", 64, {"eye_left": (30.0, 20.0)}, "fractions"),
         ("eyes", 64, {"eye_left": (0.3,)}, "fractions"),

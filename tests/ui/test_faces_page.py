@@ -106,7 +106,7 @@ def test_a_smaller_part_of_the_crop_goes_back_where_it_was(studio, chosen):
     square = chosen["source"].square
     drawn = {**chosen["painter"], "crop": {"x": 0.5, "y": 0.4, "zoom": 4}}
     order, notes = studio.order({**chosen, "painter": drawn})
-    assert "has been enlarged" in notes[0]
+    assert "was enlarged" in notes[0]
     wanted = square.to_photo(np.array([0.5, 0.4]) + (portraits.CORNERS - 0.5) / 4)
     np.testing.assert_allclose(order.placed.alignment.to_photo(portraits.CORNERS), wanted)
     assert order.placed.before.shape == (64, 64, 3)
@@ -134,15 +134,15 @@ def test_a_tiny_face_is_enlarged_and_it_is_said(studio, values, tmp_path):
     Image.fromarray(astronaut()).resize((200, 200)).save(tmp_path / "small.png")
     chosen = taken(values, studio.upload(values, "s", str(tmp_path / "small.png")))
     assert "1 face was found" in chosen["photo"]["note"]
-    assert "px wide and has been enlarged to 64 px" in chosen["photo"]["note"]
+    assert "px wide and was enlarged to 64 px" in chosen["photo"]["note"]
 
 
 @pytest.mark.usefixtures("no_yunet")
 def test_without_yunet_the_eyes_are_guessed_and_it_is_said(studio, values, group):
     chosen = taken(values, studio.upload(values, "s", str(group)))
     assert chosen["source"].face.landmarks is None
-    assert "eyes were guessed" in chosen["photo"]["note"]
-    assert portraits.GET_YUNET in chosen["photo"]["note"]
+    assert "Eye positions are estimates" in chosen["photo"]["note"]
+    assert "python" not in chosen["photo"]["note"]  # visitors cannot run commands
 
 
 # Eyes placed by hand.
@@ -151,7 +151,7 @@ def test_without_yunet_the_eyes_are_guessed_and_it_is_said(studio, values, group
 @pytest.fixture
 def faceless(studio, values, photo, no_yunet):
     chosen = taken(values, studio.upload(values, "s", str(photo)))
-    assert chosen["photo"]["note"] == f"{text.PHOTO_NO_FACE} {portraits.GET_YUNET}"
+    assert chosen["photo"]["note"] == text.PHOTO_NO_FACE
     assert chosen["photo"]["tiles"] == []
     return chosen
 
@@ -174,8 +174,8 @@ def test_eyes_placed_by_hand(model, studio, faceless):
         ([[30, 20], [30, 20]], "Both eyes are at 30, 20"),
         ([[30, 20], [81, 20]], "right eye is at 81, 20, outside the photograph; allowed is 0 to 80 across"),
         ([[30, -1], [50, 20]], "left eye is at 30, -1, outside"),
-        ([[50, 20], [30, 20]], "exchange them"),
-        ([[None, 20], [30, 20]], "left eye's place is empty"),
+        ([[50, 20], [30, 20]], "swap them"),
+        ([[None, 20], [30, 20]], "position of the left eye is empty"),
         ([[30, 20]], "could not be read"),
         ("nonsense", "could not be read"),
     ],

@@ -83,7 +83,7 @@ def test_a_run_streams_ends_and_is_saved(tab, values, short):
     stage, strips, _, panel, *_ = steps[-1]
     assert "compare-cut" in stage
     assert strips.count("<figure") == 5  # the start and four rounds
-    assert "goldfish is now" in panel
+    assert "% goldfish" in panel
     assert panel.count('class="seen') == 5  # the list and four classes
     download, notice = tab.save("run")
     assert notice == SKIP
@@ -95,7 +95,7 @@ def test_a_run_streams_ends_and_is_saved(tab, values, short):
 
 def test_the_pixels_are_a_method(tab, values, short):
     panel = list(tab.run({**values, "method": "pixels"}, "pixels"))[-1][3]
-    assert "Balls in use" not in panel
+    assert "allowed change" not in panel
     assert "Classifier" in panel
 
 
@@ -105,6 +105,7 @@ def test_five_radii_side_by_side(tab, values, short):
     assert strips.count("<figure") == 5
     assert all(label in strips and label in panel for label in text.SWEEP_SCALES.values())
     assert text.MOSAIC in stage
+    assert [stage.count(f">{label}<") for label in text.SWEEP_SCALES.values()] == [0, 1, 1, 1, 1]
     assert tab.save("sweep") == (SKIP, SKIP)
 
 
@@ -144,13 +145,13 @@ def test_the_start_is_shown(tab, values, photo):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"class": None}, "No class is chosen"),
+        ({"class": None}, "Choose a target class"),
         ({"class": "frogs"}, "the nearest are"),
-        ({"second": "bullfrog", "share": math.nan}, "share of the second class"),
-        ({"second": "bullfrog", "share": 0}, "allowed is 1 to 99"),
+        ({"second": "bullfrog", "share": math.nan}, "Share of the second class is empty"),
+        ({"second": "bullfrog", "share": 0}, "must be 1 to 99 %, not 0"),
         ({"guide": "another"}, "allowed are robust64"),
-        ({"seed": None}, "seed is empty"),
-        ({"0.radius": 99}, "allowed is 0 to"),
+        ({"seed": None}, "Seed is empty"),
+        ({"0.radius": 99}, "position from 0 to"),
         ({"start": "photo"}, "crop could not be read"),
         ({"method": "csgm"}, "allowed are ilo, pixels"),
     ],

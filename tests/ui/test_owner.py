@@ -66,7 +66,7 @@ def test_the_owner_sees_every_model_with_its_terms(models_tab, entry):
     tab, table, notice = models_tab.open(ME)
     assert tab.visible is True
     assert notice == ""
-    for wanted in ("faces64", "Part of the studio", "thing", "free", "Not here", "GB", "memory are free"):
+    for wanted in ("faces64", "Part of the studio", "thing", "free", "Not downloaded", "GB", "memory are free"):
         assert wanted in table
     assert "&lt;script&gt;" in handlers._row(replace(entry, title="<script>"), 10**9)
 
@@ -74,11 +74,11 @@ def test_the_owner_sees_every_model_with_its_terms(models_tab, entry):
 def test_fetch_shows_its_progress_and_remove_undoes_it(models_tab, entry):
     seen = list(models_tab.fetch(ME, "thing"))
     assert any("MB of 1.0 MB" in bar for bar, *_ in seen)
-    assert "thing is here; write its name" in seen[-1][-1]
-    assert "Here, 1.0 MB" in seen[-1][1]
+    assert "thing is downloaded. To use it, enter its name" in seen[-1][-1]
+    assert "Downloaded, 1.0 MB" in seen[-1][1]
     assert hashlib.sha256(entry.path.read_bytes()).digest() == hashlib.sha256(CONTENT).digest()
     assert "thing was removed" in models_tab.remove(ME, "thing")[-1]
-    assert "thing is not here" in models_tab.remove(ME, "thing")[-1]
+    assert "thing is not downloaded" in models_tab.remove(ME, "thing")[-1]
     for name in ("faces64", "no such model", None):
         assert text.WHICH_DOWNLOAD in list(models_tab.fetch(ME, name))[-1][-1]
         assert text.WHICH_DOWNLOAD in models_tab.remove(ME, name)[-1]
@@ -93,7 +93,7 @@ def test_a_download_that_fails_says_why(models_tab, entry, monkeypatch):
 def test_a_file_is_looked_at_before_the_page_starts_again_with_it(models_tab, entry, tmp_path):
     for name, words in (
         ("", text.WHICH_MODEL),
-        ("thing", "thing is not here yet"),
+        ("thing", "thing is not downloaded yet"),
         ("nothing", "There is no generator &#x27;nothing&#x27;"),
         (str(tmp_path / "www" / "thing.pkl"), "thing.pkl"),
     ):
@@ -101,7 +101,7 @@ def test_a_file_is_looked_at_before_the_page_starts_again_with_it(models_tab, en
     assert models_tab.restarted == []
     path = tmp_path / "network.pkl"
     published.official(path, published.generator(16))
-    assert "the page needs 32 px at least" in models_tab.use(ME, str(path))
+    assert "the page needs at least 32 px" in models_tab.use(ME, str(path))
     assert models_tab.restarted == []
     published.official(path, published.generator(32))
     answer = models_tab.use(ME, f" {path} ")
@@ -164,7 +164,7 @@ def test_a_page_that_cannot_start_with_a_model_goes_back_to_the_one_before(tmp_p
         page.join("owner", "open", query={"owner": "k3y"})
         answer = str(list(page.read("owner")))
         assert "The page could not start with skewed.safetensors" in answer
-        assert "back with the model before" in answer
+        assert "uses the previous model again" in answer
 
 
 def test_a_page_that_starts_again_keeps_its_arguments(monkeypatch):

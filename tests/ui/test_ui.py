@@ -84,7 +84,7 @@ def test_a_link_brings_task_and_settings_back(studio, values, model, method):
         ({"task": "identity", "seed": "x"}, "whole number"),
         ({"task": "identity", "measurement_seed": "4"}, "cannot show"),
         ({"task": "random-inpaint", "operator": '{"seed": "x"}'}, "whole number"),
-        ({"task": "random-inpaint", "operator": '{"fraction": "0.2"}'}, "allowed is a number"),
+        ({"task": "random-inpaint", "operator": '{"fraction": "0.2"}'}, "must be a number from"),
         ({"task": "identity", "settings": '{"rounds": [{"steps": 5, "radius_features": 0.0123}]}'}, "cannot show"),
         ({"task": "identity", "settings": '{"rounds": [{"steps": 6000}]}'}, "this page allows 5,000"),
     ],
@@ -141,26 +141,35 @@ def test_p_of_each_ball_is_the_number_of_elements_that_the_solver_searches(model
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"seed": None}, "seed is empty"),
-        ({"seed": -1}, "seed is -1"),
+        ({"seed": None}, "Seed is empty"),
+        ({"seed": -1}, "Seed must be a whole number from 0 to 2,147,483,647, not -1"),
         ({"seed": 1.5}, "whole number"),
-        ({"0.steps": 0}, "steps is 0"),
-        ({"0.steps": None}, "steps is empty"),
-        ({"0.lr": math.nan}, "step size is empty or no number"),
-        ({"1.radius_latents": 10**6}, "allowed is 0"),
-        ({"weights.mse": math.nan}, "weight mse"),
-        ({"weights.mse": 0, "weights.perceptual": 0}, "All data weights are 0"),
-        ({"1.outer_iterations": 3}, "range_steps"),
+        ({"0.steps": 0}, "Latent code: Adam steps must be a whole number from 1 to 100,000, not 0"),
+        ({"0.steps": None}, "Latent code: Adam steps is empty"),
+        ({"0.lr": math.nan}, "step size is empty or not a number"),
+        ({"1.radius_latents": 10**6}, "Layer 8×8: ball around the latents must be at a position from 0"),
+        ({"weights.mse": math.nan}, "Loss weight Pixels is empty"),
+        (
+            {"weights.mse": 0, "weights.perceptual": 0},
+            "All data weights are 0; give Pixels, Perceptual or Dead zone a weight",
+        ),
+        ({"1.outer_iterations": 3}, "Layer 8×8: searches is 3 and range steps is 0"),
         ({"method": "magic"}, "magic"),
         ({"dtype": "int8"}, "int8"),
         ({"rounds": 0}, "no rounds"),
-        ({"task": "denoise", "denoise.sigma": None}, "The setting Noise σ is empty"),
-        ({"task": "denoise", "denoise.assumed_sigma": "NaN"}, "Assume σ"),
-        ({"task": "denoise", "denoise.assumed_sigma": "300"}, "assumed_sigma is 300"),
+        ({"task": "denoise", "denoise.sigma": None}, "Noise σ is empty"),
+        ({"task": "denoise", "denoise.assumed_sigma": "NaN"}, "σ assumed by the solver must be a number or empty"),
+        (
+            {"task": "denoise", "denoise.assumed_sigma": "300"},
+            "by the solver must be a number from 0 to 255, not 300",
+        ),
         ({"task": "super-resolve", "super-resolve.factor": 3}, "does not divide"),
-        ({"task": "random-inpaint", "random-inpaint.fraction": 0}, "fraction"),
+        (
+            {"task": "random-inpaint", "random-inpaint.fraction": 0},
+            "Pixels kept must be a number from 0.5 to 100, not 0",
+        ),
         ({"task": "magic"}, "magic"),
-        ({"source": handlers.Source("another", Image.new("RGB", (64, 64)))}, "no longer here"),
+        ({"source": handlers.Source("another", Image.new("RGB", (64, 64)))}, "no longer has this picture"),
         ({"painter": None}, "crop could not be read"),
         ({"painter": {"crop": {"x": math.nan, "y": 0, "zoom": 1}, "mask": ""}}, "centre x"),
         ({"painter": {"crop": {"x": 0.5, "y": 0.5, "zoom": 1}, "mask": "????"}}, "mask could not be read"),
@@ -300,7 +309,7 @@ def test_every_task_can_be_seen_and_solved(studio, values, task):
     answers = list(studio.run({**short(values), "task": task}, "tasks"))
     stage, strip, _, panel, *_ = answers[-1]
     assert "compare-cut" in stage
-    assert "unexplained" in strip
+    assert "residual" in strip
     assert "PSNR" in panel
 
 

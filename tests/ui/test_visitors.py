@@ -32,7 +32,7 @@ def test_without_a_server_everybody_listens():
     visitors = Visitors(Limits(unheard_seconds=0))
     assert visitors.reads("anybody")
     assert not visitors.unheard("anybody")
-    with pytest.raises(SettingsError, match="steps is -1"):
+    with pytest.raises(SettingsError, match="--max-steps must be 1 or more"):
         Limits(steps=-1)
 
 
@@ -186,7 +186,7 @@ def test_steps_are_counted_as_the_solver_counts_them(model):
 def test_a_run_of_too_many_steps_is_refused_and_the_owner_may_allow_it(model):
     runs = Runs(model)
     try:
-        with pytest.raises(SettingsError, match="would take 5,001 steps in all; this page allows 5,000"):
+        with pytest.raises(SettingsError, match="would take 5,001 steps in total; this page allows 5,000"):
             runs.start("a", order(SolverSettings((RoundSettings(5_001),)), model))
         runs.limits = Limits(steps=0)
         assert runs.start("a", order(SolverSettings((RoundSettings(5_001),)), model))
@@ -204,7 +204,7 @@ def test_a_run_that_has_had_its_time_makes_room_for_who_waits(model):
         time.sleep(0.5)
         assert first.live  # nobody waits
         second = runs.start("second", order(preset(), model))
-        with pytest.raises(SettingsError, match="1 runs are waiting already"):
+        with pytest.raises(SettingsError, match="1 runs are already waiting"):
             runs.start("third", long)
         while first.live:
             time.sleep(0.05)

@@ -133,13 +133,13 @@ def test_the_first_hash_is_kept_and_later_files_must_have_it(server, entry):
     assert kept(entry) == ["thing.bin.sha256"]
     server.content = CONTENT[::-1]
     server.etag = f'"{hashlib.sha256(server.content).hexdigest()}"'
-    with pytest.raises(DownloadError, match="not the file that it should be"):
+    with pytest.raises(DownloadError, match="not the expected file"):
         download.fetch(entry)
     assert kept(entry) == ["thing.bin.sha256"]
 
 
 def test_a_wrong_hash_is_refused_before_the_file_has_its_name(server, entry):
-    with pytest.raises(DownloadError, match=r"thing\.bin is not the file .* deleted"):
+    with pytest.raises(DownloadError, match=r"thing\.bin is not the expected file.* deleted"):
         download.fetch(replace(entry, sha256="0" * 64))
     assert kept(entry) == []
     assert download.fetch(known(entry)).read_bytes() == CONTENT
@@ -311,7 +311,7 @@ def test_a_file_put_there_by_hand_is_checked_once(server, entry):
     entry = known(entry)
     entry.path.parent.mkdir()
     entry.path.write_bytes(CONTENT[:-1])
-    with pytest.raises(DownloadError, match="is not the file that it should be"):
+    with pytest.raises(DownloadError, match="is not the expected file"):
         download.checked(entry)
     entry.path.write_bytes(CONTENT)
     assert download.fetch(entry) == entry.path
@@ -335,11 +335,11 @@ def test_a_file_that_was_changed_or_put_in_place_of_a_removed_one_is_checked_aga
         patch.setattr(cache, "sha256", None)
         assert download.checked(entry) == path  # known since it was fetched
     path.write_bytes(CONTENT[:-1] + b"!")
-    with pytest.raises(DownloadError, match="is not the file that it should be"):
+    with pytest.raises(DownloadError, match="is not the expected file"):
         download.checked(entry)
     download.remove(entry)
     path.write_bytes(CONTENT[::-1])
-    with pytest.raises(DownloadError, match="is not the file that it should be"):
+    with pytest.raises(DownloadError, match="is not the expected file"):
         download.checked(entry)
     path.write_bytes(CONTENT)
     assert download.checked(entry) == path
@@ -374,7 +374,7 @@ def test_what_the_hub_library_has_is_used_from_there(server, preloaded, monkeypa
     assert capsys.readouterr().out == "thing is used from the Hugging Face cache.\n"
     assert preloaded.path.read_bytes() == CONTENT
     assert preloaded.path.is_symlink()  # no second copy
-    assert terminal.state(preloaded) == "Here, 3.1 MB, in the Hugging Face cache"
+    assert terminal.state(preloaded) == "Downloaded, 3.1 MB, in the Hugging Face cache"
     assert download.known_hash(preloaded) == HASH
     monkeypatch.setattr(cache, "sha256", lambda path: pytest.fail("it was checked when it was linked"))
     assert download.checked(preloaded) == download.fetch(preloaded) == preloaded.path
@@ -405,7 +405,7 @@ def test_a_hub_cache_that_was_emptied_leaves_no_trap(server, preloaded, tmp_path
     download.fetch(preloaded)
     shutil.rmtree(tmp_path / "hub")
     assert not preloaded.here
-    assert terminal.state(preloaded) == "Not here"
+    assert terminal.state(preloaded) == "Not downloaded"
     assert download.fetch(preloaded).read_bytes() == CONTENT
     assert not preloaded.path.is_symlink()
     shutil.rmtree(preloaded.path.parent)
@@ -422,7 +422,7 @@ def test_a_damaged_file_in_the_hub_cache_is_downloaded_instead(server, preloaded
     where = download.preloaded(entry)
     where.write_bytes(CONTENT[:-1])
     assert download.fetch(entry).read_bytes() == CONTENT
-    assert "In the Hugging Face cache, thing.bin is not the file that it should be" in capsys.readouterr().out
+    assert "In the Hugging Face cache, thing.bin is not the expected file" in capsys.readouterr().out
     assert not entry.path.is_symlink()
     assert where.read_bytes() == CONTENT[:-1]
 
@@ -444,7 +444,7 @@ def test_a_space_uses_what_was_preloaded(server, preloaded, monkeypatch, capsys)
     monkeypatch.setenv("ILO_OFFLINE", "1")
     terminal.bring_preloaded()
     assert (other.here, damaged.here, preloaded.here) == (False, False, True)
-    assert "damaged is not here, and ILO_OFFLINE forbids downloads" in capsys.readouterr().err
+    assert "damaged is not downloaded, and ILO_OFFLINE forbids downloads" in capsys.readouterr().err
     assert server.asked == []
 
 
@@ -502,7 +502,7 @@ def test_a_killed_download_is_resumed(server, entry):
             process.send_signal(signal.SIGKILL)
             break
         if line.strip() == "0":
-            with pytest.raises(DownloadError, match="thing is being fetched; wait for it"):
+            with pytest.raises(DownloadError, match="thing is being downloaded; wait for"):
                 download.remove(entry)
     process.wait(timeout=20)
     assert not entry.path.exists()

@@ -52,26 +52,26 @@ def test_the_command_line(served, monkeypatch, capsys):
     monkeypatch.setattr(registry, "BY_ID", {"thing": entry})
     assert main(["models"]) == 0
     shown = capsys.readouterr().out
-    assert "A thing. Not here" in shown
+    assert "A thing. Not downloaded" in shown
     assert "free for all" in shown
     assert main(["models", "fetch", "thing"]) == 0
-    assert f"thing is here: {entry.path}" in capsys.readouterr().out
+    assert f"thing is ready: {entry.path}" in capsys.readouterr().out
     assert main(["models", "list"]) == 0
-    assert "Here, 3.1 MB" in capsys.readouterr().out
+    assert "Downloaded, 3.1 MB" in capsys.readouterr().out
     assert main(["models", "verify"]) == 0
     assert hashlib.sha256(CONTENT).hexdigest() in capsys.readouterr().out
     entry.path.write_bytes(b"damaged")
     assert main(["models", "verify", "thing"]) == 1
-    assert "not the file" in capsys.readouterr().err
+    assert "not the expected file" in capsys.readouterr().err
     assert main(["models", "remove", "thing"]) == 0
     assert "thing.bin removed" in capsys.readouterr().out
     entry = replace(entry, source=Url(f"{address}/other.bin"))
     monkeypatch.setattr(registry, "BY_ID", {"thing": entry})
     assert main(["models", "fetch", "thing"]) == 2
     lines = capsys.readouterr().err.strip().splitlines()
-    assert "ilo: thing could not be fetched: 127.0.0.1 answered 404" in lines[-1]
+    assert "ilo: thing could not be downloaded: 127.0.0.1 answered 404" in lines[-1]
     assert main(["models", "fetch", "nothing"]) == 2
-    assert "There is no model 'nothing'; known are thing" in capsys.readouterr().err
+    assert "There is no model 'nothing'; the known models are thing" in capsys.readouterr().err
     assert main(["models", "verify", "thing"]) == 2
 
 

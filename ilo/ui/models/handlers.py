@@ -1,4 +1,4 @@
-"""What the Models tab does: fetch, remove and use models. Each handler asks whether the owner is calling."""
+"""The handlers of the Models tab: fetch, remove and use models. Each one first checks that the owner is calling."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ PROGRESS_SECONDS = 0.2
 
 
 class Fetching(threading.Thread):
-    """A download that goes on whatever becomes of the tab that asked for it."""
+    """A download that continues even if the tab that started it is closed."""
 
     def __init__(self, entry: Entry):
         super().__init__(name=f"fetching {entry.id}", daemon=True)
@@ -59,14 +59,14 @@ class Fetching(threading.Thread):
         self.words = words
 
     def bar(self) -> str:
-        """What has come so far, as HTML."""
+        """The progress bar as HTML."""
         share = self.done / self.total if self.total else 0.0
         of = f" of {megabytes(self.total)}" if self.total else ""
         return plots.progress(share, self.words or f"{self.entry.id}: {megabytes(self.done)}{of}", "running")
 
 
 class ModelsTab:
-    """The handlers; each one asks whether it is the owner who calls."""
+    """The handlers; each one first checks that the owner is calling."""
 
     def __init__(self, owner: Owner, model: Model):
         self.owner, self.model = owner, model
@@ -102,11 +102,11 @@ class ModelsTab:
             gone = download.remove(entry)
         except DownloadError as error:
             return "", self.table(), plots.notice(str(error))
-        words = f"{entry.id} was removed." if gone else f"{entry.id} is not here."
+        words = f"{entry.id} was removed." if gone else f"{entry.id} is not downloaded."
         return "", self.table(), plots.notice(words, "info")
 
     def use(self, request: gr.Request, name: str) -> str:
-        """Serve another generator, after a look at whether it can be used. → notice."""
+        """Serve another generator, after testing that it works. → notice."""
         if not self.owner.asks(request):
             return plots.notice(text.NOT_OWNER)
         name = (name or "").strip()
@@ -130,15 +130,15 @@ class ModelsTab:
         return f'<div data-restart="">{plots.notice(text.RESTARTING, "info")}</div>'
 
     def table(self) -> str:
-        """Every model: what it is, on what terms, whether it is here, and what a run with it takes."""
+        """Every model with its terms, whether it is downloaded, and the memory that a run needs."""
         free = memory.available(self.model.device)
         rows = "".join(_row(entry, free) for entry in registry.ENTRIES)
-        head = "".join(f"<th>{words}</th>" for words in ("Model", "Terms", "Where", "Memory of a run"))
+        head = "".join(f"<th>{words}</th>" for words in ("Model", "Terms", "Where", "Memory per run"))
         note = f"{memory.gigabytes(free)} of memory are free. This page uses {html.escape(self.model.id)}."
         return f'<table class="models"><tr>{head}</tr>{rows}</table><p class="fine">{note}</p>'
 
     def _entry(self, request: gr.Request, name: str) -> Entry | str:
-        """The entry that the owner means, or what is wrong."""
+        """The entry with this name, or a message that says what is wrong."""
         if not self.owner.asks(request):
             return text.NOT_OWNER
         entry = registry.BY_ID.get(name)
@@ -148,7 +148,7 @@ class ModelsTab:
 
 
 def try_out(model: Model) -> None:
-    """Do with a model what the page does with it, a step of the solver included. Raises whatever goes wrong."""
+    """Use a model as the page does, including a step of the solver. Raises any error that occurs."""
     painter.first_value(model, "")
     faces.eye_places(portraits.template(model))
     for step in warm_up(model, rounds=2):

@@ -1,6 +1,6 @@
-"""Who may choose the models of a page: who knows its key.
+"""The owner of a page, who may choose its models: anyone who knows its key.
 
-The key is part of the address that is printed at the start, or chosen as `ILO_OWNER_KEY`.
+The key is part of the address printed at the start, or is set as `ILO_OWNER_KEY`.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from ilo.ui import text
 from ilo.ui.visitors import temporary
 
 KEY = "ILO_OWNER_KEY"
-RESTART_SECONDS = 0.5  # until then the answer is on its way
+RESTART_SECONDS = 0.5  # time for the answer to reach the browser
 
 
 @dataclass(frozen=True)
 class Owner:
-    """Who may choose the models of a page."""
+    """The person who may choose the models of a page."""
 
     key: str
     address: str  # of the page, with the key
     restart: Callable[[str], None]  # serve another model instead
-    fall_back: Callable[[Exception], None]  # serve the model before again; does not return
-    notice: str = ""  # why it is not the chosen one that is served
+    fall_back: Callable[[Exception], None]  # serve the previous model again; does not return
+    notice: str = ""  # why the chosen model is not in use
 
     @classmethod
     def of(cls, options: argparse.Namespace) -> Owner:
@@ -57,11 +57,11 @@ class Owner:
         return cls(key, address, restart, fall_back, options.notice)
 
     def asks(self, request: gr.Request) -> bool:
-        """Whether a request is the owner's."""
+        """Whether a request comes from the owner."""
         given = str(request.query_params.get("owner", ""))
         return hmac.compare_digest(given.encode(), self.key.encode())
 
 
 def why(error: Exception) -> str:
-    """What has gone wrong, on one line."""
+    """The error on one line."""
     return reason(error) or type(error).__name__

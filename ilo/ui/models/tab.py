@@ -1,4 +1,4 @@
-"""The Models tab, which only the page's owner sees: what is here, what can be fetched, which model the page uses."""
+"""The Models tab, which only the page's owner sees: downloaded models, downloads, and the model in use."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ilo.ui.parts.layout import PRIVATE, heading
 from ilo.weights import registry
 from ilo.weights.registry import Embedded
 
-# Once the page has gone and come back, it is another one.
+# After the server has stopped and started again, reload the page.
 RELOAD_SCRIPT = """
 () => {
   if (!document.querySelector('#models-notice [data-restart]')) return;
@@ -46,7 +46,7 @@ def build(page: gr.Blocks, model: Model, owner: Owner) -> None:
                 progress = gr.HTML(elem_id="models-progress", elem_classes="run-progress", apply_default_css=False)
                 heading("Use")
                 wanted = gr.Textbox(
-                    "", label="A model's name, or a file on this machine", placeholder="ffhq-256, or network.pkl",
+                    "", label="Name of a model, or a file on this machine", placeholder="ffhq-256, or network.pkl",
                     elem_id="models-wanted", max_lines=1,
                 )  # fmt: skip
                 use = gr.Button("Use it for this page", elem_id="models-use", size="md")

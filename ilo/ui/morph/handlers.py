@@ -1,4 +1,4 @@
-"""The Morph tab: what it does when something is pressed, and what it shows of a run."""
+"""The handlers of the Morph tab, and what it shows of a run."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from ilo.ui import text
 from ilo.ui.bench import Bench, sentence
 from ilo.ui.examples import Example
 from ilo.ui.parts import painter, photographs, plots, views
-from ilo.ui.parts.controls import RADII, radius_position
+from ilo.ui.parts.controls import RADII, radius_position, seed
 from ilo.ui.parts.fields import number, whole
 from ilo.ui.parts.photographs import Places, Source
 from ilo.ui.runs import Order, Run, Runs
@@ -32,16 +32,17 @@ from ilo.ui.visitors.visitors import Visitors
 
 NOBODY = "—"  # no second class
 SEEN = 5  # classes whose probabilities are shown
+MOSAIC_LABELS = tuple(text.SWEEP_SCALES.values())[1:]  # of the four tiles, row by row
 
 
 def radius_of(settings: SolverSettings, k: int) -> float:
-    """The radius that slider k stands for: of the codes in round 0, of the features after it."""
+    """The radius of slider k: that of the latent codes in round 0, of the features in later rounds."""
     plan = settings.rounds[k]
     return plan.radius_features if k else plan.radius_latents
 
 
 def class_names(guide: Classifier) -> list[str]:
-    """What a classifier knows, for a list to choose from."""
+    """The classes of a classifier, sorted."""
     return sorted(set(guide.names))
 
 
@@ -49,9 +50,9 @@ class Morph(Bench):
     """The Morph tab of one page, for all its visitors.
 
     Args:
-        model, runs, cache, visitors: as of every tab.
-        guides: the classifiers by their names; one at least.
-        example: the photograph until one is uploaded.
+        model, runs, cache, visitors: see `Bench`.
+        guides: name → classifier, at least one.
+        example: the photograph that is used until the user uploads one.
     """
 
     def __init__(
@@ -70,7 +71,7 @@ class Morph(Bench):
     # The start.
 
     def upload(self, values: dict[str, Any], session: str, path: str | None) -> tuple[Any, ...]:
-        """A picture was uploaded. → source, painter, photograph, start, stage, strips, progress, notice."""
+        """The user uploaded a picture. → source, painter, photograph, start, stage, strips, progress, notice."""
         self.choosing(session)
         try:
             return self._choose(values, session, photographs.read(path, self.model, SMALLEST_SIDE, damaged=False))
@@ -80,7 +81,7 @@ class Morph(Bench):
             self.received(path)
 
     def classes(self, name: str, wanted: str | None, second: str | None) -> tuple[Any, ...]:
-        """Another classifier was chosen; what it also knows stays chosen. → class, second class."""
+        """The user chose another classifier; classes that it also knows stay chosen. → class, second class."""
         if name not in self.guides:
             return gr.skip(), gr.skip()
         names = class_names(self.guides[name])
@@ -90,7 +91,7 @@ class Morph(Bench):
         )
 
     def rechoose(self, values: dict[str, Any], session: str, data: Any) -> tuple[Any, ...]:
-        """Something else was chosen of the photograph. → as `upload`."""
+        """The user chose another part of the photograph. → as `upload`."""
         self.choosing(session)
         try:
             return self._choose(values, session, photographs.choose(values["source"], data, self.model))
@@ -107,7 +108,7 @@ class Morph(Bench):
         return source, canvas, photo, "photo", *self.preview(values, session)
 
     def photo(self, values: dict[str, Any]) -> tuple[torch.Tensor | None, Places]:
-        """The photograph as cropped, [1, 3, R, R], None for a drawn face; and where it lies in an uploaded one."""
+        """The cropped photograph [1, 3, R, R] (None for a generated face), and its place in the uploaded photograph."""
         if values["start"] != "photo":
             return None, (None, None)
         source = values["source"] or self.first
@@ -118,17 +119,17 @@ class Morph(Bench):
         return to_tensor(image, self.model.resolution, part), source.placed(crop, self.model.resolution)
 
     def first_picture(self, values: dict[str, Any]) -> np.ndarray:
-        """What a run begins with, uint8 [R, R, 3]."""
+        """The starting picture of a run, uint8 [R, R, 3]."""
         photo, _ = self.photo(values)
         if photo is not None:
             return to_uint8(photo)[0]
-        settings = morph_preset(layers=self.model.layers, seed=whole("The seed", values["seed"]))
+        settings = morph_preset(layers=self.model.layers, seed=seed(values["seed"]))
         with torch.no_grad():
             state = self.model.sample(settings.seed, settings, TRUNCATION)
             return to_uint8(self.model.render(state, settings))[0]
 
     def preview(self, values: dict[str, Any], session: str) -> tuple[Any, ...]:
-        """Show what the run will begin with. → stage, strips, progress, notice."""
+        """Show the starting picture of the run. → stage, strips, progress, notice."""
         if self.busy(session):
             return (gr.skip(),) * 4
         try:
@@ -140,16 +141,16 @@ class Morph(Bench):
     # A run.
 
     def settings(self, values: dict[str, Any]) -> SolverSettings:
-        """What the controls stand for. Raises `SettingsError`."""
-        layers, seed = self.model.layers, whole("The seed", values["seed"])
-        base = morph_preset(values["preset"], values["method"], layers=layers, seed=seed)
+        """The solver settings in the controls. Raises `SettingsError`."""
+        layers = self.model.layers
+        base = morph_preset(values["preset"], values["method"], layers=layers, seed=seed(values["seed"]))
         if values["method"] == "pixels":
             return base
         plans = []
         for k, plan in enumerate(base.rounds):
             position = whole("A radius", values[f"{k}.radius"])
             if not 0 <= position < len(RADII):
-                raise SettingsError(f"A radius is at {position}; allowed is 0 to {len(RADII) - 1}.")
+                raise SettingsError(f"A radius must be at a position from 0 to {len(RADII) - 1}, not {position}.")
             exact = radius_of(base, k)
             radius = exact if position == radius_position(exact) else RADII[position]
             changed: dict[str, Any] = {"radius_features" if k else "radius_latents": radius}
@@ -159,12 +160,12 @@ class Morph(Bench):
     def order(self, values: dict[str, Any]) -> tuple[Order, list[str]]:
         check_choice("The classifier", values["guide"], tuple(self.guides))
         if not values["class"]:
-            raise SettingsError("No class is chosen; choose a target class.")
+            raise SettingsError("Choose a target class.")
         classes = {values["class"]: 1.0}
         if values["second"] not in (None, NOBODY, values["class"]):
-            share = number("The share of the second class", values["share"]) / 100
+            share = number("Share of the second class", values["share"]) / 100
             if not 0 < share < 1:
-                raise SettingsError(f"The second class has a share of {100 * share:g} %; allowed is 1 to 99 %.")
+                raise SettingsError(f"Share of the second class must be 1 to 99 %, not {100 * share:g} %.")
             classes = {values["class"]: 1 - share, values["second"]: share}
         settings = self.settings(values)
         if values.get("sweep"):
@@ -188,7 +189,7 @@ class Morph(Bench):
 
 
 class MorphProgress(views.Progress):
-    """What is going on in a guided run."""
+    """The state of a guided run as text, numbers and drawings."""
 
     @property
     def _guidance(self) -> Guidance:
@@ -209,7 +210,7 @@ class MorphProgress(views.Progress):
 
     def stage(self) -> str:
         if self._sweeping:
-            return plots.stage(_mosaic(self._step.previews), f"{self.headline()} · {text.MOSAIC}", text.MOSAIC)
+            return plots.stage(_mosaic(self._step.previews), self.headline(), text.MOSAIC, MOSAIC_LABELS)
         return plots.stage(self._step.preview, self.headline(), "The face so far")
 
     def pictures(self) -> str:
@@ -232,7 +233,7 @@ class MorphProgress(views.Progress):
         assert recorder is not None
         assert recorder.result is not None
         if self._sweeping:
-            return plots.stage(_mosaic(to_uint8(recorder.result.image)), text.MOSAIC, text.MOSAIC)
+            return plots.stage(_mosaic(to_uint8(recorder.result.image)), "", text.MOSAIC, MOSAIC_LABELS)
         start = recorder.film[1 if self._run.order.input_image is not None and len(recorder.film) > 1 else 0][1]
         after = to_uint8(recorder.result.image)[0]
         return self._in_photograph(plots.compare(start, after, "start", self._guidance.title))
@@ -244,26 +245,28 @@ class MorphProgress(views.Progress):
         stopped = run.status != "done"
         if self._sweeping:
             return views.panel("Stopped" if stopped else "Done", text.SWEEP_DONE, self._compared())
-        (probability,) = self._probabilities()
-        headline, words = text.morph_finished(stopped, self._guidance.title, probability)
+        (probabilities,) = self._probabilities()
+        headline, words = text.morph_finished(stopped, probabilities)
         return views.panel(headline, words, self._seen(), *self._drawings(), *self._saved())
 
     def _sentence(self) -> str:
         return super()._sentence() if self._step.round else text.MORPH_CODE_HELP
 
-    def _probabilities(self) -> list[float]:
-        """What the classifier gives the wanted classes in the pictures that are shown."""
+    def _probabilities(self) -> list[dict[str, float]]:
+        """For each picture that is shown: wanted class → its probability."""
+        guide = self._guidance.classifier
         with torch.no_grad():
-            rows = self._guidance.classifier(from_uint8(self._step.previews)).softmax(1)
-        return [float(sum(row[i] for i in self._guidance.targets)) for row in rows]
+            rows = guide(from_uint8(self._step.previews)).softmax(1)
+        return [{guide.names[i]: float(row[i]) for i in self._guidance.targets} for row in rows]
 
     def _compared(self) -> str:
-        cells = zip(text.SWEEP_SCALES.values(), self._probabilities(), strict=True)
-        rows = [(label, [f"{100 * p:.0f} %"]) for label, p in cells]
-        return views.section("How likely, by the radii", plots.table([self._guidance.title], rows))
+        found = self._probabilities()
+        cells = zip(text.SWEEP_SCALES.values(), found, strict=True)
+        rows = [(label, [f"{100 * p:.0f} %" for p in wanted.values()]) for label, wanted in cells]
+        return views.section("Probability at each radius", plots.table(list(found[0]), rows))
 
     def _seen(self) -> str:
-        """The five most probable classes of the picture that is shown; the wanted ones are always among them."""
+        """The five most probable classes of the shown picture; the wanted classes are always among them."""
         guide, wanted = self._guidance.classifier, {self._guidance.classifier.names[i] for i in self._guidance.targets}
         (seen,) = guide.top(from_uint8(self._step.preview[None]), len(guide.names))
         missing = [pair for pair in seen[SEEN:] if pair[0] in wanted]
@@ -272,8 +275,8 @@ class MorphProgress(views.Progress):
     def _drawings(self) -> tuple[str, ...]:
         recorder = self._run.recorder
         assert recorder is not None
-        chart = views.curve(recorder, "classifier", 1.0, self._step.total, self._boundaries(), "Classifier's loss")
-        drawn = (views.section("Classifier's loss", chart),)
+        chart = views.curve(recorder, "classifier", 1.0, self._step.total, self._boundaries(), "Classifier loss")
+        drawn = (views.section("Classifier loss", chart),)
         return drawn if self._settings.method == "pixels" else (*drawn, self._balls())
 
 
@@ -287,6 +290,6 @@ def _bars(top: list[tuple[str, float]], wanted: set[str]) -> str:
 
 
 def _mosaic(pictures: np.ndarray) -> np.ndarray:
-    """uint8 [5, R, R, 3] → [2R, 2R, 3]: all but the first, whose radii are 0."""
+    """uint8 [5, R, R, 3] → [2R, 2R, 3]: all but the first picture, whose radii are 0."""
     _, a, b, c, d = pictures
     return np.concatenate([np.concatenate([a, b], 1), np.concatenate([c, d], 1)])

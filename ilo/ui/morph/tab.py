@@ -1,4 +1,4 @@
-"""The Morph tab: where everything stands, and what it is wired to."""
+"""The layout of the Morph tab, and its event handlers."""
 
 from __future__ import annotations
 
@@ -88,14 +88,14 @@ def _aim(guides: dict[str, Classifier]) -> dict[str, Any]:
         second = gr.Dropdown(
             [NOBODY, *names], value=NOBODY, label="Second class (optional)", filterable=True, elem_id="second"
         )
-    share = gr.Slider(1, 99, 50, step=1, label="Share of the second, %", buttons=[], elem_id="share")
+    share = gr.Slider(1, 99, 50, step=1, label="Share of the second class, %", buttons=[], elem_id="share")
     guide = pills("Classifier", [(text.GUIDES[name][0], name) for name in guides], "guide")
     helps({f"guide-{name}": text.GUIDES[name][1] for name in guides})
     return {"class": wanted, "second": second, "share": share, "guide": guide}
 
 
 def _method(model: Model) -> dict[str, Any]:
-    heading("How far")
+    heading("Amount of change")
     gr.HTML(f'<p class="fine">{text.REACH_HELP}</p>', apply_default_css=False)
     base = morph_preset(layers=model.layers)
     found: dict[str, Any] = {}
@@ -119,7 +119,7 @@ def _method(model: Model) -> dict[str, Any]:
 
 
 def radii_note(positions: list[int]) -> str:
-    """The radii that the sliders stand at."""
+    """The radii that the sliders show."""
     return f"ρ = {' · '.join(_words(RADII[position]) for position in positions)}"
 
 
@@ -128,6 +128,6 @@ def _words(radius: float) -> str:
 
 
 def _note_script() -> str:
-    """`radii_note` in the browser, so that the words follow the slider at once."""
+    """`radii_note` as a browser script, so that the text follows the slider without delay."""
     words = [_words(radius) for radius in RADII]
     return f"(...positions) => 'ρ = ' + positions.map((p) => {words}[p]).join(' · ')"

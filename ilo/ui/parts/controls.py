@@ -1,10 +1,11 @@
-"""The method's controls, and the settings that they stand for."""
+"""The controls of the method, and the solver settings that they describe."""
 
 from __future__ import annotations
 
 import itertools
 import json
 import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,34 +13,45 @@ import gradio as gr
 
 from ilo.engine import memory
 from ilo.methods import METHODS, PRESETS, preset
+from ilo.operators.setting import MAX_SEED
 from ilo.priors.load import Model
 from ilo.priors.stylegan2.checkpoint import CheckpointError
 from ilo.records.recipe import Shared
-from ilo.settings import LossWeights, RoundSettings, SettingsError, SolverSettings
+from ilo.settings import LossWeights, RoundSettings, SettingsError, SolverSettings, check_number, check_whole
 from ilo.ui import text
 from ilo.ui.parts import tasks
 from ilo.ui.parts.fields import number, whole
 
 Values = Mapping[str, Any]
 
-# What a radius slider can stand at: frozen, some values a decade, no ball.
+# Positions of a radius slider: frozen, several values per decade, no ball.
 _DIGITS = (1, 1.25, 1.5, 2, 2.5, 3, 3.5, 4, 5, 6, 8)
 RADII = (0.0, *(float(f"{d}e{n}") for n in range(-4, 0) for d in _DIGITS), 1.0, math.inf)
 BALL_FIELDS = ("radius_features", "radius_latents", "radius_noise")
-ROUND_FIELDS = ("steps", "lr", *BALL_FIELDS, "outer_iterations", "range_steps")
-WEIGHT_FIELDS = ("mse", "perceptual", "geodesic", "dead_zone")
+WEIGHT_FIELDS = {"mse": "Pixels", "perceptual": "Perceptual", "geodesic": "Geodesic", "dead_zone": "Dead zone"}
+# The names that messages give to the fields of a round, as on their labels.
+FIELD_NAMES = {
+    "steps": "Adam steps",
+    "lr": "step size",
+    "radius_features": "ball around the features",
+    "radius_latents": "ball around the latents",
+    "radius_noise": "ball around the noise",
+    "outer_iterations": "searches",
+    "range_steps": "range steps",
+}
+ROUND_FIELDS = tuple(FIELD_NAMES)
 UNUSED_ROUND = RoundSettings(steps=50, radius_features=0.02, radius_latents=0.02, radius_noise=0.02)
 
 
 def radius_position(radius: float) -> int:
-    """The slider's position that comes nearest to a radius."""
+    """The slider position closest to a radius."""
     if radius == 0 or math.isinf(radius):
         return RADII.index(radius)
     return min(range(1, len(RADII) - 1), key=lambda i: abs(math.log(RADII[i] / radius)))
 
 
 def elements(model: Model, layer: int) -> dict[str, int]:
-    """p of each ball of round `layer`; of the largest map for the noise."""
+    """p, the number of elements, of each ball of round `layer`; for the noise, that of the largest map."""
     config = model.generator.config
     first = max(0, 2 * layer - 1)
     features = 0
@@ -54,13 +66,19 @@ def elements(model: Model, layer: int) -> dict[str, int]:
 
 
 def advanced_controls(model: Model) -> dict[str, gr.components.Component]:
-    """Rounds with their radii, loss weights, and the rest; filled with the suggested preset."""
+    """The controls for rounds, radii, loss weights, start and network, filled from the suggested preset."""
     layers = model.layers
     first = next(iter(tasks.offered().values()))
     start = fields_of(preset(model.preset, task=first.name), layers)
     found: dict[str, gr.components.Component] = {}
     found["rounds"] = gr.Slider(
-        1, layers, start["rounds"], step=1, label="Rounds", info="The latent code, then a layer each.", buttons=[]
+        1,
+        layers,
+        start["rounds"],
+        step=1,
+        label="Rounds",
+        info="The latent code, then one layer per round.",
+        buttons=[],
     )
     with gr.Tabs(elem_id="rounds"):
         for k in range(layers):
@@ -70,27 +88,31 @@ def advanced_controls(model: Model) -> dict[str, gr.components.Component]:
     with gr.Row():
         for name, label, info in (
             ("mse", "Pixels", "Squared error."),
-            ("perceptual", "Perceptual", "Features, not pixels."),
+            ("perceptual", "Perceptual", "Compares features."),
         ):
             found[f"weights.{name}"] = gr.Number(
                 start[f"weights.{name}"], label=label, info=info, min_width=110, interactive=True
             )
     with gr.Row():
         for name, label, info in (
-            ("geodesic", "Geodesic", "Codes stay together."),
-            ("dead_zone", "Dead zone", "Errors above 0.1."),
+            ("geodesic", "Geodesic", "Keeps codes close."),
+            ("dead_zone", "Dead zone", "Only errors over 0.1."),
         ):
             found[f"weights.{name}"] = gr.Number(
                 start[f"weights.{name}"], label=label, info=info, min_width=110, interactive=True
             )
     _subheading("Start and network")
     with gr.Row():
-        found["seed"] = gr.Number(0, precision=0, label="Seed", info="Another start.", min_width=80)
+        found["seed"] = gr.Number(0, precision=0, label="Seed", info="Of the start.", min_width=80)
         found["covariance"] = gr.Dropdown(
-            ["full", "diagonal"], value=start["covariance"], label="Covariance", info="Of the codes.", min_width=110
+            ["full", "diagonal"],
+            value=start["covariance"],
+            label="Latent covariance",
+            info="Of w.",
+            min_width=110,
         )
         found["dtype"] = gr.Dropdown(
-            ["float32", "bfloat16"], value=start["dtype"], label="Numbers", info="Network's.", min_width=110
+            ["float32", "bfloat16"], value=start["dtype"], label="Precision", info="Of the network.", min_width=110
         )
     return found
 
@@ -99,13 +121,13 @@ def check(model: Model) -> None:
     """Raises `CheckpointError` if the generator has fewer layers than the page has rounds for."""
     if model.layers < len(preset().rounds):
         raise CheckpointError(
-            f"{model.id} makes pictures of {model.resolution} px; the page needs 32 px at least. Choose another one, "
-            "or use it with python -m ilo solve."
+            f"{model.id} makes pictures of {model.resolution} px; the page needs at least 32 px. Choose another model, "
+            "or use this one with python -m ilo solve."
         )
 
 
 def room(model: Model, steps: int) -> str:
-    """The memory of a run with the suggested preset, beside what is free now; and the steps that a run may have."""
+    """The memory that a run with the suggested preset needs, the free memory, and the step limit."""
     needed, free = model.memory_needed(preset(model.preset)), memory.available(model.device)
     words = text.room(memory.gigabytes(needed), memory.gigabytes(free), needed <= free)
     return f'<p class="fine">{words} {text.steps_allowed(steps)}</p>'
@@ -119,12 +141,14 @@ def _round_controls(model: Model, k: int, start: Values) -> dict[str, gr.compone
     found: dict[str, gr.components.Component] = {}
     p = elements(model, k)
     with gr.Row():
-        found[f"{k}.steps"] = gr.Number(start[f"{k}.steps"], precision=0, label="Steps", info="Of Adam.", min_width=90)
-        found[f"{k}.lr"] = gr.Number(start[f"{k}.lr"], label="Step size", info="At its peak.", min_width=90)
+        found[f"{k}.steps"] = gr.Number(
+            start[f"{k}.steps"], precision=0, label="Adam steps", info="In each search.", min_width=90
+        )
+        found[f"{k}.lr"] = gr.Number(start[f"{k}.lr"], label="Step size", info="At the peak.", min_width=90)
     labels = {
-        "radius_features": ("Ball around the features", "How far the features may bend."),
-        "radius_latents": ("Ball around the latents", "How far the latent codes may move."),
-        "radius_noise": ("Ball around the noise", "How far each noise map may move."),
+        "radius_features": ("Ball around the features", "How much the features may change."),
+        "radius_latents": ("Ball around the latents", "How much the latent codes may change."),
+        "radius_noise": ("Ball around the noise", "How much each noise map may change."),
     }
     balls = {}
     for name, (label, info) in labels.items():
@@ -146,10 +170,14 @@ def _round_controls(model: Model, k: int, start: Values) -> dict[str, gr.compone
     if k:
         with gr.Row():
             found[f"{k}.outer_iterations"] = gr.Number(
-                start[f"{k}.outer_iterations"], precision=0, label="Searches", info="Projections between.", min_width=90
+                start[f"{k}.outer_iterations"],
+                precision=0,
+                label="Searches",
+                info="A projection between two.",
+                min_width=90,
             )
             found[f"{k}.range_steps"] = gr.Number(
-                start[f"{k}.range_steps"], precision=0, label="Range steps", info="Of one projection.", min_width=90
+                start[f"{k}.range_steps"], precision=0, label="Range steps", info="In each projection.", min_width=90
             )
     return found
 
@@ -173,7 +201,7 @@ def radius_note(positions: Mapping[str, int], p: Mapping[str, int]) -> str:
 
 
 def _note_script(names: list[str], p: Mapping[str, int]) -> str:
-    """`radius_note` in the browser, so that the words follow the slider at once."""
+    """`radius_note` as a browser script, so that the text follows the slider without delay."""
     radii = json.dumps([str(r) for r in RADII])
     parts = json.dumps([[BALL_LABELS[name], p[name]] for name in names])
     return (
@@ -186,7 +214,7 @@ def _note_script(names: list[str], p: Mapping[str, int]) -> str:
 
 
 def fields_of(settings: SolverSettings, layers: int) -> dict[str, Any]:
-    """What the advanced controls show for some settings."""
+    """The values of the advanced controls for `settings`."""
     fields: dict[str, Any] = {"rounds": len(settings.rounds)}
     for k in range(layers):
         plan = settings.rounds[k] if k < len(settings.rounds) else UNUSED_ROUND
@@ -198,7 +226,7 @@ def fields_of(settings: SolverSettings, layers: int) -> dict[str, Any]:
 
 
 def shared_values(shared: Shared, layers: int) -> dict[str, Any]:
-    """What the controls show for the task and the settings of a link."""
+    """The values of the controls for the task and the settings of a link."""
     settings = shared.settings
     steps = tuple(plan.steps for plan in settings.rounds)
     named = next((name for name, counts in PRESETS.items() if steps in (counts, (sum(counts),))), "Quick")
@@ -226,17 +254,19 @@ def fill_script(names: list[str], layers: int) -> str:
 
 
 def solver_settings(values: Values) -> SolverSettings:
-    """The settings that the controls stand for: the preset, with what was changed in the fold.
+    """The solver settings in the controls: the preset with the user's changes.
 
     Raises:
         SettingsError: a field is empty, or a value is not allowed.
     """
-    base = preset(values["preset"], values["method"], seed=whole("The seed", values["seed"]))
-    count = whole("The number of rounds", values["rounds"])
+    base = preset(values["preset"], values["method"], seed=seed(values["seed"]))
+    count = whole("Rounds", values["rounds"])
     rounds = tuple(_round(k, values, base) for k in range(count))
-    weights = LossWeights(
-        **{name: number(f"The loss weight {name}", values[f"weights.{name}"]) for name in WEIGHT_FIELDS}
-    )
+    chosen = {name: _weight(label, values[f"weights.{name}"]) for name, label in WEIGHT_FIELDS.items()}
+    try:
+        weights = LossWeights(**chosen)
+    except SettingsError as error:
+        raise SettingsError(_relabelled(error, WEIGHT_FIELDS)) from None
     return SolverSettings(
         rounds=rounds,
         method=base.method,
@@ -251,21 +281,48 @@ def solver_settings(values: Values) -> SolverSettings:
     )
 
 
+def seed(value: Any) -> int:
+    """The seed in a field. Raises `SettingsError` with the field's label."""
+    found = whole("Seed", value)
+    check_whole("Seed", found, 0, MAX_SEED)
+    return found
+
+
+def _weight(label: str, value: Any) -> float:
+    found = number(f"Loss weight {label}", value)
+    check_number(f"Loss weight {label}", found, 0.0, 1e6)
+    return found
+
+
 def _round(k: int, values: Values, base: SolverSettings) -> RoundSettings:
+    """The settings of round k. Raises `SettingsError` with the layer and the field's label."""
+    try:
+        return _read_round(k, values, base)
+    except SettingsError as error:
+        words = _relabelled(error, FIELD_NAMES)
+        raise SettingsError(f"{text.layer_size(k).capitalize()}: {words}") from None
+
+
+def _relabelled(error: SettingsError, labels: Mapping[str, str]) -> str:
+    """The message of an error with the page's labels instead of the names of the settings."""
+    return re.sub(r"\w+", lambda word: labels.get(word[0], word[0]), str(error))
+
+
+def _read_round(k: int, values: Values, base: SolverSettings) -> RoundSettings:
     plan = base.rounds[k] if k < len(base.rounds) else UNUSED_ROUND
     changed: dict[str, Any] = {}
     for name in ROUND_FIELDS:
         if f"{k}.{name}" not in values:
             changed[name] = getattr(plan, name)
         elif name in BALL_FIELDS:
-            position = whole(f"Round {k + 1}'s {name}", values[f"{k}.{name}"])
+            position = whole(name, values[f"{k}.{name}"])
             if not 0 <= position < len(RADII):
-                raise SettingsError(f"Round {k + 1}'s {name} is at {position}; allowed is 0 to {len(RADII) - 1}.")
+                raise SettingsError(f"{name} must be at a position from 0 to {len(RADII) - 1}, not {position}.")
             # A preset's radius that lies between two positions stays exact until its slider is moved.
             exact = getattr(plan, name)
             changed[name] = exact if position == radius_position(exact) else RADII[position]
         elif name == "lr":
-            changed[name] = number(f"Round {k + 1}'s step size", values[f"{k}.{name}"])
+            changed[name] = number(name, values[f"{k}.{name}"])
         else:
-            changed[name] = whole(f"Round {k + 1}'s {name}", values[f"{k}.{name}"])
+            changed[name] = whole(name, values[f"{k}.{name}"])
     return RoundSettings(**changed)

@@ -1,4 +1,4 @@
-"""What every tab is laid out of: the picture in the middle, what is going on at the right, and how Run is wired."""
+"""The layout shared by the tabs: the picture in the middle, the state of a run on the right, and the event handlers."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import gradio as gr
 from ilo.ui import text
 from ilo.ui.bench import Bench
 
-# Slides the divider of the comparison, and changes between the views of a result; arrow keys would else have to wait
-# for the server.
+# Moves the divider of the comparison and switches between the views of a result, in the browser, so that arrow keys do
+# not wait for the server.
 COMPARE_SCRIPT = """
 element.addEventListener('input', (event) => {
   if (event.target.matches('.compare-cut'))
@@ -26,12 +26,12 @@ element.addEventListener('click', (event) => {
   views.querySelectorAll('[data-view]').forEach((other) => other.setAttribute('aria-pressed', other === button));
 });
 """
-# Says on the picture that faces are looked for, which may take a second.
+# Shows on the picture that face detection is running, which may take a second.
 LOOK_SCRIPT = "() => { document.querySelector('#BOX').parentElement.dataset.looking = '1'; }"
 LOOKED_SCRIPT = "() => { delete document.querySelector('#BOX').parentElement.dataset.looking; }"
-# Style sheets show the controls and explanations of what is chosen.
+# The style sheet shows the controls and explanations of the current choice.
 CHOICE_SCRIPT = "(value) => { document.querySelector('#TAB').setAttribute('data-NAME', value); }"
-# On a narrow screen the picture lies below the settings.
+# On a narrow screen the picture is below the settings.
 SHOW_SCRIPT = "() => { document.querySelector('#STAGE').scrollIntoView({block: 'nearest', behavior: 'smooth'}); }"
 Start = Callable[[dict[str, Any], str], Iterator[Any]]  # (values, session) → a run's updates
 PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
@@ -52,19 +52,19 @@ class Columns:
 
     @property
     def shown(self) -> list[Any]:
-        """What changes before a run."""
+        """The components that change before a run."""
         return [self.stage, self.strips, self.progress, self.notice]
 
     @property
     def running(self) -> list[Any]:
-        """What changes in a run, in the order of `Bench.run`."""
+        """The components that change during a run, in the order of `Bench.run`."""
         return [
             self.stage, self.strips, self.progress, self.panel, self.notice, self.run, self.stop, self.download,
         ]  # fmt: skip
 
 
 def columns(prefix: str, stage: str, panel: str, more: Callable[[], None] | None = None) -> Columns:
-    """Lay out both columns inside the current row; element ids begin with `prefix`."""
+    """Build both columns inside the current row; element ids start with `prefix`."""
 
     def box(name: str, value: str | None = None, **options: Any) -> gr.HTML:
         return gr.HTML(value, elem_id=f"{prefix}{name}", apply_default_css=False, **options)
@@ -95,7 +95,7 @@ def heading(words: str) -> None:
 def pills(
     label: str, choices: list[tuple[str, str]], elem_id: str, elem_classes: str = "", chosen: str | None = None
 ) -> gr.Radio:
-    """A choice, at first of the first entry or of `chosen`; it is hidden where there is nothing to choose."""
+    """A group of buttons, initially at the first entry or at `chosen`; hidden if there is only one entry."""
     return gr.Radio(
         choices,
         value=choices[0][1] if chosen is None else chosen,
@@ -110,7 +110,7 @@ def pills(
 
 
 def helps(words: dict[str, str]) -> None:
-    """One sentence for each choice; style sheets show that of the current one."""
+    """One sentence per choice; the style sheet shows that of the current choice."""
     lines = "".join(f'<p class="fine {kind}">{help_}</p>' for kind, help_ in words.items())
     gr.HTML(lines, apply_default_css=False)
 
@@ -120,8 +120,8 @@ class Wiring:
 
     Args:
         bench: the handlers.
-        named: the components whose values every handler gets, by name.
-        shared: the tab's columns.
+        named: name → component; every handler receives the values of all of them.
+        shared: the columns of the tab.
     """
 
     def __init__(self, bench: Bench, named: dict[str, Any], shared: Columns):
@@ -132,7 +132,7 @@ class Wiring:
         return dict(zip(self.names, values, strict=True))
 
     def with_values(self, handler: Callable[[dict[str, Any], str], Any]) -> Callable[..., Any]:
-        """A handler of (values, session) as Gradio calls it."""
+        """Wrap a handler of (values, session) in the form that Gradio calls."""
 
         def call(request: gr.Request, *values: Any) -> Any:
             return handler(self.values(values), self.session(request))
@@ -146,7 +146,7 @@ class Wiring:
         return call
 
     def session(self, request: gr.Request) -> str:
-        """Whose request it is."""
+        """The session of a request."""
         session = request.session_hash or ""
         self._bench.visitors.asked(session)
         return session
@@ -159,7 +159,7 @@ class Wiring:
         choose: Callable[[dict[str, Any], str, Any], Any],
         outputs: list[Any],
     ) -> None:
-        """Wire an upload, and the component `box` that shows what is in it, to what they do."""
+        """Connect an upload button, and the component `box` that shows the photograph, to their handlers."""
 
         def taken(request: gr.Request, path: str | None, *values: Any) -> Any:
             return take(self.values(values), self.session(request), path)
@@ -174,7 +174,7 @@ class Wiring:
         box.click(chosen, self.inputs, outputs, concurrency_limit=2, **PRIVATE)
 
     def connect(self, page: gr.Blocks, *starts: tuple[gr.Button, Start]) -> None:
-        """Wire buttons to what they run, and Stop, the download and a closed tab to the bench."""
+        """Connect the start buttons to their runs, and Stop, the download and a closed tab to the bench."""
         shared, bench = self._shared, self._bench
         show = SHOW_SCRIPT.replace("STAGE", str(shared.stage.elem_id))
         for button, run in starts:
@@ -184,7 +184,7 @@ class Wiring:
                 self.inputs,
                 shared.running,
                 trigger_mode="once",
-                concurrency_limit=None,  # `Runs` lets few wait, and refuses the others at once, with a sentence
+                concurrency_limit=None,  # `Runs` limits the queue and refuses further runs with a message
                 **PRIVATE,
             )
             running.then(

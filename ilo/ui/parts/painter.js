@@ -1,7 +1,7 @@
 // The picture with its crop and its mask. `props.picture` is {src, width, height, grid, name, paint}; `props.value` is
 // {picture, crop: {x, y, zoom}, mask}: the picture's name, the crop's centre as fractions, and grid × grid bits, 1 = to
 // be filled in, as base64.
-// `paint` are the tasks with a mask, "" is the one before any was chosen; for others the picture is cropped alone.
+// `paint` lists the tasks with a mask ("" stands for the first task, before any choice); for others there is only the crop.
 const $ = (selector) => element.querySelector(selector);
 const view = $('.painter-view'), photo = $('.painter-photo'), canvas = $('.painter-mask'), cursor = $('.painter-cursor');
 const size = $('.painter-size input'), sliders = [...element.querySelectorAll('[data-crop]')];

@@ -1,7 +1,7 @@
-"""The picture that the user crops and paints a mask on: a small canvas in the browser, and what it sends back.
+"""The canvas on which the user crops the picture and paints a mask, and the values that it sends back.
 
-The mask is painted on the model's own grid, so that what is seen is what is hidden, and it travels as a few hundred
-bytes.
+The mask is painted on the model's own grid, so the user sees exactly which pixels are hidden. It is sent as a few
+hundred bytes.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def unpack(text: Any, grid: int) -> Tensor:
 
 
 def first_value(model: Model, name: str, crop: tuple[float, float, float] = (0.5, 0.5, 1.0)) -> dict[str, Any]:
-    """A crop of the picture `name`, and the eyes to be filled in, so that Run works at once."""
+    """A crop of the picture `name` with a mask over the eyes, so that Run works at once."""
     mask = preset_mask(FIRST_MASK, model.resolution, model.landmarks)
     return {
         "picture": name,
@@ -64,13 +64,13 @@ def first_value(model: Model, name: str, crop: tuple[float, float, float] = (0.5
 
 
 def read_value(value: Any, grid: int) -> tuple[str, Crop, Tensor]:
-    """What the browser sent: the picture's name, the crop, and the mask [1, 1, grid, grid] with 1 = observed.
+    """Read what the browser sent: the picture's name, the crop, and the mask [1, 1, grid, grid], 1 = observed.
 
     Raises:
-        SettingsError: it is not what the page's own script sends.
+        SettingsError: the value does not come from the page's own script.
     """
     if not isinstance(value, dict) or not isinstance(value.get("crop"), dict):
-        raise SettingsError("The crop could not be read; load the page again.")
+        raise SettingsError("The crop could not be read; reload the page.")
     crop = value["crop"]
     return (
         str(value.get("picture")),
@@ -80,7 +80,7 @@ def read_value(value: Any, grid: int) -> tuple[str, Crop, Tensor]:
 
 
 def shown(image: Image.Image, name: str, model: Model, paint: Sequence[str] = ()) -> dict[str, Any]:
-    """The picture for the browser; for the tasks `paint` it is painted on, for all others cropped alone."""
+    """The picture for the browser; the user can paint on it for the tasks in `paint`, and only crop it for others."""
     small = image.copy()
     small.thumbnail((SHOWN_SIDE, SHOWN_SIDE), Image.Resampling.BICUBIC)
     file = io.BytesIO()

@@ -4,13 +4,13 @@
 const $ = (selector) => element.querySelector(selector);
 const root = $('.photograph'), view = $('.photo-view'), image = $('.photo-view img'), loupe = $('.photo-loupe');
 const dots = [...element.querySelectorAll('.photo-eye')], fields = [...element.querySelectorAll('.photo-numbers input')];
-const HINTS = ['Click the eye on the left of the picture, then the one on the right; or drag the dots.', 'Now the eye on the right.'];
+const HINTS = ['Click the eye on the left of the picture, then the eye on the right. You can also drag the dots.', 'Now click the eye on the right.'];
 const NEAR = 10, ENLARGED = 3, TALLEST = 380;  // pixels of the screen; of the loupe; of the photograph's view
 let eyes = [[0, 0], [0, 0]], next = 0, drag = null, moved = false;
 
 const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
 
-function corners() {  // the square that puts the eyes where the generator has them; a, b: turn and scale
+function corners() {  // the square that puts the eyes where the generator expects them; a, b: rotation and scale
   const [[ax, ay], [bx, by]] = eyes, [[px, py], [qx, qy]] = props.photo.places;
   const dx = qx - px, dy = qy - py, length = dx * dx + dy * dy;
   const a = ((bx - ax) * dx + (by - ay) * dy) / length, b = ((by - ay) * dx - (bx - ax) * dy) / length;
@@ -54,7 +54,7 @@ function load() {
     open(false);
   }
   next = 0;
-  if (!photo.problem) {  // what was typed stays, to be mended
+  if (!photo.problem) {  // keep what the user typed, so that it can be corrected
     eyes = photo.eyes.map((point) => [...point]);
     moved = false;
     writeFields();
@@ -116,7 +116,7 @@ const release = () => {
   loupe.hidden = true;
   next = placed && eye === 0 ? 1 : 0;
   drawEyes();
-  if (!next) place();  // a left eye waits for the right one
+  if (!next) place();  // wait for the right eye after the left one
 };
 view.addEventListener('pointerup', release);
 view.addEventListener('pointercancel', release);

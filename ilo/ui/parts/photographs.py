@@ -1,4 +1,4 @@
-"""An uploaded photograph: the faces that were found in it, and the eyes placed by hand."""
+"""An uploaded photograph: the faces found in it, and the eyes marked by hand."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ HERE = Path(__file__).parent
 DETAIL_SIDE = 512  # pixels of a face as the painter shows it
 SHOWN_SIDE = 640  # pixels of the photograph on which eyes are placed
 TILE_SIDE = 96
-MOST_FACES = 13  # that are offered, the largest ones
-Places = tuple[Placed | None, Placed | None]  # in a photograph, and in its smaller copy
+MOST_FACES = 13  # offered to the user, largest first
+Places = tuple[Placed | None, Placed | None]  # the crop in the photograph, and in its smaller copy
 
 
 @dataclass
@@ -34,12 +34,12 @@ class Source:
     """The picture that a session has chosen.
 
     Args:
-        name: no two uploads have the same.
+        name: unique for each upload.
         image: as the painter shows it.
-        photo: that it comes from; None for an example, or a picture that needs no cutting.
-        chosen: what was taken of the photograph: "whole", "face:0" and so on, or "eyes".
-        note: what to say of that.
-        face: that was cut out; its crop uint8 [R, R, 3] is `pixels`, and it lies in `square`.
+        photo: the photograph it comes from; None for an example, or a picture that needs no cutting.
+        chosen: the chosen part of the photograph: "whole", "face:0" and so on, or "eyes".
+        note: a sentence for the user about this choice.
+        face: the face that was cut out; `pixels` is its crop, uint8 [R, R, 3], and `square` its place.
     """
 
     name: str
@@ -52,13 +52,13 @@ class Source:
     square: Alignment | None = None
 
     def picture(self, crop: Crop) -> tuple[Image.Image, Crop]:
-        """What a problem is made of."""
+        """The picture and the crop that a problem is built from."""
         if self.pixels is not None and crop == WHOLE:
             return Image.fromarray(self.pixels), WHOLE
         return self.image, crop
 
     def part(self, crop: Crop) -> Alignment | None:
-        """The cropped square, in the photograph; None if it is not a part of one."""
+        """The cropped square in the photograph; None if there is no photograph."""
         if self.photo is None or (self.square is None and crop.zoom == 1 and self.image.width == self.image.height):
             return None
         if self.square is None:
@@ -66,7 +66,7 @@ class Source:
         return portraits.within(self.square, portraits.square_of((1, 1), crop))
 
     def placed(self, crop: Crop, resolution: int) -> Places:
-        """Where the cropped square lies in the photograph and in its smaller copy; None if it is not a part of one."""
+        """The place of the cropped square in the photograph and in its smaller copy; None without a photograph."""
         square = self.part(crop)
         if self.photo is None or square is None:
             return None, None
@@ -76,28 +76,28 @@ class Source:
 
     @property
     def size(self) -> int:
-        """Bytes that it takes, about."""
+        """Approximate size in bytes."""
         pictures = [self.image, *([] if self.photo is None else [self.photo.small])]
         pixels = sum(3 * picture.width * picture.height for picture in pictures)
         file = 0 if self.photo is None else len(self.photo.data)
         return pixels + file + (0 if self.pixels is None else self.pixels.nbytes)
 
     def forget(self) -> None:
-        """Keep nothing: whoever chose it is gone. Its name is nobody's from now on."""
+        """Release the pictures because the visitor has left; no upload has this name any more."""
         self.name, self.image, self.photo = "", Image.new("RGB", (1, 1)), None
         self.face = self.pixels = self.square = None
 
 
 def read(path: str | None, model: Model, smallest: int, damaged: bool) -> Source:
-    """An uploaded file: its largest face, or the whole picture.
+    """Read an uploaded file and choose its largest face, or the whole picture.
 
     Args:
-        path: where Gradio has put the file.
-        smallest: the least number of pixels per side.
-        damaged: whether the picture is a measurement already, which is better not turned and scaled.
+        path: where Gradio stored the file.
+        smallest: the minimum number of pixels per side.
+        damaged: whether the picture is already a measurement, which should not be rotated and scaled.
 
     Raises:
-        PictureError: it is no picture, or gone.
+        PictureError: the file is not a picture, or no longer exists.
     """
     if path is None:
         raise PictureError(text.GONE)
@@ -111,11 +111,11 @@ def read(path: str | None, model: Model, smallest: int, damaged: bool) -> Source
 
 
 def choose(source: Source | None, data: Any, model: Model) -> Source:
-    """What a click in the component asks of the photograph: a face, the whole picture, or a face by its eyes.
+    """The part of the photograph that the user clicked: a face, the whole picture, or a face by its eyes.
 
     Raises:
-        PictureError: the photograph is no longer here.
-        SettingsError: there cannot be eyes there.
+        PictureError: the photograph no longer exists.
+        SettingsError: the eye positions are not possible.
     """
     if source is None or source.photo is None or not isinstance(data, dict):
         raise PictureError(text.GONE)
@@ -132,7 +132,7 @@ def choose(source: Source | None, data: Any, model: Model) -> Source:
 
 
 def shown(source: Source | None, model: Model) -> dict[str, Any] | None:
-    """What the browser shows of a photograph; None hides the component."""
+    """The data that the browser shows for a photograph; None hides the component."""
     if source is None or source.photo is None:
         return None
     photo = source.photo
@@ -180,7 +180,7 @@ def _of_face(photo: Photograph, face: Face, pixels: np.ndarray, model: Model, ch
 
 
 def _no_face() -> str:
-    return text.PHOTO_NO_FACE if faces.yunet_path() else f"{text.PHOTO_NO_FACE} {portraits.GET_YUNET}"
+    return text.PHOTO_NO_FACE
 
 
 def _which(photo: Photograph, chosen: str) -> str:
@@ -206,9 +206,9 @@ def _tiles(photo: Photograph, model: Model) -> list[dict[str, str]]:
 
 
 def _points(eyes: Any) -> tuple[tuple[float, float], tuple[float, float]]:
-    """Two points as the browser sends them; what is no number becomes NaN."""
+    """Two points as the browser sends them; a coordinate that is not a number becomes NaN."""
     try:
         (a, b), (c, d) = ([float("nan") if n is None else float(n) for n in point] for point in eyes)
     except (TypeError, ValueError):
-        raise SettingsError("The eyes could not be read; load the page again.") from None
+        raise SettingsError("The eye positions could not be read; reload the page.") from None
     return (a, b), (c, d)

@@ -1,4 +1,4 @@
-"""Small drawings as HTML and SVG: they cost a fraction of a millisecond, and colours follow the page's theme."""
+"""Small drawings as HTML and SVG: they take a fraction of a millisecond, and their colours follow the theme."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ BALL_NAMES = {"features": "features", "latents": "latents", "noise": "noise"}
 
 
 def data_uri(pixels: np.ndarray) -> str:
-    """uint8 [H, W, 3] as the source of an <img>: PNG if it is small, JPEG of at most 512 px otherwise."""
+    """uint8 [H, W, 3] as the source of an <img>: PNG if small, otherwise JPEG of at most 512 px."""
     image = Image.fromarray(pixels)
     file = io.BytesIO()
     if max(image.size) <= LOSSLESS_UP_TO:
@@ -44,9 +44,10 @@ def picture(pixels: np.ndarray, alt: str) -> str:
     return f'<img src="{data_uri(pixels)}" alt="{html.escape(alt)}" decoding="sync" draggable="false">'
 
 
-def stage(pixels: np.ndarray | None, badge: str, alt: str) -> str:
-    """The large picture in the middle."""
+def stage(pixels: np.ndarray | None, badge: str, alt: str, tiles: Sequence[str] = ()) -> str:
+    """The large picture in the middle; `tiles` are labels for its four quarters, row by row."""
     inside = picture(pixels, alt) if pixels is not None else ""
+    inside += "".join(f'<span class="tile tile-{i}">{html.escape(label)}</span>' for i, label in enumerate(tiles))
     return f'<figure class="stage">{inside}<figcaption>{html.escape(badge)}</figcaption></figure>'
 
 
@@ -66,7 +67,7 @@ def compare(before: np.ndarray, after: np.ndarray, left: str, right: str, cut: i
 
 
 def switched(views: Sequence[tuple[str, str]]) -> str:
-    """Several figures in one place: (label, figure); the first one is seen until another label is pressed."""
+    """Several figures in one place, each (label, figure); the first is shown until another label is pressed."""
     buttons = "".join(
         f'<button type="button" data-view="{i}" aria-pressed="{"false" if i else "true"}">{html.escape(label)}</button>'
         for i, (label, _) in enumerate(views)
@@ -88,7 +89,7 @@ def strip(pictures: Iterable[tuple[str, np.ndarray, str]], kind: str = "") -> st
 
 
 def progress(share: float, left: str, state: str = "") -> str:
-    """A bar with the share of the steps that are done, and the time that is left."""
+    """A progress bar with the share of the steps done and the remaining time."""
     percent = round(100 * min(1.0, max(0.0, share)))
     return (
         f'<div class="progress {state}"><div class="bar" role="progressbar" aria-label="Progress of the run" '
@@ -99,16 +100,16 @@ def progress(share: float, left: str, state: str = "") -> str:
 
 
 def loss_chart(
-    steps: np.ndarray, values: np.ndarray, total: int, boundaries: Sequence[int] = (), name: str = "Measured error"
+    steps: np.ndarray, values: np.ndarray, total: int, boundaries: Sequence[int] = (), name: str = "Fit to the input"
 ) -> str:
     """An error over the steps on a logarithmic scale, as SVG.
 
     Args:
         steps: [n], the steps so far.
-        values: [n], the error at each; what is not finite is left out.
-        total: steps of the whole run.
-        boundaries: the steps at which rounds begin.
-        name: of the error, for those who do not see it.
+        values: [n], the error at each step; values that are not finite are skipped.
+        total: number of steps of the whole run.
+        boundaries: the steps at which the rounds start.
+        name: of the error, for screen readers.
     """
     left, right, top, bottom = 44, 4, 6, 16
     width, height = CHART_WIDTH - left - right, CHART_HEIGHT - top - bottom
@@ -160,7 +161,7 @@ def _ticks(lo: float, hi: float) -> list[tuple[float, str]]:
 
 
 def ball_bars(usage: Mapping[str, Mapping[str, float]]) -> str:
-    """How full each ball is, a row for each round: name → ball → share of its radius, NaN where there is no ball."""
+    """A row per round with the used share of each radius: name → ball → share, NaN where there is no ball."""
     rows = []
     for name, shares in usage.items():
         cells = "".join(_ball(ball, shares.get(ball, math.nan)) for ball in BALLS)
@@ -171,16 +172,16 @@ def ball_bars(usage: Mapping[str, Mapping[str, float]]) -> str:
 
 def _ball(ball: str, share: float) -> str:
     if not math.isfinite(share):
-        return f'<span class="ball off" title="No ball around the {BALL_NAMES[ball]}">–</span>'
+        return f'<span class="ball off" title="No limit for the {BALL_NAMES[ball]}">–</span>'
     percent = round(100 * min(1.0, share))
     return (
-        f'<span class="ball" title="{percent} % of the radius around the {BALL_NAMES[ball]} is used">'
+        f'<span class="ball" title="{percent} % of the allowed change of the {BALL_NAMES[ball]} is used">'
         f'<i style="width: {percent}%"></i><b>{percent} %</b></span>'
     )
 
 
 def table(columns: Sequence[str], rows: Sequence[tuple[str, Sequence[str]]]) -> str:
-    """Numbers with a name before each row."""
+    """A table of numbers with a name in front of each row."""
     head = "".join(f"<th scope='col'>{html.escape(c)}</th>" for c in columns)
     body = "".join(
         f"<tr><th scope='row'>{html.escape(name)}</th>{''.join(f'<td>{html.escape(v)}</td>' for v in values)}</tr>"
@@ -190,6 +191,6 @@ def table(columns: Sequence[str], rows: Sequence[tuple[str, Sequence[str]]]) -> 
 
 
 def notice(message: str, kind: str = "error") -> str:
-    """A sentence that the reader must see; nothing for an empty one."""
+    """A highlighted message; an empty message gives an empty string."""
     role = "alert" if kind == "error" else "status"
     return f'<div class="notice {kind}" role="{role}">{html.escape(message)}</div>' if message else ""

@@ -1,4 +1,4 @@
-"""The tasks of the page and their controls, made from what the operators declare."""
+"""The tasks of the page and their controls, built from the settings that the operators declare."""
 
 from __future__ import annotations
 
@@ -9,44 +9,45 @@ import gradio as gr
 
 from ilo.operators import OPERATORS, Operator
 from ilo.operators.setting import Setting
+from ilo.settings import check_number, check_whole
 from ilo.ui.parts.fields import number, typed, whole
 
-MOST_POSITIONS = 1000  # of a slider of whole numbers; what has more is typed
+MOST_POSITIONS = 1000  # a setting with more whole numbers than this has a text field instead of a slider
 
 
 def offered() -> dict[str, type[Operator]]:
-    """The operators of the page by their names: those whose settings all have a control."""
+    """Name → operator, for the operators whose settings all have a control."""
     return {name: kind for name, kind in OPERATORS.items() if all(setting.kind != "parts" for setting in kind.declared)}
 
 
 def label(kind: type[Operator]) -> str:
-    """What stands on the task's button."""
+    """The text on the task's button."""
     return kind.label or kind.title
 
 
 def painted() -> list[str]:
-    """The offered tasks whose mask is painted on the picture."""
+    """The tasks whose mask the user paints on the picture."""
     return [name for name, kind in offered().items() if kind.mask_setting() is not None]
 
 
 def painting() -> list[str]:
-    """The same for the painter; "" among them stands for no choice yet, which is the first task."""
+    """The same for the painter; "" stands for the first task, before any choice."""
     names = painted()
     return ["", *names] if next(iter(offered())) in names else names
 
 
 def paints(task: Any) -> bool:
-    """Whether a mask is painted for a task."""
+    """Whether the user paints a mask for this task."""
     return isinstance(task, str) and task in painted()
 
 
 def group(task: str) -> str:
-    """The class of what is shown for one task alone."""
+    """CSS class of everything that is shown for one task only."""
     return f"for-{task}"
 
 
 def choices() -> dict[str, str]:
-    """Control of a choice → the name of the tab's data attribute that style sheets read its value from."""
+    """Choice control → the tab's data attribute from which the style sheet reads its value."""
     return {
         f"{task}.{setting.name}": f"{task}-{setting.name}"
         for task, kind in offered().items()
@@ -56,7 +57,7 @@ def choices() -> dict[str, str]:
 
 
 def controls(resolution: int) -> dict[str, gr.components.Component]:
-    """The controls of every task, by task and setting; style sheets show those of the chosen one."""
+    """The controls of every task, by task and setting; the style sheet shows only those of the chosen task."""
     found: dict[str, gr.components.Component] = {}
     for task, kind in offered().items():
         own = [setting for setting in kind.declared if setting.kind != "mask"]
@@ -102,14 +103,14 @@ def _control(task: str, setting: Setting, resolution: int) -> gr.components.Comp
 
 
 def _range(setting: Setting, resolution: int) -> tuple[float, float]:
-    """Of the slider."""
+    """The slider's range."""
     if setting.slider is not None:
         return setting.slider(resolution)
     return setting.low, setting.high if setting.fits is None else setting.fits(resolution)
 
 
 def settings(task: Any, values: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of a task's operator that the controls stand for. Raises `SettingsError` for an empty field."""
+    """The operator settings in the controls of a task. Raises `SettingsError` for an empty or wrong field."""
     kind = offered().get(task) if isinstance(task, str) else None
     declared = () if kind is None else kind.declared
     return {
@@ -120,18 +121,24 @@ def settings(task: Any, values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _value(setting: Setting, value: Any) -> Any:
-    name = f"The setting {setting.label}"
+    name = setting.label
     if setting.kind == "choice":
         return value
     if setting.optional:
         value = typed(name, value)
         if value is None:
             return None
-    return number(name, value) / setting.scale if setting.kind == "number" else whole(name, value)
+    if setting.kind == "number":
+        value = number(name, value)
+        check_number(name, value, setting.scale * setting.low, setting.scale * setting.high)
+        return value / setting.scale
+    value = whole(name, value)
+    check_whole(name, value, int(setting.low), int(setting.high))
+    return value
 
 
 def shown_values(task: str, operator: Mapping[str, Any]) -> dict[str, Any]:
-    """What the controls show for an operator's settings."""
+    """The values of the controls for an operator's settings."""
     own = {setting.name: setting for setting in OPERATORS[task].declared}
     return {
         f"{task}.{name}": "" if value is None else value if own[name].scale == 1 else own[name].scale * value
@@ -140,7 +147,7 @@ def shown_values(task: str, operator: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def style() -> str:
-    """A style sheet: a task shows its own controls only, a setting is shown where it counts."""
+    """A style sheet that shows only the controls of the chosen task, and each setting only where it applies."""
     names = list(offered())
     rules = [f":is(#studio, #morph) :is({', '.join(f'.{group(name)}' for name in names)}) {{ display: none; }}"]
     rules += [f"{_chosen(name)} .{group(name)} {{ display: flex; }}" for name in names]
@@ -160,11 +167,11 @@ def style() -> str:
 
 
 def _chosen(task: str, tab: str = "#studio") -> str:
-    """The selector of the tab while a task is chosen; the first one is from the start."""
+    """CSS selector of the tab while `task` is chosen; the first task is chosen at the start."""
     chosen = f'[data-task="{task}"]'
     return f"{tab}:is(:not([data-task]), {chosen})" if task == next(iter(offered())) else f"{tab}{chosen}"
 
 
 def _when(task: str, choice: str, value: str) -> str:
-    """The class of what is shown for one value of a task's choice."""
+    """CSS class of everything that is shown for one value of a task's choice."""
     return f"when-{task}-{choice}-{value}"

@@ -1,4 +1,4 @@
-"""From a run to what the page shows of it."""
+"""What the page shows of a run."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from ilo.ui.parts.controls import elements
 from ilo.ui.runs import Run
 
 UNIT = 4.0  # squared errors on [−1, 1] are four times those on [0, 1], which the page reports
+MILLI = 1e-3  # the page shows the MSE in units of 10⁻³
 
 
 def panel(headline: str, sentence: str, *parts: str) -> str:
@@ -38,7 +39,7 @@ def section(title: str, content: str) -> str:
 
 
 def idle(perceptual: str | None) -> str:
-    """The Studio's right column before the first run; `perceptual` is the name of the distance that is here."""
+    """The Studio's right column before the first run; `perceptual` is the available distance, or None."""
     return panel(
         text.READY, text.READY_HELP, how(text.HOW), f'<p class="fine">{html.escape(text.PERCEPTUAL[perceptual])}</p>'
     )
@@ -60,7 +61,7 @@ def truth(problem: Problem) -> np.ndarray | None:
 
 @torch.no_grad()
 def residual(problem: Problem, result: Result) -> tuple[np.ndarray, str]:
-    """What the reconstruction leaves unexplained of the measurement, as a picture, and what that picture shows."""
+    """The residual as a picture, and a sentence that explains the picture."""
     operator = problem.operator
     difference = problem.y - operator(result.image.to(problem.y.device))
     if len(operator.measurement_shape) == 1:
@@ -70,15 +71,15 @@ def residual(problem: Problem, result: Result) -> tuple[np.ndarray, str]:
 
 def before(problem: Problem) -> str:
     """The small pictures before a run."""
-    pictures = [("measured", measured(problem), text.PREVIEW)]
+    pictures = [(text.MEASURED, measured(problem), text.PREVIEW)]
     known = truth(problem)
     if known is not None:
-        pictures.append(("truth", known, "The picture itself, which the solver never sees."))
+        pictures.append((text.TRUTH_LABEL, known, text.TRUTH_HELP))
     return plots.strip(pictures)
 
 
 def film(run: Run) -> str:
-    """The best picture at the start and after each round, and where a run was stopped."""
+    """The best picture at the start, after each round, and at the step where a run was stopped."""
     recorder = run.recorder
     assert recorder is not None
     frames = [
@@ -90,7 +91,7 @@ def film(run: Run) -> str:
 
 
 class Progress:
-    """What is going on in a run, in words, numbers and drawings."""
+    """The state of a run as text, numbers and drawings."""
 
     def __init__(self, run: Run, model: Model):
         self._run, self._model = run, model
@@ -101,17 +102,17 @@ class Progress:
         return self._run.order.problem
 
     def pictures(self) -> str:
-        """The small pictures while and after a run: the problem and its solution, and the film of the rounds."""
+        """The small pictures during and after a run: the problem, its solution, and one picture per round."""
         recorder, problem = self._run.recorder, self._problem
         if recorder is None:
             return before(problem)
         found = None if self._run.live else recorder.result
-        cells = [("measured", measured(problem), text.PREVIEW)]
+        cells = [(text.MEASURED, measured(problem), text.PREVIEW)]
         known = truth(problem)
         if found is not None:
-            cells.append(("reconstruction", to_uint8(found.image)[0], "The best picture that was found."))
+            cells.append(("reconstruction", to_uint8(found.image)[0], "The best picture that the solver found."))
         if known is not None:
-            cells.append(("truth", known, "The picture itself, which the solver never sees."))
+            cells.append((text.TRUTH_LABEL, known, text.TRUTH_HELP))
         if found is not None:
             pixels, help_ = residual(problem, found)
             cells.append((text.RESIDUAL, pixels, help_))
@@ -122,10 +123,10 @@ class Progress:
         assert recorder is not None
         assert recorder.result is not None
         found = to_uint8(recorder.result.image)[0]
-        return self._in_photograph(plots.compare(measured(self._problem), found, "measured", "reconstruction"))
+        return self._in_photograph(plots.compare(measured(self._problem), found, text.MEASURED, "reconstruction"))
 
     def _in_photograph(self, crop: str) -> str:
-        """The comparison `crop`, and beside it that of the photograph which the picture was cut out of."""
+        """The comparison `crop`; for a face cut out of a photograph, also the comparison of the whole photograph."""
         shown, recorder = self._run.order.shown, self._run.recorder
         if shown is None:
             return crop
@@ -166,7 +167,7 @@ class Progress:
         )
 
     def _saved(self) -> list[str]:
-        """What the download has of a photograph."""
+        """A sentence about photo.png in the download, if the run used a photograph."""
         placed = self._run.order.placed is not None
         return [f'<p class="fine">{html.escape(text.PHOTO_SAVED)}</p>'] * placed
 
@@ -186,53 +187,54 @@ class Progress:
         return text.sentence(step.round, rho, elements(self._model, step.round)["radius_features"])
 
     def _boundaries(self) -> list[int]:
-        """The steps at which rounds begin."""
+        """The steps at which the rounds start."""
         begins = itertools.accumulate(plan.total_steps for plan in self._settings.rounds)
         before = self._step.total - self._settings.total_steps  # a photograph's inversion
         return [before, *(before + n for n in begins)][:-1]
 
     def _balls(self) -> str:
         layers = range(self._settings.first_layer, self._settings.first_layer + len(self._settings.rounds))
-        # The code of a reconstruction has no ball.
+        # In a reconstruction, the latent code has no ball.
         shown = [k for k in layers if k or len(layers) == 1 or math.isfinite(self._settings.rounds[0].radius_latents)]
         usage = {text.layer_size(k): self._run.usage.get(k, {}) for k in shown}
-        return section("Balls in use", plots.ball_bars(usage))
+        return section("Share of the allowed change used", plots.ball_bars(usage))
 
     def _drawings(self) -> tuple[str, ...]:
         recorder = self._run.recorder
         assert recorder is not None
-        chart = curve(recorder, "mse", UNIT, self._step.total, self._boundaries(), "Measured error")
-        return section("Measured error", chart), self._balls()
+        title = f"Fit to the input ({text.MSE})"
+        chart = curve(recorder, "mse", UNIT * MILLI, self._step.total, self._boundaries(), title)
+        return section(title, chart), self._balls()
 
 
 def _beside(placed: Placed) -> int:
-    """Where a divider leaves the whole crop on its right, in percent of the square that shows the whole photograph."""
+    """Divider position, in percent of the square that shows the photograph, that leaves the whole crop on its right."""
     height, width = placed.photo().shape[:2]
     edge = placed.alignment.to_photo(CORNERS)[:, 0].min() + (max(width, height) - width) / 2
     return round(min(max(100 * edge / max(width, height), 0), 50))
 
 
 def curve(recorder: Recorder, term: str, unit: float, total: int, boundaries: list[int], name: str) -> str:
-    """A term of the objective over the steps."""
+    """Chart of one term of the objective over the steps."""
     trace = recorder.trace
     done, error = TRACE_HEADER.index("done"), TRACE_HEADER.index(term)
     return plots.loss_chart(trace[:, done], trace[:, error] / unit, total, boundaries, name)
 
 
 def _scores(problem: Problem, result: Result) -> str:
-    """The errors on the [0, 1] scale: the measured one, and the true ones where the truth is known."""
+    """MSE on the [0, 1] scale: the fit to the input and, where the truth is known, the true errors."""
     with torch.no_grad():
         residual_ = problem.operator(result.image) - problem.y
     fit = float(residual_.square().sum()) / problem.operator.normaliser / UNIT
     if problem.truth is None:
-        return section("Scores", plots.table(["MSE"], [("measured", [_number(fit)])]))
+        return section("Scores", plots.table([text.MSE], [(text.FIT, [_number(fit)])]))
     mask = problem.operator.mask
     hole = None if mask is None or bool(mask.all()) else 1 - mask
     scores = metrics.report(result.image, problem.truth, hole)
-    rows = [("measured", [_number(fit), "", ""]), ("true", _three(scores, ""))]
+    rows = [(text.FIT, [_number(fit), "", ""]), (text.TRUE, _three(scores, ""))]
     if hole is not None:
-        rows.append(("true, hole alone", _three(scores, "_hole")))
-    return section("Scores", plots.table(["MSE", "PSNR", "SSIM"], rows))
+        rows.append((text.TRUE_HOLE, _three(scores, "_hole")))
+    return section("Scores", plots.table([text.MSE, "PSNR", "SSIM"], rows))
 
 
 def _three(scores: dict[str, float], suffix: str) -> list[str]:
@@ -244,5 +246,6 @@ def _three(scores: dict[str, float], suffix: str) -> list[str]:
     ]
 
 
-def _number(value: float) -> str:
-    return f"{value:.4f}" if value >= 0.001 else f"{value:.1e}"
+def _number(mse: float) -> str:
+    """An MSE in units of 10⁻³, with two decimals or, below 0.1, three."""
+    return f"{mse / MILLI:.2f}" if mse >= 0.1 * MILLI else f"{mse / MILLI:.3f}"

@@ -1,4 +1,4 @@
-"""The Studio tab: what it does when something is pressed."""
+"""The handlers of the Studio tab."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ class Studio(Bench):
     """The Studio tab of one page, for all its visitors.
 
     Args:
-        model, runs, cache, visitors: as of every tab.
-        examples: pictures to begin with.
+        model, runs, cache, visitors: see `Bench`.
+        examples: the pictures that the page offers.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class Studio(Bench):
     # Choosing the picture.
 
     def pick(self, values: dict[str, Any], session: str, index: Any) -> tuple[Any, ...]:
-        """An example was clicked. → source, painter, photograph, stage, strip, progress, notice."""
+        """The user clicked an example. → source, painter, photograph, stage, strip, progress, notice."""
         if not isinstance(index, int) or not 0 <= index < len(self.examples):
             return *(gr.skip(),) * 6, plots.notice(text.GONE)
         example = self.examples[index]
@@ -54,10 +54,10 @@ class Studio(Bench):
         return self._choose(values, session, Source(example.name, example.image), example.crop)
 
     def upload(self, values: dict[str, Any], session: str, path: str | None) -> tuple[Any, ...]:
-        """A picture was uploaded. → as `pick`."""
+        """The user uploaded a picture. → as `pick`."""
         self.choosing(session)
         try:
-            # What is to be enlarged may be tiny.
+            # The input of super-resolution may be tiny.
             source = photographs.read(path, self.model, smallest=2, damaged=values["truth"] == "given")
             return self._choose(values, session, source)
         except Exception as error:
@@ -66,7 +66,7 @@ class Studio(Bench):
             self.received(path)
 
     def rechoose(self, values: dict[str, Any], session: str, data: Any) -> tuple[Any, ...]:
-        """Something else was chosen of the photograph, or the examples instead. → as `pick`."""
+        """The user chose another part of the photograph, or went back to the examples. → as `pick`."""
         if isinstance(data, dict) and data.get("choice") == "back":
             return self.pick(values, session, 0)
         self.choosing(session)
@@ -90,7 +90,7 @@ class Studio(Bench):
         return source, canvas, gr.HTML(photo=photographs.shown(source, self.model)), *seen
 
     def upload_mask(self, path: str | None, value: Any, source: Source | None) -> tuple[Any, ...]:
-        """A mask was uploaded; one as large as the photograph was painted on it. → painter, notice."""
+        """The user uploaded a mask; one of the photograph's size is cropped like it. → painter, notice."""
         try:
             if path is None:
                 raise PictureError(text.GONE)
@@ -105,7 +105,7 @@ class Studio(Bench):
             else:
                 fitted, resized = fit_mask(mask, grid)
                 if resized:
-                    gr.Info(f"The mask was {width}×{height} and has been resized to {grid}×{grid}.")
+                    gr.Info(f"The mask was resized from {width}×{height} to {grid}×{grid} px.")
             return {**value, "mask": painter.pack(fitted, grid)}, ""
         except Exception as error:
             return gr.skip(), plots.notice(sentence(error))
@@ -115,7 +115,7 @@ class Studio(Bench):
     # A link.
 
     def follow(self, query: Mapping[str, str], names: list[str]) -> tuple[list[Any], str]:
-        """The controls `names` as a link asks for, those that it leaves alone skipped; and what to say of it."""
+        """Values for the controls `names` from a link (skipped where it says nothing), and the panel's text."""
         unchanged = [gr.skip()] * len(names)
         if "task" not in query:
             return unchanged, ""
@@ -126,23 +126,23 @@ class Studio(Bench):
         return [values.get(name, gr.skip()) for name in names], views.panel(text.READY, text.LINKED)
 
     def _linked(self, shared: Shared) -> dict[str, Any]:
-        """What the controls show for a link. Raises `SettingsError` where they cannot show all that it asks for."""
+        """The values of the controls for a link. Raises `SettingsError` if they cannot show all its settings."""
         side, settings = self.model.resolution, dict(shared.operator)
         wanted = OPERATORS[shared.task].mask_setting()
         if wanted is not None and wanted.required:
             settings["mask"] = preset_mask(painter.FIRST_MASK, side, self.model.landmarks)
-        build(shared.task, side, **settings)  # refuses what no operator takes
+        build(shared.task, side, **settings)  # raises SettingsError for wrong settings
         values = shared_values(shared, self.model.layers)
         known = shared.task in tasks.offered() and shared.model == self.model.id and shared.settings.method in METHODS
         if not known or shared.measurement_seed or solver_settings(values) != shared.settings:
-            raise SettingsError("The link asks for settings that this page cannot show, so nothing of it was taken.")
+            raise SettingsError("This page cannot show the settings of the link, so it ignores the link.")
         self.runs.check_steps(shared.settings.total_steps)
         return values
 
     # Before a run.
 
     def order(self, values: dict[str, Any]) -> tuple[Order, list[str]]:
-        """The problem that the controls describe, and sentences about what was done to the input.
+        """The problem that the controls describe, and sentences about changes to the input.
 
         Raises:
             SettingsError, PictureError: with a sentence for the user.
@@ -150,7 +150,7 @@ class Studio(Bench):
         task = values["task"]
         name, crop, mask = painter.read_value(values["painter"], painter.grid_of(self.model))
         source = values["source"] or self.first
-        # A session may have been forgotten while its tab stayed open; another picture must not be solved instead.
+        # The server may have dropped this session while its tab stayed open; do not solve another picture instead.
         if source.name != name:
             raise PictureError(text.GONE)
         damaged_here = values["truth"] != "given"
@@ -170,7 +170,7 @@ class Studio(Bench):
         return Order(problem, solver_settings(values), given, damaged_here, placed=placed, shown=shown), notes
 
     def preview(self, values: dict[str, Any], session: str) -> tuple[Any, ...]:
-        """Show what the solver will work from. → stage, strip, progress, notice."""
+        """Show the input of the solver. → stage, strip, progress, notice."""
         if self.busy(session):
             return (gr.skip(),) * 4
         try:

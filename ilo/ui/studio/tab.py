@@ -1,4 +1,4 @@
-"""The Studio tab: where everything stands, and what it is wired to."""
+"""The layout of the Studio tab, and its event handlers."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def build(
     choices = [named["method"], named["preset"], named["task"]]
     for choice in choices[:2]:
         choice.input(None, choices, [named[f] for f in fields], js=fill, **PRIVATE)
-    # Another task changes one weight; what was changed by hand stays.
+    # Choosing another task changes one weight; other changes by the user stay.
     geodesic = controls.fill_script(["weights.geodesic"], model.layers)
     named["task"].input(None, choices, named["weights.geodesic"], js=geodesic, **PRIVATE)
 

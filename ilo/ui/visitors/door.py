@@ -1,4 +1,4 @@
-"""Every request to the page comes through here: too large ones are refused, and open connections are counted."""
+"""Middleware for every request to the page: refuses requests that are too large and counts open connections."""
 
 from __future__ import annotations
 
@@ -23,16 +23,18 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 UPLOAD = "/gradio_api/upload"
-PROGRESS = "/gradio_api/upload_progress"  # not used by this page; Gradio would keep each name that it is asked for
+PROGRESS = "/gradio_api/upload_progress"  # not used by this page; Gradio would keep every name in memory
 HEARTBEAT = re.compile(r"/gradio_api/heartbeat/([^/]+)/?$")
-STREAM = re.compile(r"/gradio_api/queue/data/?$")  # the session is in its query
-CALL = re.compile(r"/gradio_api/call/(?:v2/)?[^/]+/([^/]+)/?$")  # a stream, too; the event's id is the session's
-FORM_BYTES = 64 * 1024  # that a form has beside its file
-DRAIN_SECONDS = 10.0  # that the rest of a refused request is read and dropped, so that the refusal is seen
+STREAM = re.compile(r"/gradio_api/queue/data/?$")  # the session is in the query string
+CALL = re.compile(
+    r"/gradio_api/call/(?:v2/)?[^/]+/([^/]+)/?$"
+)  # also a stream; the id of the event stands for the session
+FORM_BYTES = 64 * 1024  # size of a form without its file
+DRAIN_SECONDS = 10.0  # how long to read the rest of a refused request, so that the client sees the answer
 
 
 class TooLargeError(Exception):
-    """A request has more bytes than it may."""
+    """A request exceeds the size limit."""
 
 
 class Door:
@@ -55,7 +57,7 @@ class Door:
             await self._request(scope, receive, send)
 
     async def _answered(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """A request without a body; open connections are counted."""
+        """Handle a request without a body, and count open connections."""
         session, stream = _session(scope)
         if session is None:
             await self._app(scope, receive, send)
@@ -70,7 +72,7 @@ class Door:
             await self._app(scope, receive, told)
 
     async def _request(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """A request that is read as a whole before anything is done with it."""
+        """Handle a request that is read completely before it is processed."""
         most, body, size, more = self._limits.request_bytes, bytearray(), _declared(scope), True
         if size <= most:
             size = 0
@@ -93,7 +95,7 @@ class Door:
         await self._app(scope, replayed, send)
 
     async def _upload(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """An upload, which Gradio writes to the disk as it comes."""
+        """Handle an upload, which Gradio writes to disk while it arrives."""
         limits, size, more, started = self._limits, 0, True, False
         most = limits.upload_bytes + FORM_BYTES
         if _declared(scope) > most:
@@ -120,7 +122,9 @@ class Door:
         try:
             temporary.tidy(Path(scope["app"].uploaded_file_dir), limits)  # makes room for this one
             with anyio.move_on_after(limits.upload_seconds) as clock:
-                await self._app({**scope, "query_string": b""}, counted, told)  # no name to follow its progress by
+                await self._app(
+                    {**scope, "query_string": b""}, counted, told
+                )  # without the name under which Gradio would track its progress
         except TooLargeError:
             await _refuse(scope, receive, send, 413, text.upload_too_large(limits.upload_bytes), drain=more)
         else:
@@ -131,7 +135,7 @@ class Door:
 
 
 def _session(scope: Scope) -> tuple[str | None, bool]:
-    """The session that a connection belongs to, None if to none; and whether it is a stream."""
+    """The session of a connection, or None; and whether the connection is a stream."""
     path = scope["path"]
     if found := HEARTBEAT.search(path):
         return found[1], False
@@ -143,13 +147,13 @@ def _session(scope: Scope) -> tuple[str | None, bool]:
 
 
 def _declared(scope: Scope) -> int:
-    """The bytes that a request says it has; 0 if it does not say."""
+    """The declared Content-Length; 0 without one."""
     value = dict(scope["headers"]).get(b"content-length", b"0")
     return int(value) if value.isdigit() else 0
 
 
 async def _refuse(scope: Scope, receive: Receive, send: Send, status: int, words: str, drain: bool = True) -> None:
-    """Answer with a sentence, and close the connection."""
+    """Answer with a message and close the connection."""
     with anyio.move_on_after(DRAIN_SECONDS):
         while drain:
             message = await receive()

@@ -1,7 +1,7 @@
-"""What is kept of visitors who have gone is let go, again and again while the page is served.
+"""Periodic clean-up of the data of visitors who have left, while the page is served.
 
-Gradio frees a session when its heartbeat ends. Who never had one would be kept for good: the unread messages, the state
-and, through it, the pictures. What is done here with Gradio's own queue and state is known to work with Gradio 6.31.
+Gradio frees a session when its heartbeat ends. Without a heartbeat it would keep a session forever: its unread
+messages, its state and, through the state, its pictures. The code uses internals of Gradio 6.31 (queue and state).
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ log = logging.getLogger(__name__)
 
 @contextlib.asynccontextmanager
 async def lifespan(app: Any, visitors: Visitors) -> AsyncIterator[None]:
-    """Keep house as long as a server runs the Gradio application `app`."""
+    """Run the clean-up as long as a server runs the Gradio application `app`."""
     visitors.served = True
-    app.get_blocks()._queue.ANALYTICS_MAX_EVENTS = visitors.limits.queued  # each is kept with what names its session
+    app.get_blocks()._queue.ANALYTICS_MAX_EVENTS = visitors.limits.queued  # each event is kept with its session
     task = asyncio.create_task(_keep_house(app, visitors))
     try:
         yield
@@ -45,7 +45,7 @@ async def _keep_house(app: Any, visitors: Visitors) -> None:
             await sweep(app, visitors)
             if time.monotonic() - tidied > limits.tidy_seconds:
                 temporary.tidy(Path(app.uploaded_file_dir), limits)
-                uploads = app.get_blocks().upload_file_set  # their names, which Gradio would keep for good
+                uploads = app.get_blocks().upload_file_set  # Gradio would keep their names forever
                 uploads.difference_update([path for path in uploads if not os.path.exists(path)])
                 tidied = time.monotonic()
         except Exception:
@@ -53,13 +53,13 @@ async def _keep_house(app: Any, visitors: Visitors) -> None:
 
 
 async def sweep(app: Any, visitors: Visitors) -> None:
-    """Drop the messages that nobody reads, and all that is kept of visitors who have gone."""
+    """Drop unread messages, and all data of visitors who have left."""
     messages, states = app.get_blocks()._queue.pending_messages_per_session, app.state_holder
     for session in list(messages):
         if visitors.unheard(session) or messages[session].qsize() > visitors.limits.messages:
             await _drop_messages(app, session)
     for session in list(states.session_data):
-        visitors.away(session)  # known from now on
+        visitors.away(session)  # starts its clock if it is new
     gone = visitors.gone()
     for session in gone:
         await _drop_messages(app, session)
@@ -67,11 +67,11 @@ async def sweep(app: Any, visitors: Visitors) -> None:
         states.session_data.pop(session, None)
         states.time_last_used.pop(session, None)
     if gone:
-        memory.give_back()  # photographs are in pieces that the C library would keep
+        memory.give_back()  # the C library would keep the memory of photographs
 
 
 async def _drop_messages(app: Any, session: str) -> None:
-    """Do as Gradio does when a stream is closed: nothing that the session has asked for goes on."""
+    """Cancel everything that the session requested, as Gradio does when a stream closes."""
     queue = app.get_blocks()._queue
     queue.pending_messages_per_session.pop(session, None)
     await queue.clean_events(session_hash=session)

@@ -1,4 +1,4 @@
-"""From the arguments of app.py to a page that is served."""
+"""Serve the page that the arguments of app.py describe."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ log = logging.getLogger(__name__)
 def serve(options: argparse.Namespace) -> int:
     """Serve until interrupted; 2 if the model or the port cannot be used.
 
-    Where the owner has chosen the model on the page, `options.instead` was served before; it is served again if the
-    chosen one cannot be, for whatever reason.
+    If the owner chose the model on the page, `options.instead` is the previous model; it is served again if the new one
+    fails for any reason.
     """
     temporary.end_as_by_hand()
     owner = Owner.of(options)
@@ -37,7 +37,7 @@ def serve(options: argparse.Namespace) -> int:
             bring(registry.BY_ID[options.model])
         if os.environ.get("SPACE_ID"):
             bring_preloaded()
-        print(f"To choose models on the page, open {owner.address}", flush=True)
+        print(f"To manage models on the page, open {owner.address}", flush=True)
         model = ilo.load(options.model)
         with temporary.files():
             where = {"server_name": options.host, "server_port": options.port, "share": options.share}

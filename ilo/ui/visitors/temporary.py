@@ -1,4 +1,4 @@
-"""The folder of what visitors upload and download. It goes with the page, however that ends."""
+"""The folder of uploads and downloads. It is deleted with the page, however the page ends."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from filelock import FileLock, Timeout
 
 from ilo.ui.visitors.limits import Limits
 
-FOLDER = "GRADIO_TEMP_DIR"  # where Gradio looks for it
+FOLDER = "GRADIO_TEMP_DIR"  # the variable that Gradio reads
 PREFIX, LOCK = "ilo-studio-", ".lock"
-DOWNLOADS = "downloads"  # the folder in it that holds them
+DOWNLOADS = "downloads"  # its subfolder for downloads
 
 
 @contextmanager
 def files() -> Iterator[Path]:
-    """Gradio's temporary folder, while a page is served; an empty one inside of `GRADIO_TEMP_DIR` or the system's.
+    """Gradio's temporary folder while a page is served: a new one inside `GRADIO_TEMP_DIR` or the system's folder.
 
-    It is deleted at the end. What a killed page has left is deleted by the next one: a process holds its folder's lock
-    as long as it lives.
+    It is deleted at the end. The next page deletes the folder of a killed one, because a process holds the lock of its
+    folder as long as it lives.
     """
     before = os.environ.get(FOLDER)
     parent = Path(before or tempfile.gettempdir())
@@ -37,7 +37,7 @@ def files() -> Iterator[Path]:
     made = Path(tempfile.mkdtemp(prefix=f".{PREFIX}", dir=parent))
     lock = FileLock(made / LOCK)
     lock.acquire()
-    folder = made.rename(parent / made.name[1:])  # where others look, and find it locked
+    folder = made.rename(parent / made.name[1:])  # other pages look for this name, and find it locked
     os.environ[FOLDER] = str(folder)
     try:
         yield folder
@@ -49,12 +49,12 @@ def files() -> Iterator[Path]:
 
 
 def outside() -> dict[str, str]:
-    """The environment without this page's own folder, for a page that takes its place."""
+    """The environment without this page's folder, for the page that replaces it."""
     return {**os.environ, FOLDER: str(Path(os.environ[FOLDER]).parent)} if FOLDER in os.environ else {**os.environ}
 
 
 def is_upload(path: Path, folder: Path) -> bool:
-    """Whether a file is one that Gradio has received for a visitor: FOLDER/<sha256>/<name>, and nothing else there."""
+    """Whether Gradio stored this file for a visitor: FOLDER/<sha256>/<name>, and no other path."""
     try:
         place, *name = path.resolve().relative_to(folder.resolve()).parts
     except ValueError:
@@ -63,9 +63,9 @@ def is_upload(path: Path, folder: Path) -> bool:
 
 
 def delete_later(path: Path, seconds: float, limits: Limits) -> None:
-    """Let `tidy` delete a file after some seconds, unless it has been written again by then. It may be gone already.
+    """Let `tidy` delete a file after `seconds`, unless it is written again before. The file need not exist.
 
-    Its time of change is moved to where `tidy` takes it for old then, so that nothing needs to be remembered.
+    The function sets the modification time so that `tidy` then considers the file old; no other record is needed.
     """
     with suppress(OSError):
         when = time.time() - limits.kept_seconds + seconds
@@ -73,9 +73,9 @@ def delete_later(path: Path, seconds: float, limits: Limits) -> None:
 
 
 def tidy(folder: Path, limits: Limits) -> None:
-    """Delete what is too old in the folder of uploads and downloads, and the oldest of what is too much.
+    """Delete files that are too old from the folder of uploads and downloads, and the oldest files beyond the limits.
 
-    Whatever is no download counts as an upload, a broken one or the state behind a deep link included.
+    Every file that is not a download counts as an upload, including partial uploads and the state of deep links.
     """
     lock, apart = folder / LOCK, folder / DOWNLOADS
     found = [Path(place, name) for place, _, names in os.walk(folder) for name in names]
@@ -86,10 +86,10 @@ def tidy(folder: Path, limits: Limits) -> None:
 
 
 def _keep_newest(paths: list[Path], seconds: float, most_bytes: int, most_files: int) -> None:
-    """Delete the files older than some seconds, and the oldest of more than so many bytes or files."""
+    """Delete files older than `seconds`, and the oldest files beyond the given bytes or number of files."""
     found = []
     for path in paths:
-        with suppress(OSError):  # it has just been deleted
+        with suppress(OSError):  # deleted in the meantime
             found.append((path.stat().st_mtime, path.stat().st_size, path))
     total, oldest = 0, time.time() - seconds
     for count, (changed, size, path) in enumerate(sorted(found, reverse=True), 1):
@@ -97,11 +97,11 @@ def _keep_newest(paths: list[Path], seconds: float, most_bytes: int, most_files:
         if changed < oldest or total > most_bytes or count > most_files:
             with suppress(OSError):
                 path.unlink()
-                path.parent.rmdir()  # each file has a folder of its own; the page's has its lock, and stays
+                path.parent.rmdir()  # each file has its own folder; the page's folder contains the lock and stays
 
 
 def end_as_by_hand() -> None:
-    """Let SIGTERM, which services and containers send, end the page as ctrl-C does."""
+    """Make SIGTERM, which services and containers send, end the page like ctrl-C."""
 
     def interrupt(*_: Any) -> None:
         raise KeyboardInterrupt
@@ -110,12 +110,12 @@ def end_as_by_hand() -> None:
 
 
 def _delete_if_left(folder: Path) -> None:
-    if not os.path.isfile(folder / LOCK):  # no page's, or one of another user
+    if not os.path.isfile(folder / LOCK):  # not the folder of a page, or that of another user
         return
     lock = FileLock(folder / LOCK)
     try:
         lock.acquire(timeout=0)
-    except (Timeout, OSError):  # its page is alive, or somebody else's
+    except (Timeout, OSError):  # its page is still running, or belongs to another user
         return
     lock.release()
     rmtree(folder, ignore_errors=True)

@@ -1,7 +1,7 @@
-"""Who is on the page: which sessions somebody listens to, and which have gone without a word.
+"""The visitors of the page: which sessions are connected, and which have left without notice.
 
-A browser keeps one connection open as long as its tab exists (the heartbeat) and another one while something is going
-on (the stream, by which a run's news come). `ilo.ui.visitors.door` sees both come and go.
+A browser keeps one connection open while its tab exists (the heartbeat) and another one during an action (the stream,
+which carries the updates of a run). `ilo.ui.visitors.door` reports when each of them opens and closes.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from dataclasses import dataclass
 from ilo.ui.visitors.limits import Limits
 
 
-@dataclass(eq=False)  # one is not another, even if they look alike
+@dataclass(eq=False)  # compared by identity
 class Line:
     """An open connection to a visitor.
 
     Args:
-        stream: whether it is a stream, rather than a heartbeat.
-        stuck: since when (`time.monotonic`) something waits to be sent, because the other end does not read; None:
-            nothing waits.
+        stream: True for a stream, False for a heartbeat.
+        stuck: the time (`time.monotonic`) since which a message waits because the other end does not read; None if no
+            message waits.
     """
 
     stream: bool
@@ -30,9 +30,9 @@ class Line:
 
 
 class Visitors:
-    """All sessions of a page. All methods may be called from any thread.
+    """All sessions of a page. Any thread may call its methods.
 
-    Where no server reports who is there (`served` is False), everybody is taken to be listening.
+    If no server reports connections (`served` is False), every session counts as connected.
     """
 
     def __init__(self, limits: Limits | None = None):
@@ -40,21 +40,21 @@ class Visitors:
         self.served = False
         self._lock = threading.Lock()
         self._lines: dict[str, list[Line]] = {}
-        self._last: dict[str, float] = {}  # session → when it was last heard of
+        self._last: dict[str, float] = {}  # session → time of its last contact
         self._leaving: list[Callable[[str], None]] = []
 
     def when_gone(self, leave: Callable[[str], None]) -> None:
-        """Call `leave` with each session that is forgotten."""
+        """Call `leave` with each session that is dropped."""
         self._leaving.append(leave)
 
     def asked(self, session: str) -> None:
-        """A session has sent a request."""
+        """Note a request of a session."""
         with self._lock:
             self._last[session] = time.monotonic()
 
     @contextmanager
     def listening(self, session: str, stream: bool) -> Iterator[Line]:
-        """While a connection of a session is open."""
+        """Context manager for the time in which a connection of a session is open."""
         line = Line(stream)
         with self._lock:
             self._lines.setdefault(session, []).append(line)
@@ -69,12 +69,12 @@ class Visitors:
                     del self._lines[session]
 
     def reads(self, session: str) -> bool:
-        """Whether somebody takes what is sent to a session."""
+        """Whether the browser of a session reads its messages."""
         with self._lock:
             return not self.served or any(line.stream and line.stuck is None for line in self._lines.get(session, ()))
 
     def away(self, session: str) -> float:
-        """Seconds since a session was last heard of; 0 while somebody listens. It begins when first asked about."""
+        """Seconds since the last contact with a session; 0 while it is connected. A new session starts at 0."""
         with self._lock:
             return self._away(session, time.monotonic())
 
@@ -85,11 +85,11 @@ class Visitors:
         return now - max(self._last.setdefault(session, now), *heard, 0.0)
 
     def unheard(self, session: str) -> bool:
-        """Whether a session has been away for so long that its run is nobody's."""
+        """Whether a session has been away for so long that its run should stop."""
         return self.away(session) > self.limits.unheard_seconds
 
     def gone(self) -> list[str]:
-        """The sessions that are to be forgotten: away for too long, or the ones too many that were away the longest."""
+        """The sessions to drop: those away for too long, and the longest absent ones beyond the limit."""
         with self._lock:
             now = time.monotonic()
             away = {session: self._away(session, now) for session in {*self._last, *self._lines}}
@@ -98,7 +98,7 @@ class Visitors:
         return [s for i, s in enumerate(absent) if i < too_many or away[s] > self.limits.session_seconds]
 
     def forget(self, session: str) -> None:
-        """Keep nothing of a session."""
+        """Delete all data of a session."""
         for leave in self._leaving:
             leave(session)
         with self._lock:
