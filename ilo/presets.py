@@ -1,4 +1,4 @@
-"""The presets, for a task by its name."""
+"""Solver presets, chosen by task name."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ def preset(name: str = "Quick", method: Method = "ilo", *, seed: int = 0, task: 
     Args:
         name: "Quick" (50, 50, 25 and 25 steps) or "Paper" (300 in each of four rounds).
         method: "ilo"; "csgm", which is round 0 alone; "pulse", which is CSGM with the published settings of PULSE.
-        seed: of the starting point, 0 … 2³¹ − 1.
-        task: the operator's name; for one that hides whole regions, ILO has a higher weight of the geodesic term.
+        seed: random seed for the starting point, 0 … 2³¹ − 1.
+        task: operator name; ILO uses a higher geodesic weight for operators that hide whole regions.
 
     Raises:
-        SettingsError: for an unknown name, method or seed.
+        SettingsError: the preset or method is unknown, or the seed is out of range.
     """
     holes = task in OPERATORS and OPERATORS[task].holes
     return settings.preset(name, method, seed=seed, holes=holes)
