@@ -99,7 +99,6 @@ class Guidance:
         Each view is moved by up to `shift` pixels, and the border pixels are repeated. Sample b draws from rngs[b], so
         each sample gets the same views as in a run of its own.
         """
-
         images = self.classifier.prepare(images)
         size, device = images.shape[-1], images.device
         drawn = [torch.randint(0, 2 * self.shift + 1, (2, self.views), generator=rng, device=device) for rng in rngs]

@@ -164,7 +164,7 @@ def test_a_files_own_normaliser_is_used(tmp_path):
     mean, deviation = (torch.tensor(v)[:, None, None] for v in ((0.5, 0.4, 0.3), (0.2, 0.25, 0.3)))
     torch.testing.assert_close(guide(2 * images - 1), net((images - mean) / deviation), rtol=1e-4, atol=1e-3)
     checkpoint(path, classes=3, deviation=(0.0, 1.0, 1.0))
-    with pytest.raises(ClassifierError, match="its normaliser divides by 0"):
+    with pytest.raises(ClassifierError, match="its input normalisation divides by 0"):
         classifier.load(str(path))
 
 
