@@ -130,7 +130,7 @@ def test_backbone_is_found_where_torchvision_or_the_studio_keeps_it(backbone, mo
     assert find_perceptual(name="lpips-vgg").name == "lpips-vgg"
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "empty"))
     monkeypatch.setenv("ILO_CACHE", str(backbone.parent))
-    with pytest.raises(ValueError, match=r"not the file that it should be.*models remove lpips-vgg"):
+    with pytest.raises(ValueError, match=r"fails its hash check.*models remove lpips-vgg"):
         find_perceptual()  # random weights do not have the registered hash
     entry = replace(registry.BY_ID["lpips-vgg"], sha256=cache.sha256(backbone)[:8])
     monkeypatch.setitem(registry.BY_ID, "lpips-vgg", entry)

@@ -123,7 +123,7 @@ class Touch:
     ("options", "words"),
     [
         ({"wrapped": False}, "it has no network under module.model"),
-        ({"extra": {"schedule": Touch()}}, "which no network needs; nothing of it was run"),
+        ({"extra": {"schedule": Touch()}}, "which no network needs; nothing was executed"),
         ({"extra": {"schedule": Schedule()}}, "which no network needs"),
     ],
 )

@@ -62,7 +62,7 @@ def test_the_command_line(served, monkeypatch, capsys):
     assert hashlib.sha256(CONTENT).hexdigest() in capsys.readouterr().out
     entry.path.write_bytes(b"damaged")
     assert main(["models", "verify", "thing"]) == 1
-    assert "not the file" in capsys.readouterr().err
+    assert "hash check" in capsys.readouterr().err
     assert main(["models", "remove", "thing"]) == 0
     assert "thing.bin removed" in capsys.readouterr().out
     entry = replace(entry, source=Url(f"{address}/other.bin"))
