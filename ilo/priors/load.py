@@ -1,4 +1,4 @@
-"""Generators ready for use, by their names in the registry or from files."""
+"""Loading generators by registry id or from files."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ logger = logging.getLogger(__name__)
 
 
 def load(name: str = "faces64", device: str | torch.device = "cpu") -> Model:
-    """A generator by its id in the registry, or from a file.
+    """Load a generator by its registry id, or from a file.
 
     Args:
-        name: an id; or the path of a file: an official network pickle (`.pkl`), a rosinality checkpoint (`.pt`), or
+        name: registry id, or path of a file: an official network pickle (`.pkl`), a rosinality checkpoint (`.pt`), or
             `.safetensors` in the format of assets/faces64.safetensors.
-        device: where the weights go.
+        device: device for the weights.
 
     Raises:
         CheckpointError: no such id or file, or the file is not a usable StyleGAN2 generator.
@@ -39,7 +39,7 @@ def load(name: str = "faces64", device: str | torch.device = "cpu") -> Model:
         raise
     except OSError as error:
         raise CheckpointError(f"{path.name}: it cannot be read ({error.strerror}). Copy or fetch it again.") from None
-    except Exception as error:  # a file that nobody has thought of
+    except Exception as error:  # an unforeseen kind of broken file
         logger.exception("%s could not be loaded", path.name)
         raise CheckpointError(
             f"{path.name}: it cannot be used ({type(error).__name__}: {shown(str(error))})."
@@ -68,10 +68,10 @@ def _load(name: str, path: Path, device: torch.device) -> Model:
 
 
 def find(name: str) -> Path:
-    """The weights' file of a generator, by id or path.
+    """The weights file of a generator, by id or path.
 
     Raises:
-        CheckpointError: there is no such generator here; the message says how to get it.
+        CheckpointError: the file is not here; the message says how to get it.
     """
     known = registry.ids("generator")
     if name in known:
@@ -85,22 +85,22 @@ def find(name: str) -> Path:
             f"There is no model {name!r}. Known are {', '.join(known)}, or give the path of a file that ends in "
             f"{', '.join(FORMATS)}."
         )
-    if not os.path.isfile(path):  # False as well where one may not look
+    if not os.path.isfile(path):  # also False without permission to read the folder
         raise CheckpointError(f"{path.name}: there is no such weights file. Check the name, or use faces64.")
     return path
 
 
 def usual_config(resolution: int) -> Config:
-    """The shape that StyleGAN2's networks of a resolution usually have, to estimate with."""
+    """The usual StyleGAN2 configuration at a resolution, for estimates."""
     base = 16384 if resolution <= 256 else 32768
     sides = [4 * 2**k for k in range(resolution.bit_length() - 2)]
     return Config(512, 512, resolution, {side: min(512, base // side) for side in sides}, conv_clamp=256)
 
 
 def _published(path: Path, found: str) -> tuple[Path, Checkpoint, Generator]:
-    """The generator of a published file of a hash, and where it is kept as safetensors: a later start is fast."""
+    """Load from the converted safetensors cache, converting on first use. Returns its path, content and generator."""
     kept = cache.folder() / f"{found}.safetensors"
-    with suppress(CheckpointError):  # it is not there yet, or was damaged since
+    with suppress(CheckpointError):  # not converted yet, or damaged
         read = checkpoint.read_safetensors(kept)
         return kept, read, checkpoint.build(read, path.name)
     read = published.read(path)
@@ -108,5 +108,5 @@ def _published(path: Path, found: str) -> tuple[Path, Checkpoint, Generator]:
     try:
         checkpoint.write_safetensors(read, kept)
     except OSError as error:
-        logger.warning("%s is read anew at every start: %s.", path.name, error)
+        logger.warning("%s has to be converted again at every start: %s.", path.name, error)
     return kept, read, generator

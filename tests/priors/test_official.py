@@ -115,16 +115,16 @@ def test_layers_that_differ_are_refused(tmp_path):
 def test_other_filters_are_refused(tmp_path):
     made = files.generator(16)
     kernel = torch.outer(torch.tensor([1.0, 2, 3, 4]), torch.tensor([1.0, 2, 3, 4])) / 100
-    with pytest.raises(CheckpointError, match=r"'convs\.0\.conv\.blur\.kernel': it is another filter"):
+    with pytest.raises(CheckpointError, match=r"'convs\.0\.conv\.blur\.kernel': it is a filter other"):
         published.read(files.rosinality(tmp_path / "blur.pt", made, kernel=4 * kernel))
     made.synthesis.b8.conv0.resample_filter.copy_(kernel)
-    with pytest.raises(CheckpointError, match=r"b8\.conv0 resamples with another filter than \[1, 3, 3, 1\]"):
+    with pytest.raises(CheckpointError, match=r"b8\.conv0 resamples with a filter other than \[1, 3, 3, 1\]"):
         published.read(files.official(tmp_path / "net.pkl", made))
 
 
 def test_a_multiplier_that_the_file_does_not_say_is_noticed(tmp_path):
     made = files.generator(16, multiplier=0.1)
-    with pytest.raises(CheckpointError, match=r"another learning rate multiplier than 0\.01"):
+    with pytest.raises(CheckpointError, match=r"a learning rate multiplier other than 0\.01"):
         published.read(files.rosinality(tmp_path / "net.pt", made))
 
 

@@ -78,7 +78,7 @@ def test_a_cache_that_cannot_be_written_is_done_without(tmp_path, monkeypatch, c
     monkeypatch.setenv("ILO_CACHE", str(tmp_path / "cache"))
     path = files.official(tmp_path / "net.pkl", files.generator(8))
     assert models.load(str(path)).resolution == 8
-    assert "read anew at every start" in caplog.text
+    assert "converted again at every start" in caplog.text
 
 
 def test_half_precision_and_clamps_are_read(tmp_path):

@@ -185,7 +185,9 @@ def test_a_part_that_is_complete_or_too_long_is_begun_anew(server, monkeypatch):
     assert download.fetch(entry).read_bytes() == CONTENT
 
 
-@pytest.mark.parametrize(("status", "words"), [(404, "404 .*not there"), (401, "401 .*login"), (403, "403 .*allowed")])
+@pytest.mark.parametrize(
+    ("status", "words"), [(404, "404 .*no longer there"), (401, "401 .*login"), (403, "403 .*denied")]
+)
 def test_refusals_of_the_server_are_told_at_once(server, entry, status, words):
     server.always = status
     with pytest.raises(DownloadError, match=words) as told:
