@@ -53,7 +53,7 @@ def test_denoising_is_the_identity_with_clipped_noise():
 
 
 def test_clipping_needs_a_picture():
-    with pytest.raises(SettingsError, match="nothing says where clipped-gaussian noise is cut off"):
+    with pytest.raises(SettingsError, match="clipped-gaussian noise has no limits"):
         CompressedSensing(resolution=8).measure(torch.zeros(1, 3, 8, 8), 0, ClippedGaussian(5))
 
 

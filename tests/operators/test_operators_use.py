@@ -122,7 +122,7 @@ def test_comparable_works_first_without_and_then_with_gradient() -> None:
     ("name", "settings", "message"),
     [
         ("inpaint", {"mask": torch.zeros(8, 8)}, "hides every pixel"),
-        ("inpaint", {"mask": torch.ones(8, 8)}, "nothing is to be filled in"),
+        ("inpaint", {"mask": torch.ones(8, 8)}, "nothing to fill in"),
         ("inpaint", {"mask": torch.full((8, 8), math.nan)}, "NaN"),
         ("inpaint", {"mask": torch.ones(2, 3, 8, 8)}, r"\[2, 3, 8, 8\]"),
         ("inpaint", {"mask": "eyes"}, "mask is a str"),
@@ -154,7 +154,7 @@ def test_comparable_works_first_without_and_then_with_gradient() -> None:
         ("compose", {"operators": "denoise"}, "give a list"),
         ("compose", {"operators": [{"sigma": 3}]}, "name and settings"),
         ("compose", {"operators": [{"name": "inpaint"}]}, "has no mask"),
-        ("compose", {"operators": [{"name": "identity"}], "mask": _mask(8)}, "no operator of the list"),
+        ("compose", {"operators": [{"name": "identity"}], "mask": _mask(8)}, "no operator in the list"),
         ("compose", {"operators": [{"name": "colorize"}, {"name": "denoise"}]}, "put it last"),
         ("compose", {"operators": [{"name": "compressed-sensing"}, {"name": "denoise"}]}, "put it last"),
         ("compose", {"operators": [Identity(resolution=4)]}, "made for 4 px but gets pictures of 8 px"),
@@ -226,7 +226,7 @@ def test_a_users_operator_may_measure_anything(linear: bool) -> None:
             return x.sum((1, 3)) if linear else x.square().sum((1, 3))
 
     x = _random(1, 3, 8, 8)
-    with pytest.raises(SettingsError, match=r"Sums measures \[8\] per picture.*override that property in Sums"):
+    with pytest.raises(SettingsError, match=r"Sums gives a measurement of shape \[8\].*override that property in Sums"):
         build("sums", 8).measure(x)
     Sums.measurement_shape = property(lambda self: (self.resolution,))  # type: ignore[assignment]
     Sums.linear = linear

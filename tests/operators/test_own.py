@@ -143,7 +143,7 @@ class Own(ilo.Operator):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("", "registers no operator; put @register above a class"),
+        ("", "registers no operator; put @register above its operator class"),
         ("def broken(:", "cannot be imported (SyntaxError"),
         ("import nothing_of_the_kind", "cannot be imported (ModuleNotFoundError"),
         ("raise SystemExit(0)", "cannot be imported (SystemExit"),
@@ -159,18 +159,18 @@ class Own(ilo.Operator):
         (f"{HEAD}    gain: float = Setting.number(1.0, 0.0, 2.0, label='', help='')", "no label or no help"),
         (f"{HEAD}    gain: float = Setting.number(1.0, 0.0, 1e999, label='Gain', help='G.')", "give finite numbers"),
         (f"{HEAD}    way: str = Setting.choice('a b', {{'a b': 'A'}}, label='Way', help='W.')", "the choice 'a b'"),
-        (f"{HEAD}    size: float = Setting.number(1.0, 0.0, 2.0, label='Size', help='S.')", "uses already"),
+        (f"{HEAD}    size: float = Setting.number(1.0, 0.0, 2.0, label='Size', help='S.')", "name of an attribute of every operator"),
         (f"{HEAD}    way: str = Setting.choice('up', {{}}, label='Way', help='W.')", "way is 'up'"),
         (
             f"{HEAD}    a: int = Setting.whole(1, 0, 2, label='A', help='A.')\n"
             "    b: int = Setting.whole(1, 0, 2, label='A', help='B.')",
-            "setting b of Own has the label 'A' of another one",
+            "setting b of Own has the label 'A' of another setting",
         ),
         (
             f"{HEAD}    a: int = Setting.whole(1, 0, 2, when=('b', 'c'), label='A', help='A.')",
-            "there is no such choice",
+            "but no earlier choice has this value",
         ),
-        (f"{HEAD}    def __init__(self, *, resolution, gain=1): pass", "compute what is needed once in prepare"),
+        (f"{HEAD}    def __init__(self, *, resolution, gain=1): pass", "do one-time computations in prepare"),
     ],
 )
 def test_a_bad_module_gets_one_line(text, words, tmp_path, capsys):
