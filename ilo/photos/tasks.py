@@ -1,4 +1,4 @@
-"""From a picture and a task to the problem that is solved; shared by the page and the command line."""
+"""Building the problem for a picture and a task; shared by the page and the command line."""
 
 from __future__ import annotations
 
@@ -27,30 +27,30 @@ def build_problem(
     measurement_seed: int = 0,
     noise: Noise | None = None,
 ) -> tuple[Problem, Tensor, list[str]]:
-    """The problem of one picture.
+    """Build the problem for one picture.
 
     Args:
-        model: whose resolution R the picture is brought to.
-        image: upright RGB, from `ilo.photos.pictures.read_picture`.
-        task: an operator's name.
-        operator_settings: the operator's settings; what is not given has its default.
-        mask: [1, 1, H, W] of the cropped square, 1 = observed, for tasks that need one.
-        crop: the square of the picture that is used.
-        damaged_here: True to measure the picture here, so that the truth is known; False if it already is the
+        model: model whose resolution R the picture is resized to.
+        image: upright RGB picture, from `ilo.photos.pictures.read_picture`.
+        task: name of an operator.
+        operator_settings: settings of the operator; omitted ones have their defaults.
+        mask: mask [1, 1, H, W] of the cropped square, 1 = observed, for tasks that need one.
+        crop: square part of the picture to use.
+        damaged_here: True to measure the picture here, so that the truth is known; False if it is already the
             measurement.
-        measurement_seed: of the noise that measuring adds.
-        noise: that measuring adds in place of the operator's own.
+        measurement_seed: random seed of the measurement's noise.
+        noise: noise model; None takes the operator's own.
 
     Returns:
-        The problem; the picture [1, 3, R, R] as cropped (an uploaded small picture at its own size); and sentences
-        about what was done to the input.
+        The problem; the cropped picture [1, 3, R, R] (a small uploaded measurement keeps its size); and sentences
+        about changes made to the input.
 
     Raises:
-        SettingsError: for settings that are not allowed, or a task whose measurement cannot be uploaded as a picture.
+        SettingsError: a setting is not allowed, or the task's measurement cannot be uploaded as a picture.
     """
     check_whole("measurement_seed", measurement_seed, 0, MAX_SEED)
     if noise is not None and not damaged_here:
-        raise SettingsError("Noise is given, but the picture is already damaged; leave one of them out.")
+        raise SettingsError("Noise is given, but the picture is already damaged; omit one of them.")
     operator, notes = _operator(task, model.resolution, operator_settings, mask)
     if damaged_here:
         notes += _enlarged(image, model.resolution, crop)
@@ -60,7 +60,7 @@ def build_problem(
         titles = ", ".join(kind.title for kind in OPERATORS.values() if kind.upload != "no")
         raise SettingsError(
             f"{operator.title} does not take a picture that is already damaged, because its measurement is not a "
-            f"picture; the tasks that do are {titles}. Else let the picture be damaged here."
+            f"picture; the tasks that do are {titles}. Otherwise let the studio damage the picture."
         )
     side = operator.upload_side
     if side == model.resolution:
@@ -74,7 +74,7 @@ def build_problem(
 
 
 def crop_mask(mask: Tensor, crop: Crop) -> Tensor:
-    """The square that `crop` takes of a mask [1, 1, H, W] which was painted on the whole picture."""
+    """Crop a mask [1, 1, H, W] that was painted on the whole picture."""
     height, width = mask.shape[-2:]
     left, top, side = crop_box((width, height), crop)
     pixels = max(1, round(side))
@@ -88,7 +88,7 @@ def _operator(task: str, resolution: int, settings: dict[str, Any], mask: Tensor
     if mask is not None:
         if wanted is None:
             masked = " or ".join(name for name, other in OPERATORS.items() if other.mask_setting() is not None)
-            raise SettingsError(f"A mask is given, but the task {task} has none; leave it out, or choose {masked}.")
+            raise SettingsError(f"A mask is given, but the task {task} has none; omit it, or choose {masked}.")
         settings = {**settings, "mask": mask}
     elif wanted is not None and wanted.required and "mask" not in settings:
         raise SettingsError(f"{kind.title} needs a mask; paint over the part to fill in, or choose or upload a mask.")

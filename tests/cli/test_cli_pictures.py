@@ -23,7 +23,7 @@ def portrait(tmp_path, monkeypatch):
 def test_a_face_is_found_and_put_back(portrait, tmp_path, capsys):
     out = tmp_path / "run"
     assert solve(portrait, out, "--task", "super-resolve", "--factor", "4", "--face", "1", "--steps", "2,1") == 0
-    assert "eyes were guessed" in capsys.readouterr().out
+    assert "eye positions are estimates" in capsys.readouterr().out
     photo, pasted = (np.asarray(Image.open(path)).astype(int) for path in (portrait, out / "photo.png"))
     changed = np.abs(photo - pasted).max(2) > 8
     assert changed[90:150, 200:250].mean() > 0.3

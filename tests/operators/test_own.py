@@ -159,7 +159,10 @@ class Own(ilo.Operator):
         (f"{HEAD}    gain: float = Setting.number(1.0, 0.0, 2.0, label='', help='')", "no label or no help"),
         (f"{HEAD}    gain: float = Setting.number(1.0, 0.0, 1e999, label='Gain', help='G.')", "give finite numbers"),
         (f"{HEAD}    way: str = Setting.choice('a b', {{'a b': 'A'}}, label='Way', help='W.')", "the choice 'a b'"),
-        (f"{HEAD}    size: float = Setting.number(1.0, 0.0, 2.0, label='Size', help='S.')", "name of an attribute of every operator"),
+        (
+            f"{HEAD}    size: float = Setting.number(1.0, 0.0, 2.0, label='Size', help='S.')",
+            "name of an attribute of every operator",
+        ),
         (f"{HEAD}    way: str = Setting.choice('up', {{}}, label='Way', help='W.')", "way is 'up'"),
         (
             f"{HEAD}    a: int = Setting.whole(1, 0, 2, label='A', help='A.')\n"

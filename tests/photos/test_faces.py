@@ -170,5 +170,5 @@ def test_a_broken_detector_is_said_or_passed_over(tmp_path, monkeypatch, caplog)
     assert faces.yunet_path() is None  # its hash is another one
     assert "fails its hash check" in caplog.text
     monkeypatch.setenv("ILO_YUNET", str(broken))
-    with pytest.raises(SettingsError, match="holds no YuNet"):
+    with pytest.raises(SettingsError, match="is not a YuNet file"):
         faces.detect(np.zeros((64, 64, 3), np.uint8))

@@ -141,7 +141,7 @@ def test_a_tiny_face_is_enlarged_and_it_is_said(studio, values, tmp_path):
 def test_without_yunet_the_eyes_are_guessed_and_it_is_said(studio, values, group):
     chosen = taken(values, studio.upload(values, "s", str(group)))
     assert chosen["source"].face.landmarks is None
-    assert "eyes were guessed" in chosen["photo"]["note"]
+    assert "eye positions are estimates" in chosen["photo"]["note"]
     assert portraits.GET_YUNET in chosen["photo"]["note"]
 
 
@@ -174,8 +174,8 @@ def test_eyes_placed_by_hand(model, studio, faceless):
         ([[30, 20], [30, 20]], "Both eyes are at 30, 20"),
         ([[30, 20], [81, 20]], "right eye is at 81, 20, outside the photograph; allowed is 0 to 80 across"),
         ([[30, -1], [50, 20]], "left eye is at 30, -1, outside"),
-        ([[50, 20], [30, 20]], "exchange them"),
-        ([[None, 20], [30, 20]], "left eye's place is empty"),
+        ([[50, 20], [30, 20]], "swap them"),
+        ([[None, 20], [30, 20]], "left eye's position is empty"),
         ([[30, 20]], "could not be read"),
         ("nonsense", "could not be read"),
     ],
