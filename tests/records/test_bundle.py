@@ -323,7 +323,7 @@ def test_latents_that_are_none(tmp_path):
 
 def test_a_folder_with_a_user_s_own_pictures_is_no_earlier_run(tmp_path):
     (tmp_path / "input.png").write_bytes(b"the only copy")
-    with pytest.raises(BundleError, match=r"holds input\.png, which is not of an earlier run"):
+    with pytest.raises(BundleError, match=r"holds input\.png, which does not belong to an earlier run"):
         check_out_folder(tmp_path)
 
 
@@ -332,5 +332,5 @@ def test_a_folder_that_may_not_be_looked_into(tmp_path, monkeypatch):
         raise PermissionError(13, "Permission denied", str(path))
 
     monkeypatch.setattr(Path, "exists", refused)
-    with pytest.raises(BundleError, match="may not be looked into; give another place"):
+    with pytest.raises(BundleError, match="cannot be read; give another folder"):
         check_out_folder(tmp_path / "run")
