@@ -19,11 +19,11 @@ from ilo.ui import page, text
 
 
 class Schedule:
-    """Something of a training program that the file brings along."""
+    """An object of a training program that is stored in the checkpoint."""
 
 
 class Attacked(torch.nn.Module):
-    """How `robustness` keeps a network: beside its normaliser, and once more inside of what attacks it."""
+    """The module that `robustness` saves: the network, its normaliser, and the attacker with a copy of the network."""
 
     def __init__(self, net, mean, deviation):
         super().__init__()
@@ -36,7 +36,7 @@ class Attacked(torch.nn.Module):
 
 
 def checkpoint(path, classes=1000, entry="model", extra=None, mean=MEAN, deviation=DEVIATION, wrapped=True, **options):
-    """What its training saves, with dill, after a step of SGD."""
+    """Write a checkpoint as `robustness` does after a step of SGD, with dill."""
     torch.manual_seed(0)
     net = resnet50(weights=None, num_classes=classes)
     for module in net.modules():
@@ -98,7 +98,7 @@ def test_in_the_cache_it_is_one_of_the_pages_classifiers_and_guides_a_morph(publ
     (tmp_path / "resnet50_l2_eps3.ckpt").symlink_to(published[1])
     guides = page._guides(model)
     assert list(guides) == list(text.GUIDES) == ["robust64", "standard64", "robust-resnet50"]
-    assert (tmp_path / "resnet50_l2_eps3.ckpt.sha256").is_file()  # another file would be refused from now on
+    assert (tmp_path / "resnet50_l2_eps3.ckpt.sha256").is_file()  # from now on, files with other hashes are refused
     guide = guides["robust-resnet50"]
     assert guide.name == "robust-resnet50"
     settings = morph_preset(layers=model.layers)

@@ -1,4 +1,4 @@
-"""Forward operators in use: what a perceptual distance compares, validation, registry."""
+"""Forward operators in use: pictures for perceptual distances, validation, registry."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ from tests.operators.test_operators import EIGHT, _mask, _random
 
 @pytest.fixture(autouse=True, scope="module")
 def _one_thread() -> Iterator[None]:
-    """Tensors this small are slower on two threads, much slower when the cores are busy."""
+    """Use one thread: small tensors are slower on two, especially on busy cores."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
 
 
-# What a perceptual distance compares
+# Pictures compared by a perceptual distance
 
 
 def test_comparable_fills_holes_with_generated_pixels() -> None:
@@ -203,7 +203,7 @@ def test_a_users_operator() -> None:
         return Dim
 
     define()
-    define()  # a notebook's cell that runs twice
+    define()  # as when a notebook cell runs twice
     op = build("dim", 4, gain=0.25)
     x = _random(1, 3, 4, 4)
     torch.testing.assert_close(op.measure(x), 0.25 * x.flip(-1))

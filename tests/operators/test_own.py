@@ -1,4 +1,4 @@
-"""Operators from elsewhere: one file is enough, and what is wrong with it is said in a line."""
+"""User-defined operators: one file is enough, and mistakes get a one-line message."""
 
 import ast
 import json
@@ -26,7 +26,7 @@ FILE = Path(__file__).parent / "channel_mix.py"
 
 @pytest.fixture(autouse=True)
 def registry():
-    """What a test registers is gone after it."""
+    """Undoes a test's registrations afterwards."""
     before = dict(OPERATORS)
     yield
     OPERATORS.clear()
@@ -39,7 +39,7 @@ def channel_mix():
     return kind
 
 
-# A file is all that an operator needs.
+# One file is enough for an operator.
 
 
 def test_it_can_be_built(channel_mix):
@@ -126,7 +126,7 @@ def test_an_installed_package_brings_its_operators(monkeypatch, capsys):
     assert "their_operators of an installed package cannot be imported (ZeroDivisionError" in capsys.readouterr().err
 
 
-# What is wrong with it is said in a line.
+# Mistakes get a one-line message.
 
 HEAD = """
 import ilo

@@ -1,4 +1,4 @@
-"""The same picture as every task's problem, damaged here or before."""
+"""Building every task's problem from the same picture, damaged here or already damaged."""
 
 import numpy as np
 import pytest

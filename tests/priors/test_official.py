@@ -1,7 +1,7 @@
-"""Real files: what the official programs drew with networks of random weights, and what is drawn from their files here.
+"""Comparison with pictures that the official programs generated with random weights.
 
-tests/data/official-*.safetensors hold numbers alone: a network's state under its program's own names, latents z, and
-the picture that the program drew of them (Python 3.7 and 3.8, torch 1.7 and 1.9, on a CPU), with constant noise maps.
+tests/data/official-*.safetensors hold only numbers: a network's state under its program's own names, latents z, and the
+picture that the program generated (Python 3.7 and 3.8, torch 1.7 and 1.9, on a CPU), with constant noise maps.
 """
 
 import json
@@ -38,7 +38,7 @@ def official_network(state, about):
 
 
 def assert_same(found, wanted):
-    """Alike to 1e-4, of the largest value where activations of 256 make values beyond [−1, 1]."""
+    """Equal within 1e-4, relative to the largest value where activations of 256 give values beyond [−1, 1]."""
     assert (found - wanted).abs().max() <= 1e-4 * max(1.0, wanted.abs().max() / 100)
 
 
@@ -48,10 +48,10 @@ def test_a_network_pickle_draws_what_its_program_drew(tmp_path, data, name, prot
     state, pictures, about = golden(data / f"official-{name}.safetensors")
     path = files.official(tmp_path / "net.pkl", official_network(state, about), protocol)
     made = checkpoint.build(published.read(path), path.name)
-    assert made.config.conv_clamp == 256  # as its layers say, where its arguments do not
+    assert made.config.conv_clamp == 256  # stated by its layers, but not by its arguments
     assert_same(made(pictures["z"]), pictures["image"])
     unclamped = checkpoint.build(Checkpoint(Config(**{**vars(made.config), "conv_clamp": None}), state, {}), "golden")
-    assert (unclamped(pictures["z"]) - pictures["image"]).abs().max() > 10  # the clamp is in force
+    assert (unclamped(pictures["z"]) - pictures["image"]).abs().max() > 10  # the clamp has an effect
 
 
 @pytest.mark.parametrize("zipped", [True, False])

@@ -1,4 +1,4 @@
-"""No single visitor can stop the page: forged requests to a served one, and what is kept of whom."""
+"""No visitor can block the page: forged requests to a served page, and limits on stored data."""
 
 import io
 import json
@@ -17,13 +17,13 @@ LONG = {"Rounds": 1, "Steps": 4_900}  # some two minutes
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
-    """A page with the limits that it has by default."""
+    """A page with the default limits."""
     with served(tmp_path_factory.mktemp("page")) as forged:
         yield forged
 
 
 def photograph():
-    """A JPEG file of 19 MB, most of them behind the picture; no two are the same."""
+    """A JPEG file of 19 MB, most of it after the picture data; each file is different."""
     file = io.BytesIO()
     Image.effect_noise((1200, 900), 60).convert("RGB").save(file, "JPEG")
     return file.getvalue() + os.urandom(19_000_000)
@@ -141,7 +141,7 @@ def test_a_large_file_is_refused(page):
 
 @pytest.fixture(scope="module")
 def hasty(tmp_path_factory):
-    """A page that forgets quickly."""
+    """A page with short time limits."""
     folder = tmp_path_factory.mktemp("hasty")
     quick = {"unheard_seconds": 2, "session_seconds": 4, "tidy_seconds": 0.5, "read_seconds": 0.5, "messages": 40}
     with served(folder, **quick, uploads_bytes=50_000_000, uploads_files=10) as forged:

@@ -1,4 +1,4 @@
-"""The Morph tab without a browser: what its controls stand for, and what its handlers answer."""
+"""The Morph tab without a browser: settings from its controls, and the answers of its handlers."""
 
 import math
 from pathlib import Path
@@ -41,7 +41,7 @@ def values(model):
 
 @pytest.fixture
 def short(monkeypatch):
-    """Presets of a few steps."""
+    """Shortens the presets to a few steps."""
     monkeypatch.setattr("ilo.morph.STEPS", {"Quick": (3, 2, 2, 2), "Paper": (4, 4, 4, 4)})
 
 
