@@ -77,7 +77,7 @@ class Forged:
     @contextmanager
     def heartbeat(self, session):
         with self.client.stream("GET", f"{API}/heartbeat/{session}") as answer:
-            lines = answer.iter_lines()  # whose end would close the connection
+            lines = answer.iter_lines()  # exhausting it would close the connection
             next(lines)
             yield
 

@@ -143,7 +143,7 @@ def test_what_dill_writes_is_passed_over(tmp_path):
         "args": argparse.Namespace(lr=0.1),
         "set": {1, 2},
         "frozen": frozenset(["a"]),
-        "lambda": eval("lambda epoch: 0.5**epoch", {"__name__": "__main__"}),  # of the program that was run
+        "lambda": eval("lambda epoch: 0.5**epoch", {"__name__": "__main__"}),  # pickled by dill as part of __main__
         "type": dict,
         "scalar": np.float64(0.25),
         "array": np.arange(3.0),

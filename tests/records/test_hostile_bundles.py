@@ -433,7 +433,7 @@ def came(good, root, tmp_path_factory):
         env={**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"},
     )
     lines = [json.loads(line) for line in done.stdout.splitlines()]
-    lines += [[done.stderr[-2000:], "", "", 0, 0]] * (len(paths) - len(lines))  # of a process that has ended itself
+    lines += [[done.stderr[-2000:], "", "", 0, 0]] * (len(paths) - len(lines))  # the process has exited
     return {name: (*line, size(path)) for name, line, path in zip({**CASES, **ODD}, lines, paths, strict=True)}
 
 

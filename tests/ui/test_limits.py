@@ -77,7 +77,7 @@ def test_96_joined_runs_leave_the_page_to_others(page):
     assert page.client.get("").status_code == 200
     start = time.monotonic()
     assert "data:image" in page.ask("visitor", "call")  # a preview
-    assert page.join("visitor", "follow").status_code == 200  # what a page asks for when it is opened
+    assert page.join("visitor", "follow").status_code == 200  # the request of a newly opened page
     assert time.monotonic() - start < 5
     refused = [json.dumps(list(page.read(session))) for session in sessions[10:14]]
     assert all("8 runs are waiting already" in words for words in refused)
@@ -158,7 +158,7 @@ def test_visits_without_a_heartbeat_are_forgotten(hasty):
         return json.dumps(list(hasty.read(session)))
 
     for i in range(3):
-        visit(f"first {i}", photograph())  # what is loaded on first use stays
+        visit(f"first {i}", photograph())  # modules loaded on first use stay in memory
     time.sleep(6)
     before = hasty.memory()
     most = before
@@ -187,7 +187,7 @@ def test_who_is_on_the_page_or_reads_keeps_the_run(hasty):
         time.sleep(5)
         words = [json.dumps(message) for message in hasty.read("tab in the background")]
     assert "400 steps in" in words[-2]
-    assert len(words) < 100  # what was not read has not piled up
+    assert len(words) < 100  # unread messages have not accumulated
     assert "400 steps in" in hasty.ask("no browser", **steps)
 
 

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-SLOPE = 0.2  # of the leaky ReLU
+SLOPE = 0.2  # slope of the leaky ReLU
 GAIN = math.sqrt(2)  # gain that keeps the variance of the leaky ReLU's output
 EPSILON = 1e-8
 
