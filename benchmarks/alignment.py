@@ -1,8 +1,8 @@
-"""How well faces are aligned in photographs: python -m benchmarks.alignment [--faces 400]
+"""Measure the accuracy of face alignment in photographs: python -m benchmarks.alignment [--faces 400]
 
-Validation faces are laid into a grey picture of 1,000 × 800 pixels, enlarged 1 to 4 times, turned by up to 30° either
-way, at random places. There the face is found and aligned; its landmarks, known from the upright original, must lie
-within 3 % of the crop's width of where aligning the original puts them. A face that is missed is a failure.
+Each validation face is pasted into a grey picture of 1,000 × 800 pixels at a random place, enlarged 1 to 4 times and
+rotated by up to 30° either way, then detected and aligned. Its landmarks, known from the upright original, must lie
+within 3 % of the crop's width of their positions after aligning the original. A face that is not detected is a failure.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ LIMIT = 0.03
 
 
 def place(picture: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, faces.Alignment]:
-    """A picture uint8 [R, R, 3] somewhere in a larger one, and the square that it covers there."""
+    """Paste a picture uint8 [R, R, 3] into a larger one at random. Returns the larger one and the covered square."""
     size = picture.shape[0]
     scale, turn = rng.uniform(1, 4) * size, np.deg2rad(rng.uniform(-30, 30))
     a, b = scale * np.cos(turn), scale * np.sin(turn)
@@ -40,7 +40,7 @@ def place(picture: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, fa
 
 
 def error(picture: np.ndarray, template: dict | str, rng: np.random.Generator) -> tuple[float, str]:
-    """The largest distance of a landmark from its place, as a share of the crop's width; infinite for a missed face."""
+    """Largest landmark error as a fraction of the crop's width (infinite if no face is detected), and the reason."""
     original = faces.detect(picture)
     whole, square = place(picture, rng)
     if not original or original[0].landmarks is None:

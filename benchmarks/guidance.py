@@ -1,11 +1,11 @@
-"""Guided runs judged by others: a second robust classifier and a face detector.
+"""Evaluate guided runs with a second robust classifier and a face detector.
 
-    python -m benchmarks.guidance classes [--seeds 2] [--runs …]   # all classes, every way of guiding
-    python -m benchmarks.guidance radii [--classes 20]             # every radius times 0, ¼ … 4, and the plot
+    python -m benchmarks.guidance classes [--seeds 2] [--runs …]   # all classes, with every guidance method
+    python -m benchmarks.guidance radii [--classes 20]             # all radii times 0, ¼ … 4, and the plot
 
-The judge (benchmarks/judge64.safetensors) is a robust classifier of another shape and seed that never guides. Faces are
-detected by YuNet, whose file is given by ILO_YUNET or lies in the shared folder beside the checkout. What is measured
-is kept in benchmarks/results as soon as it is there, so that an interrupted run goes on where it stopped.
+The judge (benchmarks/judge64.safetensors) is a robust classifier with another architecture and seed that is never used
+for guidance. Faces are detected by YuNet, whose file is given by ILO_YUNET or lies in the shared folder beside the
+checkout. Each result is stored in benchmarks/results at once, so an interrupted run continues where it stopped.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ JUDGE = Path(__file__).parent / "judge64.safetensors"
 YUNET = Path(__file__).parents[2] / "shared" / "models" / "face_detection_yunet_2023mar.onnx"
 RUNS = {f"{guide}, {method}": (guide, method) for guide in classifier.EMBEDDED for method in ("ilo", "pixels")}
 REACHES = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0)
-FACE_SIDE = 192  # pixels that a picture is enlarged to before faces are looked for
-FACE_SCORE = 0.6  # YuNet's own default is 0.9, for photographs
+FACE_SIDE = 192  # side in pixels to which a picture is enlarged before face detection
+FACE_SCORE = 0.6  # minimum YuNet score; its default for photographs is 0.9
 
 
 def detector() -> Callable[[np.ndarray], bool]:
-    """A function uint8 [R, R, 3] → whether YuNet finds a face."""
+    """A function that tells whether YuNet finds a face in uint8 [R, R, 3]."""
     path = Path(os.environ.get("ILO_YUNET", YUNET))
-    # The enlarged picture stands in a grey frame: the crops are tighter than what the detector was trained on.
+    # Put the enlarged picture in a grey frame, because crops are tighter than the detector's training pictures.
     side = 2 * FACE_SIDE
     net = cv2.FaceDetectorYN.create(str(path), "", (side, side), score_threshold=FACE_SCORE)
 
@@ -62,7 +62,7 @@ def detector() -> Callable[[np.ndarray], bool]:
 def guided(
     model: Model, guide: Classifier, name: str, method: str, seeds: int, reach: float = 1.0
 ) -> tuple[Tensor, Tensor]:
-    """Starts and results [seeds, 3, R, R] of the Quick preset from the faces of seeds 0 …"""
+    """Starting faces of seeds 0 … and their results with the Quick preset, [seeds, 3, R, R] each."""
     settings = morph_preset("Quick", method, layers=model.layers, reach=reach)
     start = model.sample(0, settings, TRUNCATION, seeds)
     guidance = Guidance(guide, {name: 1.0}, batch=seeds)
@@ -75,7 +75,7 @@ def guided(
 
 @torch.no_grad()
 def judged(guide: Classifier, judge: Classifier, face: Callable, name: str, before: Tensor, after: Tensor) -> dict:
-    """What the guide, the judge and the detector say of some results."""
+    """Evaluate results with the guide, the judge and the face detector."""
     wanted = guide.index(name)
     distance = ClassifierFeatures(judge)
     return {
@@ -92,7 +92,7 @@ def summary(records: list[dict[str, Any]]) -> dict[str, float]:
 
 
 def table(results: dict[str, dict[str, dict]]) -> str:
-    """Markdown: a row for each way of guiding."""
+    """Markdown table with one row per guidance method."""
     lines = [
         "| guidance | runs | p(class), guide | top-1, judge | face found | distance |",
         "|---|---|---|---|---|---|",
@@ -111,7 +111,7 @@ def table(results: dict[str, dict[str, dict]]) -> str:
 def measure(
     path: Path, about: Callable[[str], dict[str, Any]], cells: list[tuple[str, str]], cell: Callable[[str, str], dict]
 ) -> dict[str, dict[str, dict]]:
-    """Fill a table of (row, class) in the JSON file `path`; a row that was made with something else begins anew."""
+    """Fill a table of (row, class) in the JSON file `path`; rows made with other settings are measured again."""
     stored: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
     for row, name in cells:
         if stored.get(row, {}).get("about") != about(row):
@@ -127,7 +127,7 @@ def measure(
 
 
 def plot(results: dict[str, dict[str, dict]], path: Path) -> None:
-    """Judge's accuracy, faces and distance against the radius."""
+    """Plot the judge's accuracy, detected faces and distance against the radius."""
     import matplotlib.pyplot as plt
 
     means = {float(reach): summary(list(by_class.values())) for reach, by_class in results.items()}
@@ -150,7 +150,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["classes", "radii"])
     parser.add_argument("--seeds", type=int, default=2)
-    parser.add_argument("--classes", type=int, help="the first so many of every n-th class")
+    parser.add_argument("--classes", type=int, help="number of classes, evenly spaced")
     parser.add_argument("--runs", nargs="*", default=list(RUNS), choices=list(RUNS))
     parser.add_argument("--judge", default=str(JUDGE))
     parser.add_argument("--out", type=Path, default=RESULTS)

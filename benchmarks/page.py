@@ -1,7 +1,7 @@
-"""Measure the page as its users meet it, in Chromium on this machine: python -m benchmarks.page
+"""Measure the page's responsiveness in Chromium on this machine: python -m benchmarks.page
 
-The browser shares the machine's cores with the server, so a visitor from elsewhere sees a little less delay. Each goal
-is the one that the page was built for. The numbers are printed and written to benchmarks/results/page.json.
+The browser shares the machine's cores with the server, so remote visitors see slightly shorter delays. The numbers are
+compared with the page's design goals, printed, and written to benchmarks/results/page.json.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from playwright.sync_api import Page, expect, sync_playwright
 from tests.browser.serving import launch, open_page, served
 
 RESULTS = Path(__file__).parent / "results" / "page.json"
-# Watches the picture inside the page, so that the driver's own delays are not measured.
+# Observes the picture inside the page, so that the test driver's own delays are not measured.
 WATCH = """(tab) => {
   const part = (name) => document.querySelector(`#${tab}${name}`);
   const seen = window.seen = {start: 0, first: 0, last: 0, previews: 0, end: 0, stop: 0, pressed: 0};
@@ -40,8 +40,11 @@ WATCH = """(tab) => {
 
 
 def run_once(page: Page, tab: str, stop_after: float | None = None) -> tuple[float, float, float]:
-    """Press Run in a tab ("" or "morph-"); seconds until the first preview, previews a second, and seconds until the
-    end or, where `stop_after` seconds from the first preview Stop is pressed, since then."""
+    """Press Run in a tab ("" or "morph-"), and Stop `stop_after` seconds after the first preview if given.
+
+    Returns:
+        Seconds until the first preview, previews per second, and seconds until the end, counted from Stop if pressed.
+    """
     page.evaluate(WATCH, tab)
     page.click(f"#{tab}run")
     if stop_after is not None:
@@ -59,7 +62,7 @@ def run_once(page: Page, tab: str, stop_after: float | None = None) -> tuple[flo
 
 
 def run_all(page: Page) -> dict[str, float]:
-    """The figures of one visit."""
+    """Measure all figures of one visit."""
     first, previews, seconds = run_once(page, "")
     *_, stopped = run_once(page, "", stop_after=1.0)
     page.click("#tabs button[role=tab]:has-text('Morph')")
@@ -76,7 +79,7 @@ def run_all(page: Page) -> dict[str, float]:
 
 
 def measure(repeats: int) -> dict[str, list[float]]:
-    """All figures, each with its single measurements."""
+    """Measure all figures repeatedly: name → measurements."""
     found: dict[str, list[float]] = {}
     with sync_playwright() as playwright, served() as server:
         found["page served after, s"] = [server.seconds]

@@ -1,7 +1,7 @@
-"""StyleGAN2 and an ILO step, plainly written: what benchmarks/step.py compares with.
+"""A straightforward implementation of StyleGAN2 and an ILO step, as the baseline of benchmarks/step.py.
 
-The usual way of other programs: weights are modulated per sample and applied as a grouped convolution, weights keep
-their gradients, up-sampling inserts zeros and filters, every step runs the network from its constant, the l1 projection
+It works as other programs usually do: per-sample modulated weights in a grouped convolution, weights with gradients,
+up-sampling by inserting zeros and filtering, every step runs the network from its constant input, and the l1 projection
 sorts. It computes the same pictures.
 """
 
@@ -23,7 +23,7 @@ from ilo.settings import LossWeights, RoundSettings
 
 
 def filter2d(x: Tensor, kernel: Tensor, up: int, padding: tuple[int, int]) -> Tensor:
-    """Zeros inserted, padded, filtered with gain up²."""
+    """Insert zeros, pad, and filter with gain up²."""
     b, c, h, w = x.shape
     if up > 1:
         x = x.reshape(b, c, h, 1, w, 1)
@@ -34,7 +34,7 @@ def filter2d(x: Tensor, kernel: Tensor, up: int, padding: tuple[int, int]) -> Te
 
 
 def modulated(x: Tensor, weight: Tensor, style: Tensor, demodulate: bool, kernel: Tensor | None) -> Tensor:
-    """The weights scaled per sample, then one grouped convolution."""
+    """Scale the weights per sample, then apply one grouped convolution."""
     b, inputs, h, w = x.shape
     outputs, taps = weight.shape[0], weight.shape[2]
     weight = weight[None] * style[:, None, :, None, None]
@@ -52,7 +52,7 @@ def modulated(x: Tensor, weight: Tensor, style: Tensor, demodulate: bool, kernel
 
 
 class PlainGenerator:
-    """The synthesis network from a state dict of official names; every weight keeps its gradient."""
+    """The synthesis network, from a state dict with the official names; all weights have gradients."""
 
     def __init__(self, model: Model):
         self.weights = {k: v.clone().requires_grad_(True) for k, v in model.generator.state_dict().items()}
@@ -76,7 +76,7 @@ class PlainGenerator:
         return modulated(x, weight, style, False, None) + self.weights[f"{name}.bias"][None, :, None, None]
 
     def __call__(self, ws: Tensor, noise: list[Tensor], layer: int = 0, replaced: Tensor | None = None) -> Tensor:
-        """The picture; `replaced` takes the place of the activations that enter `layer`."""
+        """Render the picture; `replaced` replaces the activations entering `layer`."""
         x, rgb = self.weights["synthesis.b4.const"].expand(len(ws), -1, -1, -1), None
         for k, size in enumerate(self.sizes):
             block = f"synthesis.b{size}"
@@ -97,7 +97,7 @@ def _binomial() -> Tensor:
 
 
 def project_by_sorting(x: Tensor, radius: float) -> Tensor:
-    """Duchi et al. 2008, Figure 1, for each sample."""
+    """Project each sample onto the l1 ball by sorting (Duchi et al. 2008, Figure 1)."""
     flat = x.flatten(1)
     u = flat.abs().sort(1, descending=True).values
     theta = (u.cumsum(1) - radius) / torch.arange(1, u.shape[1] + 1, device=x.device)
@@ -108,7 +108,7 @@ def project_by_sorting(x: Tensor, radius: float) -> Tensor:
 
 
 class PlainRound:
-    """A round's step over `PlainGenerator`, with the same variables, losses and constraints as `LayerSearch`."""
+    """Steps of a round with `PlainGenerator`, with the same variables, losses and constraints as `LayerSearch`."""
 
     def __init__(self, model: Model, problem: Problem, start: State, plan: RoundSettings):
         self.model, self.problem, self.start, self.plan = model, problem, start, plan

@@ -1,11 +1,11 @@
-"""The quality table: ILO, CSGM, PULSE and each task's classical baseline on 50 photographs, Quick preset.
+"""Measure the quality table: ILO, CSGM, PULSE and each task's classical baseline on 50 photographs, Quick preset.
 
     python -m benchmarks.quality [--pictures 50] [--rows …] [--methods …] [--batch 10]
 
-The truth is never seen by a solver; one seed; observed pixels are not pasted into the results. What a method reaches on
-a row is kept in benchmarks/results/quality.json as soon as it is measured, so that an interrupted run goes on where it
-stopped; what other weights or settings have reached is measured anew. `--table` prints the table of what has been
-measured; `--grid FILE` draws reconstructions of the example photograph.
+Solvers never see the truth; one seed is used; observed pixels are not pasted into the results. Each figure is stored in
+benchmarks/results/quality.json at once, so an interrupted run continues where it stopped; figures made with other
+weights or settings are measured again. `--table` prints the table of the stored figures; `--grid FILE` draws
+reconstructions of the example photograph.
 """
 
 from __future__ import annotations
@@ -50,9 +50,9 @@ GOALS = {
 
 
 def settings_of(method: str, dtype: str, task: str) -> SolverSettings:
-    """The Quick preset of a method; "ilo + range" splits each later round's steps around one range projection.
+    """The Quick preset of a method; "ilo + range" splits the steps of each later round around one range projection.
 
-    "ilo + features" is ILO with the perceptual term of the embedded robust classifier; the others have none.
+    "ilo + features" is ILO with the perceptual term of the embedded robust classifier; the others have no such term.
     """
     settings = replace(preset("Quick", method.split()[0], task=task), dtype=dtype)  # type: ignore[arg-type]
     if method != "ilo + range":
@@ -78,7 +78,7 @@ def reconstruct(model: Model, method: str, row: str, problem: Problem, dtype: st
 
 
 def measure(model: Model, method: str, row: str, truth: Tensor, batch: int, dtype: str) -> dict[str, float]:
-    """Means over the pictures of MSE on [0, 1], PSNR and SSIM; of the hole alone, too, for masks."""
+    """Mean MSE on [0, 1], PSNR and SSIM over the pictures; for masks also inside the hole."""
     operator = rows.operator(row, model.resolution)
     hole = rows.hole(operator)
     reports = []
@@ -89,7 +89,7 @@ def measure(model: Model, method: str, row: str, truth: Tensor, batch: int, dtyp
 
 
 def table(results: dict[str, dict[str, Any]]) -> str:
-    """Markdown: mean MSE × 10³ of every method that was measured, the ratio CSGM : ILO, and ILO's PSNR and SSIM."""
+    """Markdown table: mean MSE × 10³ of every measured method, the ratio CSGM : ILO, and ILO's PSNR and SSIM."""
     methods = [method for method in METHODS if any(method in got for got in results.values())]
     head = ["task", *(TITLES.get(method, method) for method in methods), "CSGM : ILO", "goal", "ILO PSNR", "ILO SSIM"]
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
@@ -108,7 +108,7 @@ def table(results: dict[str, dict[str, Any]]) -> str:
 
 
 def kept(path: Path, model: Model, dtype: str) -> dict[str, dict[str, Any]]:
-    """What has been measured of these weights with these settings, by row and method."""
+    """Stored figures made with these weights and settings, by row and method."""
     found: dict[str, dict[str, Any]] = json.loads(path.read_text()) if path.exists() else {}
     return {
         row: {m: v for m, v in got.items() if made_with(model, m, row, dtype).items() <= v.items()}
@@ -117,7 +117,7 @@ def kept(path: Path, model: Model, dtype: str) -> dict[str, dict[str, Any]]:
 
 
 def made_with(model: Model, method: str, row: str, dtype: str) -> dict[str, str]:
-    """What a figure stands for: the hashes of weights and settings."""
+    """Hashes of the weights and settings that a figure depends on."""
     settings = None if method == "classical" else settings_of(method, dtype, rows.ROWS[row][0]).to_dict()
     return {
         "model": model.sha256,
@@ -127,7 +127,7 @@ def made_with(model: Model, method: str, row: str, dtype: str) -> dict[str, str]
 
 
 def grid(model: Model, truth: Tensor, names: list[str], dtype: str) -> Image.Image:
-    """A row of pictures per task for one face [1, 3, R, R]: measured, each method, truth."""
+    """One row of pictures per task for a face [1, 3, R, R]: measurement, each method, truth."""
     lines = []
     for row in names:
         problem = Problem.damage(truth, rows.operator(row, model.resolution))
@@ -145,7 +145,7 @@ def main() -> None:
     parser.add_argument("--methods", nargs="*", default=list(METHODS), choices=METHODS)
     parser.add_argument("--batch", type=int, default=10)
     parser.add_argument("--dtype", default="float32")
-    parser.add_argument("--fresh", action="store_true", help="measure again what has been measured")
+    parser.add_argument("--fresh", action="store_true", help="measure again, ignoring stored figures")
     parser.add_argument("--out", type=Path, default=RESULTS / "quality.json")
     parser.add_argument("--table", action="store_true")
     parser.add_argument("--grid", type=Path)
@@ -157,7 +157,7 @@ def main() -> None:
         print(table(results))
         return
     if args.grid:
-        shown = examples.load()[-1]  # whose photograph is in the public domain
+        shown = examples.load()[-1]  # a photograph in the public domain
         face = to_tensor(shown.image, model.resolution, Crop(*shown.crop))
         grid(model, face, args.rows, args.dtype).save(args.grid)
         return
@@ -168,7 +168,7 @@ def main() -> None:
             if method in results.get(row, {}) and not args.fresh:
                 continue
             if method == "ilo + features" and not rows.operator(row, model.resolution).compares_features:
-                continue  # too little is measured for features: the same as ILO
+                continue  # too few pixels are measured to use features, so it equals ILO
             measured = measure(model, method, row, truth, args.batch, args.dtype)
             about = {"pictures": args.pictures} | made_with(model, method, row, args.dtype)
             results.setdefault(row, {})[method] = measured | about

@@ -1,4 +1,4 @@
-"""The rows of the quality table: which operator, with which settings."""
+"""The rows of the quality table: operators and their settings."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ROWS: dict[str, tuple[str, dict]] = {
     "compressed sensing, 20 %": ("compressed-sensing", {"fraction": 0.2}),
 }
 
-# The best of a small grid on the pictures that benchmarks/tune.py uses; the others keep their defaults.
+# Best settings of a small grid search on the tuning pictures of benchmarks/tune.py; other rows use the defaults.
 CLASSICAL: dict[str, dict[str, Any]] = {
     "inpainting, 10 % of pixels": {"method": "telea", "radius": 2.0},
     "inpainting, 20 % of pixels": {"method": "navier-stokes", "radius": 2.0},
@@ -43,6 +43,6 @@ def operator(row: str, resolution: int) -> Operator:
 
 
 def hole(operator: Operator) -> Tensor | None:
-    """Where nothing was observed, [1, 1, R, R] with 1 = hole; None for tasks without a mask."""
+    """Unobserved pixels, [1, 1, R, R] with 1 = hole; None for tasks without a mask."""
     mask = getattr(operator, "mask", None)
     return None if mask is None else 1 - torch.as_tensor(mask)

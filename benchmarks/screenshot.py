@@ -1,6 +1,6 @@
 """Take the pictures of the page for README.md and docs/: python -m benchmarks.screenshot
 
-With --all, every size and both colour schemes, to look at after a change of the layout.
+With --all, take screenshots in every size and colour scheme, to check changes of the layout.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ GROUP = (900, 600)  # width and height of a photograph with two faces
 
 
 def group(path: Path) -> Path:
-    """The astronaut twice, once small, as a photograph file."""
+    """Write a photograph with the astronaut twice, once small. Returns its path."""
     whole, large = Image.new("RGB", GROUP, (150, 170, 190)), Image.fromarray(astronaut())
     whole.paste(large, (0, 88))
     whole.paste(large.crop((110, 20, 330, 240)).resize((150, 150), Image.Resampling.LANCZOS), (640, 180))
@@ -31,12 +31,12 @@ def group(path: Path) -> Path:
 
 
 def take_photograph(browser: Browser, url: str, out: Path, size: tuple[int, int], scheme: str, photo: Path) -> None:
-    """Pictures of the page with a photograph: its faces, the eyes' places, and the result back in it."""
+    """Take screenshots with a photograph: detected faces, eye positions, and the result pasted back."""
     page = open_page(browser, url, [], viewport={"width": size[0], "height": size[1]}, color_scheme=scheme)
     narrow = size[0] < 1100
 
     def shoot(state: str) -> None:
-        page.wait_for_timeout(500)  # colours fade in
+        page.wait_for_timeout(500)  # for colour transitions
         page.screenshot(path=out / f"{scheme}-{size[0]}x{size[1]}-{state}.png", full_page=narrow)
 
     with page.expect_file_chooser() as chooser:
@@ -54,7 +54,7 @@ def take_photograph(browser: Browser, url: str, out: Path, size: tuple[int, int]
 
 
 def take(browser: Browser, url: str, out: Path, size: tuple[int, int], scheme: str, moment: str = "done") -> None:
-    """One picture of the page while it runs ("running") or afterwards ("done"), or of the Morph tab ("morph")."""
+    """Take one screenshot: during a run ("running"), afterwards ("done"), or of the Morph tab ("morph")."""
     page = open_page(browser, url, [], viewport={"width": size[0], "height": size[1]}, color_scheme=scheme)
     tab = "morph-" if moment == "morph" else ""
     if tab:
@@ -65,7 +65,7 @@ def take(browser: Browser, url: str, out: Path, size: tuple[int, int], scheme: s
     else:
         page.wait_for_selector(f"#{tab}stage .compare", timeout=120_000)
         expect(page.locator(f"#{tab}download")).to_be_enabled()
-        page.wait_for_timeout(500)  # colours fade in
+        page.wait_for_timeout(500)  # for colour transitions
     page.screenshot(path=out, full_page=size[0] < 1100)
     page.context.close()
     print(out)
@@ -75,7 +75,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, metavar="FOLDER", default=DOCS)
     parser.add_argument(
-        "--all", type=Path, metavar="FOLDER", help="every size and colour scheme into this folder instead"
+        "--all", type=Path, metavar="FOLDER", help="write every size and colour scheme to this folder instead"
     )
     options = parser.parse_args()
     with sync_playwright() as playwright, served() as server:

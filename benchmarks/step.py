@@ -1,11 +1,11 @@
-"""Milliseconds per optimisation step in each round.
+"""Measure milliseconds per optimisation step in each round.
 
-    python -m benchmarks.step [--repeats 7] [--steps 20] [--dtype float32]  # 64 px, beside a plainly written baseline
-    python -m benchmarks.step --size 256 [--device cuda] [--checkpointed]   # or 512, 1024: shapes of FFHQ's networks
+    python -m benchmarks.step [--repeats 7] [--steps 20] [--dtype float32]  # 64 px, compared with a plain baseline
+    python -m benchmarks.step --size 256 [--device cuda] [--checkpointed]   # or 512, 1024: FFHQ architectures
 
-At 64 px, steps of the two are measured in turns, so that a noisy machine disturbs both alike. The larger networks have
-random weights, which changes neither time nor memory. Medians are reported; the memory is what a run takes beside the
-loaded network, measured and as `ilo.engine.memory` estimates it.
+At 64 px, steps of the two implementations alternate, so that disturbances on the machine affect both equally. The
+larger networks have random weights, which affects neither time nor memory. Medians are reported. Memory is what a run
+needs in addition to the loaded network, both measured and as estimated by `ilo.priors.stylegan2.memory`.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def main() -> None:
 
 
 def beside_plain(args: argparse.Namespace) -> None:
-    """The embedded generator."""
+    """Measure the embedded generator beside the plain baseline."""
     model = load()
     settings = replace(preset("Quick"), dtype=args.dtype)
     prior = engine.prepare(model, settings)
@@ -92,7 +92,7 @@ def beside_plain(args: argparse.Namespace) -> None:
 
 
 def large(args: argparse.Namespace) -> None:
-    """A network of FFHQ's shape."""
+    """Measure a network with the architecture of the FFHQ generators."""
     model, device = random_model(args.size, args.device), torch.device(args.device)
     settings = replace(preset("Quick"), dtype=args.dtype)
     prior = engine.prepare(model, settings)
@@ -134,14 +134,14 @@ def large(args: argparse.Namespace) -> None:
 
 
 def random_model(size: int, device: str) -> Model:
-    """A generator of the official FFHQ networks' shape with random weights."""
+    """A generator with random weights and the architecture of the official FFHQ networks."""
     torch.manual_seed(0)
     generator = Generator(usual_config(size)).to(device).freeze()
     return Model("random", generator, latents.fit(generator, 2000).to(torch.device(device)), Path(), "")
 
 
 def peak(device: torch.device) -> int:
-    """Bytes that have been in use at most."""
+    """Peak memory use in bytes."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
@@ -161,7 +161,7 @@ def save(found: dict, args: argparse.Namespace, model: Model, size: str = "") ->
 
 
 def milliseconds(search: LayerSearch | PlainRound, steps: int) -> float:
-    """Mean time of a step, after the first few, which are not counted."""
+    """Mean time per step in milliseconds, without the first few."""
     for i in range(WARM_UP):
         search.step(i)
     start = time.perf_counter()

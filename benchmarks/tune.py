@@ -1,11 +1,11 @@
-"""Search for each method's settings, on validation pictures that benchmarks/quality.py does not measure on.
+"""Search for each method's best settings, on validation pictures that benchmarks/quality.py does not use.
 
     python -m benchmarks.tune ilo|csgm --trials 10 [--pictures 16] [--rows …] [--seed 0]
     python -m benchmarks.tune ilo|csgm --try "radius of the features=0.5" …
 
-It starts at the preset and changes two settings at a time, or those that are named; a change that lowers the mean
-logarithm of the rows' squared errors stays. One line of JSON per trial goes to benchmarks/results/tune-METHOD.jsonl:
-the settings, each row's mean squared error, and whether they were kept.
+It starts from the preset and changes two random settings at a time, or those given by --try; a change is kept if it
+lowers the mean logarithm of the rows' squared errors. Each trial is written as one line of JSON to
+benchmarks/results/tune-METHOD.jsonl: the settings, each row's mean squared error, and whether the change was kept.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def _first(settings: SolverSettings, **changes: Any) -> SolverSettings:
 
 
 def _scale(settings: SolverSettings, name: str, factor: float, growth: float = 1.0) -> SolverSettings:
-    """A setting of all later rounds times `factor`, times another `growth` from round to round."""
+    """Multiply a setting of all later rounds by `factor`, and by another `growth` per round."""
     later = [
         replace(plan, **{name: getattr(plan, name) * factor * growth**k}) for k, plan in enumerate(settings.rounds[1:])
     ]
@@ -74,13 +74,13 @@ def error(model: Model, settings: SolverSettings, row: str, pictures: torch.Tens
 
 
 def named(change: str) -> dict[str, float]:
-    """Of "radius of the features=0.5" the setting and its factor."""
+    """Parse a change such as "radius of the features=0.5" into the setting and its factor."""
     name, factor = change.split("=")
     return {name: float(factor)}
 
 
 def drawn(args: argparse.Namespace) -> list[dict[str, float]]:
-    """For each trial two settings and their factors; the first is the preset itself."""
+    """Draw two settings and their factors for each trial; the first trial is the preset itself."""
     rng, names = random.Random(args.seed), list(CHANGES[args.method])
     return [{}, *({name: rng.choice(FACTORS) for name in rng.sample(names, 2)} for _ in range(1, args.trials))]
 
@@ -98,7 +98,7 @@ def main() -> None:
     plan = [{}, *args.named] if args.named else drawn(args)
     if unknown := {name for changed in plan for name in changed} - set(CHANGES[args.method]):
         parser.error(
-            f"{', '.join(unknown)}: no setting of {args.method}; allowed are {', '.join(CHANGES[args.method])}."
+            f"{', '.join(unknown)}: not a setting of {args.method}; allowed are {', '.join(CHANGES[args.method])}."
         )
     model = load()
     pictures = faces.for_tuning(args.pictures, model.resolution)

@@ -47,7 +47,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    """The public names when they are asked for: torch takes seconds to import, and `--help` needs none of it."""
+    """Import public names on first use: importing torch takes seconds, and `--help` does not need it."""
     for module, names in _HOMES.items():
         if name in names:
             return getattr(importlib.import_module(f"ilo.{module}"), name)

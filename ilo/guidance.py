@@ -1,4 +1,4 @@
-"""Classifier guidance: no measurement, a class that the picture is bent towards (Daras et al. 2021, Figure 5)."""
+"""Classifier guidance: a target class instead of a measurement (Daras et al. 2021, Figure 5)."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ MOST_CLASSES = 4
 
 @dataclass(frozen=True)
 class Guidance:
-    """The classes that a classifier should see in a picture.
+    """Target classes, and the classifier whose loss steers the picture towards them.
 
     Args:
-        classifier: whose loss guides the search.
-        classes: name → weight; the cross-entropies of several are mixed in these shares.
-        views: random shifts with noise that the loss is averaged over at every step; 0: the picture as it is. The best
-            point is always chosen by the picture as it is.
+        classifier: classifier whose loss guides the search.
+        classes: class name → weight; the loss is the weighted mean of the classes' cross-entropies.
+        views: number of randomly shifted, noisy copies that the loss is averaged over at each step; 0 uses the
+            unmodified picture. The best point is always chosen on the unmodified picture.
         shift: maximum random shift of each view, in classifier-input pixels.
-        noise: of a view, standard deviation on [−1, 1].
-        batch: number of independent runs; `ilo.morph.morph` sets it.
+        noise: standard deviation of each view's noise, on the [−1, 1] scale.
+        batch: number of independent runs; set by `ilo.morph.morph`.
 
     Raises:
-        SettingsError: for an unknown class, a weight that is not above 0, or values out of range.
+        SettingsError: a class is unknown, a weight is not above 0, or a value is out of range.
     """
 
     classifier: Classifier
@@ -60,7 +60,7 @@ class Guidance:
         return self.batch
 
     def to(self, device: torch.device | str) -> Guidance:
-        """The same with a classifier on `device`."""
+        """A copy whose classifier is on `device`."""
         return replace(self, classifier=copy.deepcopy(self.classifier).to(device))
 
     @property
@@ -69,7 +69,7 @@ class Guidance:
 
     @cached_property
     def targets(self) -> dict[int, float]:
-        """Class number → share; the shares' sum is 1."""
+        """Class index → share of the loss; the shares sum to 1."""
         total = sum(self.classes.values())
         found: dict[int, float] = {}
         for name, weight in self.classes.items():
@@ -78,7 +78,7 @@ class Guidance:
         return found
 
     def settings(self) -> dict[str, Any]:
-        """JSON-plain, for the recipe."""
+        """The settings as plain JSON types, for the recipe."""
         return {
             "classifier": self.classifier.name,
             "classifier_sha256": self.classifier.sha256,
@@ -94,15 +94,16 @@ class Guidance:
         return sum((-share * log_probabilities[:, i] for i, share in self.targets.items()), images.new_zeros(()))
 
     def shifted(self, images: Tensor, rngs: list[torch.Generator]) -> Tensor:
-        """[B, 3, R, R] → [B·views, 3, size, size], each moved by up to `shift` pixels (borders repeat) and with noise.
+        """Shifted, noisy views: [B, 3, R, R] → [B·views, 3, size, size].
 
-        Sample b draws from rngs[b], so that a batch equals its single runs.
+        Each view is moved by up to `shift` pixels, and the border pixels are repeated. Sample b draws from rngs[b], so
+        each sample gets the same views as in a run of its own.
         """
         images = self.classifier.prepare(images)
         size, device = images.shape[-1], images.device
         drawn = [torch.randint(0, 2 * self.shift + 1, (2, self.views), generator=rng, device=device) for rng in rngs]
         places = torch.arange(size, device=device)
-        # Shifting as a matrix, because the gradients of padding and of indexing are not reproducible everywhere.
+        # Shift by matrix products: the gradients of padding and indexing are not deterministic on every device.
         sources = (places + torch.stack(drawn, 1)[..., None] - self.shift).clamp(0, size - 1)  # [2, B, views, size]
         rows, columns = (sources[..., None] == places).to(images.dtype)  # [B, views, size, size] each
         views = (rows[:, :, None] @ images[:, None] @ columns[:, :, None].mT).flatten(0, 1)

@@ -36,7 +36,7 @@ LATER_ROUNDS = tuple(
     RoundSettings(lr=0.02, radius_features=radius, radius_latents=0.15, radius_noise=0.0125)
     for radius in (0.04, 0.035, 0.02)
 )
-# Nothing is measured inside a hole: there, only latents that agree keep a face, so that eyes come in pairs.
+# Nothing is measured inside a hole: only latents that agree keep it a face, with two matching eyes.
 HOLE_WEIGHTS = LossWeights(geodesic=0.01)
 
 PULSE_LR = 0.4
@@ -87,11 +87,11 @@ def preset(name: str = "Quick", method: str = "ilo", *, seed: int = 0, task: str
     return replace(METHODS[method].settings(PRESETS[name], holes), method=method, seed=seed)
 
 
-# Morphs: a classifier guides, nothing is measured. At these radii four in five results still are faces to a face
-# detector (benchmarks/guidance.py).
+# Morphs: a classifier guides, nothing is measured. At these radii a face detector still finds a face in four of five
+# results (benchmarks/guidance.py).
 MORPH_PRESETS: dict[str, Steps] = {"Quick": (40, 40, 35, 35), "Paper": (300, 300, 300, 300)}
 MORPH_LR = 0.05
-MORPH_RADII = (0.02, 0.04, 0.02, 0.0125)  # of the latents in round 0, then of the features
+MORPH_RADII = (0.02, 0.04, 0.02, 0.0125)  # latents' radius in round 0, then the features' radius in each later round
 MORPH_RADIUS_LATENTS, MORPH_RADIUS_NOISE = 0.02, 0.02
 MORPH_WEIGHTS = LossWeights(perceptual=0.0, geodesic=0.0)
 PIXELS_LR, PIXELS_RADIUS = 0.02, 0.1

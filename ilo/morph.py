@@ -1,8 +1,8 @@
 """Morphing a face towards a class: where a guided run starts (Daras et al. 2021, Figure 5).
 
-The start is a face that the generator draws, or a photograph that is inverted first. From there the same rounds as ever
-follow a classifier instead of a measurement; the l1 balls say how far from that face each of them may go. The baseline
-of Santurkar et al. 2019 follows the same classifier over the pixels themselves.
+A run starts from a face that the generator draws, or from a photograph, which is inverted first. The usual rounds then
+minimise a classifier's loss instead of a measurement error; the l1 balls limit how far each round may move from that
+face. The baseline (Santurkar et al. 2019) minimises the same loss over the pixels directly.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ TRUNCATION = 0.7
 
 
 def inversion(settings: SolverSettings) -> SolverSettings:
-    """How a photograph is inverted before a guided run: round 0 alone, so that every later layer follows from it."""
+    """Settings for inverting a photograph before a guided run: round 0 only, so later layers start in its range."""
     return replace(preset("Quick", "csgm", seed=settings.seed), covariance=settings.covariance)
 
 
 def total_steps(settings: SolverSettings, photo: bool) -> int:
-    """Optimisation steps of a guided run, the inversion of a photograph included."""
+    """Number of optimisation steps of a guided run, including the inversion of a photograph."""
     return settings.total_steps + (inversion(settings).total_steps if photo else 0)
 
 
@@ -43,17 +43,18 @@ def morph(
     due_result: Due | None = None,
     stop_at: int | None = None,
 ) -> Iterator[Step]:
-    """Turn a face towards what `guidance` asks for.
+    """Morph a face towards the classes of `guidance`.
 
     Args:
         prior: the generative prior.
-        guidance: classifier and classes.
-        settings: of the guided run, such as `morph_preset`'s.
-        photo: [1, 3, R, R] in [−1, 1], inverted first by CSGM; None: a face drawn from the settings' seed.
-        due, due_result, stop_at: as in `ilo.solve`; the inversion's steps count.
+        guidance: classifier and target classes.
+        settings: settings of the guided run, for example from `morph_preset`.
+        photo: photograph [1, 3, R, R] in [−1, 1], inverted first by CSGM; None starts from a face drawn with the
+            settings' seed.
+        due, due_result, stop_at: as in `ilo.solve`; the steps of the inversion count as well.
 
     Yields:
-        The steps of the inversion, marked `inverting`, and of the guided run; both count towards `done` and `total`.
+        The steps of the inversion, marked `inverting`, then those of the guided run. `done` and `total` count both.
     """
     check_rounds(prior, settings)
     total = total_steps(settings, photo is not None)

@@ -1,4 +1,4 @@
-"""What the solver minimises: data fidelity, perceptual distance, geodesic regulariser, dead zone, classifier loss.
+"""The solver's objective: data fidelity, perceptual distance, geodesic regulariser, dead zone, classifier loss.
 
 Every function is per sample: [B, …] → [B].
 """
@@ -46,28 +46,28 @@ def dead_zone(residual: Tensor) -> Tensor:
 
 
 class Objective(Protocol):
-    """What a search minimises: a problem's terms at a picture, for each sample of a batch by itself."""
+    """The function that a search minimises, evaluated for each sample of the batch separately."""
 
     def __call__(self, image: Tensor, z: Tensor) -> Tensor:
-        """All terms, unweighted, below their weighted sum.
+        """The weighted sum of all terms, followed by the unweighted terms.
 
         Args:
-            image: [B, 3, R, R], the generator's.
-            z: [B, S, z_dim], the latents that are searched.
+            image: generated pictures [B, 3, R, R].
+            z: latents being searched [B, S, z_dim].
 
         Returns:
             [6, B] in the order of `TERMS`.
         """
 
     def perturbed(self, image: Tensor, z: Tensor, rngs: list[torch.Generator]) -> Tensor | None:
-        """The sum [B] for randomly changed pictures, whose gradient is followed instead; None where there is no need.
+        """Objective [B] on randomly perturbed pictures, whose gradient replaces the clean one; None: not needed.
 
-        Sample b draws from rngs[b].
+        Sample b draws its randomness from rngs[b].
         """
 
 
 class MeasurementObjective:
-    """The weighted sum of the terms that compare with a measurement (paper §4.2)."""
+    """Objective of an inverse problem: the weighted sum of the measurement terms (paper §4.2)."""
 
     def __init__(self, problem: Problem, weights: LossWeights, perceptual: Perceptual | None, sna: bool = True):
         self.problem, self.weights, self.sna = problem, weights, sna
@@ -79,7 +79,7 @@ class MeasurementObjective:
         return self._terms(image, z, image)
 
     def perturbed(self, image: Tensor, z: Tensor, rngs: list[torch.Generator]) -> Tensor | None:
-        """Stochastic noise addition: the sum for pictures with the noise that the measurement has, if it has any."""
+        """Stochastic noise addition: the objective on pictures with the measurement's noise level added, if any."""
         sigma = self.problem.operator.sna_sigma if self.sna else 0.0
         if not sigma:
             return None
@@ -109,7 +109,7 @@ class MeasurementObjective:
 
     @torch.no_grad()
     def _measured_features(self, size: int) -> list[Tensor]:
-        """Of the measurement, which stays the same; on the first call they are computed."""
+        """Features of y, cached after the first call."""
         if self._measured is None:
             assert self.perceptual is not None
             self._measured = self.perceptual.features(resize(self.problem.y, size))
@@ -117,7 +117,7 @@ class MeasurementObjective:
 
 
 class GuidedObjective:
-    """Cross-entropy of a classifier, and the geodesic term; nothing is measured (paper §4.4)."""
+    """Objective of a guided run: a classifier's cross-entropy and the geodesic term (paper §4.4)."""
 
     def __init__(self, guidance: Guidance, weights: LossWeights):
         self.guidance, self.weights = guidance, weights
@@ -129,7 +129,7 @@ class GuidedObjective:
         return torch.stack([loss + self.weights.geodesic * spread, none, none, spread, none, loss])
 
     def perturbed(self, image: Tensor, z: Tensor, rngs: list[torch.Generator]) -> Tensor | None:
-        """The mean over shifted, noisy views."""
+        """Objective averaged over shifted, noisy views."""
         guidance = self.guidance
         if not guidance.views:
             return None
@@ -138,7 +138,7 @@ class GuidedObjective:
 
 
 def objective_of(problem: Problem | Guidance, settings: SolverSettings, perceptual: Perceptual | None) -> Objective:
-    """What a problem asks to be minimised."""
+    """The objective of a problem or of a classifier's guidance."""
     if isinstance(problem, Guidance):
         return GuidedObjective(problem, settings.weights)
     return MeasurementObjective(problem, settings.weights, perceptual, settings.sna)

@@ -1,4 +1,4 @@
-"""An inverse problem: what was measured, how, and, when it is known, of what."""
+"""An inverse problem: operator, measurement and, if known, the original picture."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from ilo.operators import Noise, Operator
 class Problem:
     """y = A(x) + noise (eq. 1 of the paper)."""
 
-    operator: Operator  # A
-    y: Tensor  # [B, …], in the operator's measurement shape
-    truth: Tensor | None = None  # x [B, 3, R, R] in [−1, 1]; for metrics only, the solver never reads it
-    noise: Noise | None = None  # that y was measured with, if it is not the operator's own
+    operator: Operator  # the forward operator A
+    y: Tensor  # measurement [B, *operator.measurement_shape]
+    truth: Tensor | None = None  # original x [B, 3, R, R] in [−1, 1]; used for metrics only, never by the solver
+    noise: Noise | None = None  # noise model used to measure y; None: the operator's own
 
     def __post_init__(self) -> None:
         self.operator.check_measurement(self.y)
@@ -26,12 +26,12 @@ class Problem:
     def damage(cls, truth: Tensor, operator: Operator, seed: int = 0, noise: Noise | None = None) -> Problem:
         """Measure a known picture [B, 3, R, R] in [−1, 1]; sample b's noise comes from seed + b.
 
-        `noise` takes the place of the operator's own, such as `Gaussian(10)` for a noisy super-resolution.
+        `noise` replaces the operator's own noise model, for example `Gaussian(10)` for noisy super-resolution.
         """
         return cls(operator, operator.measure(truth, seed, noise), truth, noise)
 
     def __len__(self) -> int:
-        """B, the number of pictures."""
+        """Number of pictures B."""
         return len(self.y)
 
     def to(self, device: torch.device | str) -> Problem:

@@ -1,6 +1,6 @@
-"""The two searches that Algorithm 1 is made of, each a projected Adam that keeps its best point.
+"""The two searches of Algorithm 1. Both run projected Adam and keep the best point.
 
-Nothing here looks at a value on the host while it steps, so a GPU never waits.
+No step reads a value back to the host, so a GPU never has to synchronise.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from ilo.state import TRACE_COLUMNS, Result, Step, to_uint8
 
 
 def learning_rate(schedule: Schedule, step: int, steps: int) -> float:
-    """Share of the peak learning rate at `step` of 0 … steps − 1; never 0.
+    """Fraction of the peak learning rate at `step` (0 … steps − 1); never 0.
 
-    "ramp" is StyleGAN2's, up over the first twentieth and down along a cosine over the last three quarters; "one-cycle"
-    is PULSE's linear one: up to the middle of the first nine tenths, down again, then on towards a thousandth.
+    "ramp" is StyleGAN2's schedule: linear warm-up over the first 5 % of the steps, cosine decay over the last 75 %.
+    "one-cycle" is PULSE's linear schedule: up to the peak at 45 %, down to 10 % of it at 90 %, then towards 0.1 %.
     """
     if schedule == "ramp":
         t = (step + 1) / (steps + 1)
@@ -36,13 +36,13 @@ def learning_rate(schedule: Schedule, step: int, steps: int) -> float:
 
 @dataclass
 class Variable:
-    """A tensor that is searched over, and the set that it must stay in."""
+    """A tensor being optimised, and the set that it is projected onto."""
 
-    ball: str  # one of BALLS
-    value: Tensor  # [B, …], the leaf that Adam moves
-    radius: float  # ρ, per element; infinity for no ball
-    sphere: tuple[int, ...] = ()  # dimensions whose norm is kept; empty for none
-    scale: Tensor | None = None  # [B], of each sample's radius; None: 1
+    ball: str  # name of its l1 ball, one of BALLS
+    value: Tensor  # [B, …], the leaf tensor that Adam updates
+    radius: float  # ρ, the ball's radius per element; infinity switches the ball off
+    sphere: tuple[int, ...] = ()  # dimensions along which the norm stays fixed; empty for none
+    scale: Tensor | None = None  # [B], per-sample multiplier on the radius; None: 1
 
     def __post_init__(self) -> None:
         self.start = self.value
@@ -53,14 +53,14 @@ class Variable:
             self.norm = torch.linalg.vector_norm(self.start, dim=self.sphere, keepdim=True)
 
     def constrain(self) -> None:
-        """Back to the start's norm, then onto the l1 ball around the start."""
+        """Rescale to the start's norm, then project onto the l1 ball around the start."""
         value = project_sphere(self.value, self.norm, self.sphere) if self.sphere else self.value
         if math.isfinite(self.radius):
             value = self.start + project_l1(value - self.start, self.reach)
         self.value.copy_(value)
 
     def usage(self) -> Tensor:
-        """Share of the radius in use, [B]; NaN without a ball, 0 for a frozen variable."""
+        """Fraction of the radius in use, [B]; NaN without a ball, 0 for a frozen variable."""
         if not math.isfinite(self.radius):
             return self.start.new_full([len(self.start)], math.nan)
         if self.radius == 0:
@@ -70,19 +70,19 @@ class Variable:
 
 
 def adam(variables: list[Variable]) -> torch.optim.Optimizer | None:
-    """A fresh Adam over what may move; None if everything is frozen."""
+    """A new Adam optimiser over the variables that may move; None if all are frozen."""
     free = [v.value for v in variables if v.value.requires_grad]
     return torch.optim.Adam(free, fused=True) if free else None
 
 
 def update(variables: list[Variable], optimiser: torch.optim.Optimizer | None, loss: Tensor, lr: float) -> None:
-    """Line 4: one projected Adam step, v ← Π(v − Adam(∇_v loss)), for every variable v.
+    """Take one projected Adam step, v ← Π(v − Adam(∇_v loss)), for every variable v (Alg. 1, line 4).
 
     Args:
-        variables: what moves, and the spheres and l1 balls that Π projects onto.
+        variables: the variables, with the spheres and l1 balls that Π projects onto.
         optimiser: Adam over their values; None if all are frozen.
-        loss: the objective at their values, summed over the batch.
-        lr: this step's learning rate.
+        loss: objective at their values, summed over the batch.
+        lr: learning rate of this step.
     """
     if optimiser is None:
         return
@@ -97,7 +97,7 @@ def update(variables: list[Variable], optimiser: torch.optim.Optimizer | None, l
 
 
 class Best:
-    """For each sample the point of the least loss so far; it stays on the device."""
+    """Tracks the lowest-loss point of each sample, on the device."""
 
     def __init__(self, variables: list[Variable], *beside: Tensor):
         first = variables[0].start
@@ -106,7 +106,7 @@ class Best:
         self._count = len(variables)
 
     def keep(self, loss: Tensor, variables: list[Variable], *beside: Tensor) -> None:
-        """Look at a point of losses [B]: what it is made of, and what belongs to it."""
+        """For each sample whose loss [B] improved, store the variables' values and the tensors of `beside`."""
         better = loss < self.loss
         now = [*(v.value.detach() for v in variables), *beside, loss]
         for source, target in zip(now, [*self._kept, self.loss], strict=True):
@@ -114,17 +114,17 @@ class Best:
 
     @property
     def values(self) -> list[Tensor]:
-        """Of the variables, in their order."""
+        """The variables' values at the best point, in their order."""
         return self._kept[: self._count]
 
     @property
     def beside(self) -> list[Tensor]:
-        """What was given with the point."""
+        """The further tensors stored with the best point."""
         return self._kept[self._count :]
 
 
 class Trace:
-    """A row [B, columns] for each step, kept on the device until it is asked for."""
+    """Collects one row [B, columns] per step on the device until they are fetched."""
 
     def __init__(self, like: Tensor, steps: int, batch: int):
         self._rows = like.new_full([steps, batch, len(TRACE_COLUMNS)], math.nan)
@@ -135,17 +135,17 @@ class Trace:
         self._count += 1
 
     def begin(self) -> None:
-        """Forget the rows so far: the start is the first step's row."""
+        """Drop all rows: the starting point is recorded again as the first step's row."""
         self._count = 0
 
     def news(self) -> tuple[int, np.ndarray]:
-        """The number of the first row since the last call, and float32 [n, B, columns]."""
+        """Fetch the rows added since the last call: index of the first one, and float32 [n, B, columns]."""
         first, self._told = self._told, self._count
         return first, np.ascontiguousarray(self._rows[first : self._count].cpu().numpy())
 
 
 class LayerSearch:
-    """Algorithm 1, line 4, for the state entering one layer."""
+    """Search over the state entering one layer (Alg. 1, line 4)."""
 
     def __init__(
         self,
@@ -164,7 +164,7 @@ class LayerSearch:
         scale = like.new_tensor(settings.radius_scales) if settings.radius_scales else None
         self._variables = [Variable(s.ball, s.value, plan.radius(s.ball), s.sphere, scale) for s in searched]
         self._adam = adam(self._variables)
-        # Samples that differ in their radii alone see the same noise.
+        # Samples that differ only in their radii get the same noise.
         seeds = [settings.seed + (0 if settings.radius_scales else b) for b in range(batch)]
         self._rngs = [torch.Generator(like.device).manual_seed(seed) for seed in seeds]
         image = like.new_zeros(batch, 3, prior.resolution, prior.resolution)
@@ -174,13 +174,13 @@ class LayerSearch:
         self._trace.begin()
 
     def step(self, i: int) -> None:
-        """One step, i = 0 … steps − 1."""
+        """Take step i of 0 … steps − 1."""
         lr = self._plan.lr * learning_rate(self._settings.schedule, i, self._plan.steps)
         update(self._variables, self._adam, self._evaluate(), lr)
 
     @torch.no_grad()
     def finish(self) -> None:
-        """Look at the point that the last step reached."""
+        """Evaluate the point that the last step reached."""
         self._evaluate()
 
     def best(self) -> State:
@@ -188,7 +188,7 @@ class LayerSearch:
         return self._prior.replaced(self._start, self._best.values, self._settings)
 
     def _evaluate(self) -> Tensor:
-        """The objective at the current point, summed over the batch; remembers the point where it is the best."""
+        """The objective at the current point, summed over the batch; stores the point for samples that improved."""
         values = [v.value for v in self._variables]
         image = self._prior.render(self._prior.replaced(self._start, values, self._settings), self._settings)
         latents = self._latents()
@@ -201,20 +201,20 @@ class LayerSearch:
         return (clean[0] if noisy is None else noisy).sum()
 
     def _latents(self) -> Tensor:
-        """[B, S, D], those that are searched; S is 0 if there are none."""
+        """The latents being searched, [B, S, D]; S is 0 if there are none."""
         found = [v.value for v in self._variables if v.ball == "latents"]
         return found[0] if found else self._variables[0].value.new_zeros(len(self._start), 0, 1)
 
     def _usage(self) -> Tensor:
-        """[3, B] in the order of BALLS; the fullest of several balls of one name."""
+        """Fraction of each ball's radius in use, [3, B] in the order of BALLS; the maximum over balls of one name."""
         by_ball = {name: [v.usage() for v in self._variables if v.ball == name] for name in BALLS}
         nothing = self._variables[0].start.new_full([len(self._start)], math.nan)
         return torch.stack([torch.stack(by_ball[name]).amax(0) if by_ball[name] else nothing for name in BALLS])
 
     def snapshot(self, step: int, with_result: bool, projected: int = 0) -> Step:
-        """The best point and the losses so far, for the caller; the only place that waits for the device.
+        """The best point and the losses so far. This is the only call that waits for the device.
 
-        `projected` counts the steps of the range projection that has begun since this search ended.
+        `projected` is the number of steps made by the range projection that follows this search.
         """
         image, terms = self._best.beside
         usage = self._usage().cpu().numpy()
@@ -239,9 +239,9 @@ class LayerSearch:
 
 
 class RangeSearch:
-    """Algorithm 1, line 5: what the layers before z̃ are given, so that they make features close to z̃.
+    """Find inputs of the earlier layers whose features are closest to z̃ (Alg. 1, line 5).
 
-    In round 0 there is no intermediate variable; then nothing is searched, and z̃ stays.
+    Round 0 has no intermediate variable: nothing is searched, and z̃ stays as it is.
     """
 
     def __init__(self, prior: Prior, target: State, plan: RoundSettings, settings: SolverSettings):
@@ -256,17 +256,17 @@ class RangeSearch:
 
     @property
     def distance(self) -> Tensor:
-        """[B] mean squared, of the best."""
+        """Mean squared distance of the best point, [B]."""
         return self._best.loss
 
     def step(self, i: int) -> None:
-        """One Adam step on the sphere, i = 0 … steps − 1."""
+        """Take Adam step i of 0 … steps − 1 on the sphere."""
         lr = self._plan.lr * learning_rate("ramp", i, self.steps)
         update(self._variables, self._adam, self._evaluate(), lr)
 
     @torch.no_grad()
     def best(self) -> State:
-        """The nearest point of the range so far, with its own features (line 6)."""
+        """The point of the range closest to z̃ so far, with the features it generates (Alg. 1, line 6)."""
         if not self._variables:
             return self._target
         self._evaluate()

@@ -1,6 +1,6 @@
-"""What a run is asked to do, as frozen, validated dataclasses.
+"""Settings of a run: frozen, validated dataclasses.
 
-A value that makes no sense raises `SettingsError`, whose message says what was given, what is allowed and what to do.
+An invalid value raises `SettingsError`; its message says what was given, what is allowed and what to do.
 """
 
 from __future__ import annotations
@@ -20,25 +20,25 @@ Covariance = Literal["full", "diagonal"]
 Dtype = Literal["float32", "bfloat16"]
 Skip = Literal["carry", "drop"]
 
-VERSION = "0.1.0"  # of the program; a recipe records it
+VERSION = "0.1.0"  # program version, recorded in every recipe
 MAX_STEPS = 100_000
 MOST_ROUNDS = 32  # more than any generator has layers
 MOST_SCALES = 64
 LONGEST_NAME = 40
-MORPH = "morph"  # the task that has no operator: a classifier guides
+MORPH = "morph"  # the task without an operator: a classifier guides it
 
 
 class SettingsError(ValueError):
-    """A setting outside of what is allowed; the message is meant for the user."""
+    """A setting is not allowed; the message is meant for the user."""
 
 
 def check_number(name: str, value: Any, low: float, high: float, hint: str = "") -> None:
-    """`value` is a number in [low, high]; NaN, and whole numbers too large for a float, are not."""
+    """Raises `SettingsError` unless `value` is a number in [low, high], not NaN, and small enough for a float."""
     number = math.nan
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         with suppress(OverflowError):
             number = float(value)
-    if not low <= number <= high:  # false for NaN, too
+    if not low <= number <= high:  # NaN fails too
         allowed = f"from {low:g} up" if math.isinf(high) else f"from {low:g} to {high:g}"
         raise SettingsError(f"{name} must be a number {allowed}, not {shown(value)}. {hint}".strip())
 
@@ -59,7 +59,7 @@ def check_name(name: str, value: Any) -> None:
 
 
 def named(names: Collection[object]) -> str:
-    """Names from outside for a message: three of them, the odd ones escaped, and how many more there are."""
+    """Untrusted names for a message: the first three, odd ones escaped, and the number of the others."""
     first = heapq.nsmallest(3, names, key=str)
     plain = (isinstance(name, str) and name.isidentifier() and len(name) <= LONGEST_NAME for name in first)
     texts = [str(name) if simple else shown(name, LONGEST_NAME) for name, simple in zip(first, plain, strict=True)]
@@ -71,17 +71,17 @@ def named(names: Collection[object]) -> str:
 class RoundSettings:
     """One round: the search over the state that enters layer k (Algorithm 1, line 4).
 
-    Radii are per element: a ball's radius is ρ·p for a variable of p elements. `inf` switches the ball off, 0 freezes
-    the variable.
+    Radii ρ are per element: the l1 ball of a variable with p elements has radius ρ·p. `inf` switches the ball off, 0
+    freezes the variable.
     """
 
-    steps: int = 50  # projected Adam steps of one search
+    steps: int = 50  # projected Adam steps per search
     lr: float = 0.1  # peak learning rate
     radius_features: float = math.inf  # ρ of the ball around the features entering layer k (unused in round 0)
-    radius_latents: float = math.inf  # ρ of the one ball around all latents in use
+    radius_latents: float = math.inf  # ρ of the single ball around all latents in use
     radius_noise: float = math.inf  # ρ of the ball around each noise map
-    outer_iterations: int = 1  # searches; a range projection stands between two of them (lines 3, 5–6)
-    range_steps: int = 0  # steps of one range projection
+    outer_iterations: int = 1  # number of searches, with a range projection between them (Alg. 1, lines 3, 5–6)
+    range_steps: int = 0  # steps per range projection
 
     def __post_init__(self) -> None:
         check_whole("steps", self.steps, 1, MAX_STEPS)
@@ -97,12 +97,12 @@ class RoundSettings:
             )
 
     def radius(self, ball: str) -> float:
-        """ρ of the balls of a name: "features", "latents" or "noise"."""
+        """ρ of the balls named "features", "latents" or "noise"."""
         return getattr(self, f"radius_{ball}")
 
     @property
     def total_steps(self) -> int:
-        """Optimisation steps of the whole round, range projections included."""
+        """Number of optimisation steps of the round, including range projections."""
         return self.outer_iterations * self.steps + (self.outer_iterations - 1) * self.range_steps
 
 
@@ -124,20 +124,20 @@ class LossWeights:
 
 @dataclass(frozen=True)
 class SolverSettings:
-    """Everything that decides a run, apart from the problem and the generator."""
+    """Everything that determines a run apart from the problem and the generator."""
 
     rounds: tuple[RoundSettings, ...]
     method: str = "ilo"  # a name of ilo.methods; the solver does not look at it
     weights: LossWeights = field(default_factory=LossWeights)
     seed: int = 0  # sample b of a batch starts from seed + b
     schedule: Schedule = "ramp"
-    covariance: Covariance = "diagonal"  # of the Gaussianised W
-    noise_maps: int = 5  # optimised in round 0; two more in each round after it
-    sna: bool = True  # stochastic noise addition; only denoising uses it
-    skip: Skip = "carry"  # "drop" forgets the RGB skip image between rounds, as earlier programs did
+    covariance: Covariance = "diagonal"  # covariance of the Gaussianised W
+    noise_maps: int = 5  # number of noise maps optimised in round 0; each later round adds two
+    sna: bool = True  # stochastic noise addition, used for denoising only
+    skip: Skip = "carry"  # "drop" discards the RGB skip image between rounds, as earlier implementations did
     dtype: Dtype = "float32"
-    first_layer: int = 0  # whose input the first round searches; behind the last layer it is the picture itself
-    radius_scales: tuple[float, ...] = ()  # of every radius, one for each sample of the batch; empty: 1
+    first_layer: int = 0  # first layer to optimise; num_layers means the pixels
+    radius_scales: tuple[float, ...] = ()  # per-sample multiplier on all radii; empty: 1
 
     def __post_init__(self) -> None:
         if not self.rounds:
@@ -169,19 +169,19 @@ class SolverSettings:
         return sum(plan.total_steps for plan in self.rounds)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types; infinite radii become the string "inf"."""
+        """The settings as plain JSON types; infinite radii become the string "inf"."""
         return _plain(dataclasses.asdict(self))
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> SolverSettings:
-        """The inverse of `to_dict`. Raises `SettingsError` for unknown names and values that are not allowed."""
+        """Inverse of `to_dict`. Raises `SettingsError` for unknown names and values that are not allowed."""
         if not isinstance(values, dict):
             raise SettingsError("The settings are not a JSON object; copy the settings of a recipe.json.")
         values = dict(values)
         rounds = values.pop("rounds", None)
         if not isinstance(rounds, (list, tuple)):
             raise SettingsError("The settings have no list of rounds; copy the settings of a recipe.json.")
-        _check_count("rounds", len(rounds), MOST_ROUNDS)  # before they are built
+        _check_count("rounds", len(rounds), MOST_ROUNDS)  # checked before they are built
         values["rounds"] = tuple(_build(RoundSettings, r) for r in rounds)
         values["weights"] = _build(LossWeights, values.get("weights", {}))
         return _build(cls, values)

@@ -1,6 +1,6 @@
 """Intermediate Layer Optimization (Daras et al. 2021, Algorithm 1).
 
-`solve` is the algorithm; `LayerSearch` is its line 4, a projected Adam; `RangeSearch` its lines 5 and 6.
+`solve` runs the algorithm; `LayerSearch` implements line 4, projected Adam, and `RangeSearch` lines 5 and 6.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Due = Callable[[], bool]
 
 
 def every(seconds: float) -> Due:
-    """A clock that answers True when `seconds` have passed since it last did."""
+    """A function that returns True when at least `seconds` have passed since it last returned True."""
     last = time.monotonic()
 
     def due() -> bool:
@@ -48,24 +48,25 @@ def solve(
     start: State | None = None,
     stop_at: int | None = None,
 ) -> Iterator[Step]:
-    """Reconstruct the picture behind a measurement; a plain generator that yields snapshots as the picture forms.
+    """Reconstruct the picture behind a measurement, yielding snapshots as it forms.
 
     Args:
-        prior: the generative prior, from `ilo.load`.
-        problem: operator and measurement y of a batch of B pictures, or a classifier's guidance: B independent runs.
-        settings: rounds, radii, loss weights, seed; see `ilo.preset`.
-        due: asked after every step whether a snapshot is wanted now; the default says yes once a second.
-        perceptual: the perceptual distance; "auto" takes what is in the local cache, None switches it off.
-        due_result: asked when a snapshot is due, whether it carries a `Result`, too; by default once a second.
-        start: the state to begin with, at layer 0; None: drawn from the seed.
-        stop_at: end after so many optimisation steps, with a `Result`, as a run that was stopped there; None: never.
+        prior: generative prior, from `ilo.load`.
+        problem: operator and measurements y of B pictures, or a classifier's guidance for B independent runs.
+        settings: rounds, radii, loss weights and seed; see `ilo.preset`.
+        due: called after every step; returns whether to yield a snapshot now. Default: once a second.
+        perceptual: perceptual distance; "auto" uses the best one available locally, None switches it off.
+        due_result: called when a snapshot is due; returns whether to attach a `Result`. Default: once a second.
+        start: initial state at layer 0; None draws it from the seed.
+        stop_at: number of optimisation steps after which to end with a `Result`, to replay a stopped run; None runs to
+            the end.
 
     Yields:
-        `Step`s. The first shows the starting point. Every second or so, at each search's end and last of all, a step
-        carries a `Result`, from which alone the picture can be rendered again. Closing the generator stops the run.
+        Snapshots. The first one shows the starting point. About once a second, and at the end of each search, a
+        snapshot carries a `Result`, from which the picture can be rendered again. Closing the generator stops the run.
 
     Raises:
-        SettingsError: more rounds than the generator has layers, or more memory than there is.
+        SettingsError: there are more rounds than layers, or the run does not fit into memory.
     """
     check_rounds(prior, settings)
     due, due_result = due or every(1.0), due_result or every(1.0)
@@ -95,7 +96,7 @@ def solve(
                     yield search.snapshot(i + 1, with_result=stopping or due_result())
             search.finish()
             best = search.best()
-            yield search.snapshot(plan.steps, with_result=True)  # the very last one is line 7
+            yield search.snapshot(plan.steps, with_result=True)  # the last one is line 7
             done += plan.steps
             if outer + 1 < plan.outer_iterations:
                 projection = RangeSearch(prior, best, plan, settings)
@@ -115,7 +116,7 @@ def solve(
 def check_rounds(prior: Prior, settings: SolverSettings) -> None:
     """Raises `SettingsError` if the settings do not fit the prior's layers."""
     layers, first, rounds = prior.layers, settings.first_layer, len(settings.rounds)
-    if first == layers and rounds == 1:  # behind the last layer there is the picture
+    if first == layers and rounds == 1:  # the search is over the pixels
         if settings.rounds[0].outer_iterations > 1:
             raise SettingsError("The pixels have no range to project to; give one outer iteration.")
     elif first + rounds > layers:
@@ -128,7 +129,7 @@ def check_rounds(prior: Prior, settings: SolverSettings) -> None:
 
 
 def check_batch(problem: Problem | Guidance, settings: SolverSettings, start: State | None) -> None:
-    """Raises `SettingsError` if a start or scaled radii are not one for each sample, or the start is no beginning."""
+    """Raises `SettingsError` unless `start` has one state per sample at layer 0 and `radius_scales` one per sample."""
     count, scales = len(problem), len(settings.radius_scales)
     if scales not in (0, count):
         raise SettingsError(f"There are {scales} scales of the radii for {count} samples; give one for each, or none.")

@@ -1,4 +1,4 @@
-"""The snapshots that the solver yields."""
+"""Snapshots yielded by the solver."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Result:
     """The best point of a run so far, on the CPU."""
 
     state: State
-    image: Tensor  # [B, 3, R, R], about [−1, 1]
+    image: Tensor  # [B, 3, R, R], approximately in [−1, 1]
     round: int
     step: int
 
@@ -28,27 +28,27 @@ class Result:
 class Step:
     """A snapshot of the solver."""
 
-    round: int  # the layer whose input is searched
-    step: int  # of this search, 0 … steps
+    round: int  # layer whose input is being searched
+    step: int  # steps made by this search, 0 … steps
     steps: int
-    done: int  # optimisation steps since the run began
-    total: int  # and how many the whole run has
-    losses: dict[str, np.ndarray]  # term → [B], of the best point so far
-    usage: dict[str, np.ndarray]  # ball → [B], share of its radius in use now; NaN where there is no ball
-    previews: np.ndarray  # uint8 [B, R, R, 3], the best so far
-    trace: np.ndarray  # float32 [n, B, 9], a row of TRACE_COLUMNS for each step since the last snapshot
-    first: int  # `done` of the trace's first row
+    done: int  # optimisation steps since the start of the run
+    total: int  # optimisation steps of the whole run
+    losses: dict[str, np.ndarray]  # term → [B], at the best point so far
+    usage: dict[str, np.ndarray]  # ball → [B], fraction of its radius in use now; NaN where there is no ball
+    previews: np.ndarray  # uint8 [B, R, R, 3], the best pictures so far
+    trace: np.ndarray  # float32 [n, B, 9], one row of TRACE_COLUMNS per step since the last snapshot
+    first: int  # value of `done` for the trace's first row
     result: Result | None = None
-    projected: int = 0  # steps of the range projection that follows this search
-    inverting: bool = False  # a photograph is being inverted, before a guided run
+    projected: int = 0  # steps made by the range projection that follows this search
+    inverting: bool = False  # whether a photograph is being inverted before a guided run
 
     @property
     def preview(self) -> np.ndarray:
-        """uint8 [R, R, 3] of the batch's first picture."""
+        """Preview of the batch's first picture, uint8 [R, R, 3]."""
         return self.previews[0]
 
 
 def to_uint8(image: Tensor) -> np.ndarray:
-    """[B, 3, H, W] in [−1, 1] (clamped) → uint8 [B, H, W, 3]."""
+    """Convert [B, 3, H, W] in [−1, 1] (clamped) to uint8 [B, H, W, 3]."""
     pixels = image.detach().clamp(-1, 1).add(1).mul(127.5).round().to(torch.uint8)
     return pixels.permute(0, 2, 3, 1).cpu().numpy()

@@ -1,4 +1,4 @@
-"""Fixtures shared by all tests, and the rule that no test opens a connection to another host."""
+"""Fixtures shared by all tests, and a guard against connections to other hosts."""
 
 import copy
 import functools
@@ -42,7 +42,7 @@ def no_outside_sockets():
 
 @pytest.fixture(autouse=True)
 def seeded():
-    torch.set_num_threads(1)  # small tensors on busy cores: a second thread is mostly waited for
+    torch.set_num_threads(1)  # with small tensors on busy cores, a second thread only costs time
     torch.manual_seed(0)
 
 
@@ -63,7 +63,7 @@ def model():
 
 @pytest.fixture(scope="session")
 def golden_model(data):
-    """The network that the numbers of tests/data/faces64-golden.safetensors are of: an earlier faces64."""
+    """The earlier faces64 network that produced the numbers in tests/data/faces64-golden.safetensors."""
     path = data / "faces64-golden-weights.safetensors"
     generator = checkpoint.build(checkpoint.read_safetensors(path), path.name).freeze()
     return Model("golden", generator, latents.fit(generator, 1000), path, "0" * 64)
@@ -71,7 +71,7 @@ def golden_model(data):
 
 @pytest.fixture(scope="session")
 def double_model(model):
-    """The model in float64: Adam's first steps have one length whatever the gradient, so float32's rounding grows."""
+    """The model in float64: Adam's first steps have a fixed length for any gradient, which amplifies rounding."""
     generator = copy.deepcopy(model.generator).double().freeze(torch.float64)
     latents = GaussianW(model.latents.mean.double(), model.latents.factor.double())
     return Model("faces64", generator, latents, model.path, model.sha256)
@@ -84,7 +84,7 @@ def generator(model):
 
 @pytest.fixture(scope="session")
 def classifier_file(tmp_path_factory):
-    """A small classifier with random weights in the format of the embedded ones."""
+    """File of a small classifier with random weights, in the format of the embedded ones."""
     torch.manual_seed(7)
     network = classifier.ResidualNetwork(classifier.Shape(4, (8, 12), (1, 1), 32))
     names = [
@@ -105,7 +105,7 @@ def guide(classifier_file):
 
 @pytest.fixture
 def yunet(monkeypatch):
-    """Faces are found by YuNet, whose file lies beside the checkout."""
+    """Detects faces with YuNet, whose file lies beside the checkout."""
     path = ROOT.parent / "shared" / "models" / registry.YUNET_FILE
     if path.is_file():
         monkeypatch.setenv("ILO_YUNET", str(path))
@@ -115,20 +115,20 @@ def yunet(monkeypatch):
 
 @pytest.fixture
 def no_yunet(monkeypatch, tmp_path):
-    """Faces are found by their boxes."""
+    """Detects faces without YuNet, as boxes only."""
     monkeypatch.delenv("ILO_YUNET", raising=False)
     monkeypatch.setenv("ILO_CACHE", str(tmp_path / "cache"))
 
 
 @pytest.fixture(scope="session")
 def group(tmp_path_factory):
-    """A photograph file of 900 × 600 pixels with two faces, the smaller one on the right; it lies on its side."""
+    """A photograph file of 900 × 600 pixels with two faces, the smaller one on the right; stored rotated (EXIF)."""
     large = astronaut()
     small = cv2.resize(large[20:240, 330:110:-1], (150, 150), interpolation=cv2.INTER_AREA)
     both = np.full((600, 900, 3), (150, 170, 190), np.uint8)
     both[88:, :512], both[180:330, 640:790] = large, small
     exif = Image.Exif()
-    exif[0x0112] = 6  # to be turned by 90° clockwise
+    exif[0x0112] = 6  # rotate by 90° clockwise for display
     path = tmp_path_factory.mktemp("group") / "group.jpg"
     Image.fromarray(np.rot90(both)).save(path, exif=exif, quality=95)
     return path
@@ -136,7 +136,7 @@ def group(tmp_path_factory):
 
 @pytest.fixture
 def photo(tmp_path):
-    """A picture file that is no face."""
+    """A picture file without a face."""
     x = np.linspace(0, 255, 80).astype(np.uint8)
     pixels = np.stack([np.broadcast_to(x, (70, 80)), np.broadcast_to(x[:70, None], (70, 80)), np.full((70, 80), 90)], 2)
     path = tmp_path / "photo.png"
@@ -145,7 +145,7 @@ def photo(tmp_path):
 
 
 class _Unhurried(SimpleHTTPRequestHandler):
-    """Sends files in pieces, so that there is something to see of a download."""
+    """Sends files in pieces, so that a download shows progress."""
 
     def log_message(self, *args):
         pass
@@ -158,7 +158,7 @@ class _Unhurried(SimpleHTTPRequestHandler):
 
 @pytest.fixture
 def served(tmp_path, monkeypatch):
-    """A folder, and the address at which its files are served; the studio's cache is empty and elsewhere."""
+    """A folder and the address that serves its files; the studio's cache is an empty folder elsewhere."""
     monkeypatch.setenv("ILO_CACHE", str(tmp_path / "cache"))
     folder = tmp_path / "www"
     folder.mkdir()

@@ -1,4 +1,4 @@
-"""A served page, and requests to it that no browser sends."""
+"""A served page, and a client for requests that no browser would send."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ with temporary.files():
 
 
 class Forged:
-    """A page in a process of its own, and a client that may send it anything."""
+    """A page in a separate process, and a client that can send it any request."""
 
     def __init__(self, url, process):
         self.process = psutil.Process(process.pid)
@@ -40,11 +40,11 @@ class Forged:
         self._functions = {f["api_name"]: f for f in config["dependencies"]}
 
     def memory(self):
-        """Resident megabytes."""
+        """Resident memory in MB."""
         return self.process.memory_info().rss / 1e6
 
     def data(self, name, **changes):
-        """The values of a handler's inputs as the page has them at first; labels name those that are another's."""
+        """Initial values of a handler's inputs on the page, with changes given by their labels."""
         inputs = self._functions[name]["inputs"]
         values = {i: self._components[i].get("value") for i in inputs}
         for label, value in changes.items():
@@ -54,21 +54,21 @@ class Forged:
         return list(values.values())
 
     def join(self, session, name="stream", data=None, query=None, **changes):
-        """Ask for something, such as a run; nothing of the answer is read."""
+        """Send a request, such as a run, without reading the answer."""
         body = {"fn_index": self._functions[name]["id"], "session_hash": session}
         body["data"] = self.data(name, **changes) if data is None else data
         return self.client.post(f"{API}/queue/join", json=body, params=query)
 
     def read(self, session):
-        """What a session is told, until it has been told all."""
+        """Yield all messages to a session."""
         stream = self.client.stream("GET", f"{API}/queue/data", params={"session_hash": session})
-        with stream as answer, suppress(httpx2.RemoteProtocolError):  # as Gradio ends the stream of an unknown session
+        with stream as answer, suppress(httpx2.RemoteProtocolError):  # Gradio ends an unknown session's stream so
             for line in answer.iter_lines():
                 if line.startswith("data:"):
                     yield json.loads(line[5:])
 
     def ask(self, session, name="stream", **changes):
-        """Ask, and read all that is answered, as one text."""
+        """Send a request, and return the whole answer as one text."""
         answer = self.join(session, name, **changes)
         assert answer.status_code == 200, answer.text
         return json.dumps(list(self.read(session)))
@@ -79,18 +79,18 @@ class Forged:
     @contextmanager
     def heartbeat(self, session):
         with self.client.stream("GET", f"{API}/heartbeat/{session}") as answer:
-            lines = answer.iter_lines()  # whose end would close the connection
+            lines = answer.iter_lines()  # exhausting it would close the connection
             next(lines)
             yield
 
 
 def served(folder, **limits):
-    """A page with these limits; what it writes goes to `folder`."""
+    """Serve a page with these limits; it writes its files to `folder`."""
     return _process(folder, lambda port: ["-c", SERVE, port, json.dumps(limits)])
 
 
 def app(folder, *arguments, **environment):
-    """A page that is served by app.py."""
+    """Serve a page with app.py."""
     return _process(folder, lambda port: ["app.py", "--port", port, *arguments], environment)
 
 
@@ -120,7 +120,7 @@ def _answering(url, process):
 
 
 def wait_until(true, seconds):
-    """Whether something comes true in time."""
+    """Whether a condition becomes true within `seconds`."""
     end = time.monotonic() + seconds
     while not (found := true()) and time.monotonic() < end:
         time.sleep(0.1)

@@ -1,9 +1,9 @@
-"""Loads weights files as a user would, in processes that may break, and reports what became of each.
+"""Load weights files as a user would, in disposable processes, and report the outcome of each.
 
     python -m tests.hostile_run FILE…    (without files: each line of standard input is a JSON list of paths)
 
-One line of JSON per file, in the files' order. A warmed-up parent forks; a child loads files until one of them leaves
-traces in it, so that hundreds take seconds.
+The output is one line of JSON per file, in order. A warmed-up parent forks, and a child loads files until one of them
+leaves traces in the process, so hundreds of files take seconds.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ from ilo.photos.masks import preset_mask
 from ilo.priors import load as models
 from ilo.priors.stylegan2.checkpoint import CheckpointError
 
-CPU_SECONDS = 20  # then a child is stopped
-ADDRESSES = 3 << 30  # bytes that a child may map beyond what its parent has
+CPU_SECONDS = 20  # CPU time after which a child is stopped
+ADDRESSES = 3 << 30  # bytes of address space that a child may use in addition to its parent's
 AT_ONCE = 2
-CHUNK = 25  # files that a child loads one after the other, if they leave it as it was
-MUCH = 32 << 20  # bytes; a child that took more has no more files
+CHUNK = 25  # maximum number of files per child, if they leave no traces
+MUCH = 32 << 20  # bytes; a child that used more loads no further files
 DEVICES = ("/dev/null", "/dev/tty")
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
-# What reading numbers from a file has no use for, by the beginnings of the interpreter's audit events.
+# Prefixes of the interpreter's audit events that reading numbers from a file must not cause.
 FORBIDDEN = (
     "code.__new__", "compile", "cpython", "ctypes", "exec", "ftplib", "function.__new__", "http", "imaplib", "import",
     "marshal", "nntplib", "os.chflags", "os.chmod", "os.chown", "os.exec", "os.fork", "os.kill", "os.link",
@@ -52,12 +52,12 @@ MOVING = ("os.mkdir", "os.remove", "os.rename", "os.rmdir")  # only where files 
 
 
 def load(path: Path) -> str:
-    """What happens to a user who opens the file: 'loaded', or what goes wrong when what was loaded is used.
+    """Load and use a file. Returns 'loaded', or what goes wrong when the loaded model is used.
 
     Raises:
         CheckpointError, ClassifierError: the file is refused.
     """
-    if path.suffix == ".control":  # shows that what is executed is noticed
+    if path.suffix == ".control":  # shows that executed code is detected
         pickle.loads(path.read_bytes())
         return "loaded"
     if path.suffix == ".ckpt" or "classifier" in path.name:
@@ -86,7 +86,7 @@ def load(path: Path) -> str:
 
 
 def _status(name: str) -> int:
-    """A size of this process in bytes, by its name in the kernel's account."""
+    """A size of this process in bytes, by its name in /proc/self/status."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(f"{name}:"):
             return int(line.split()[1]) << 10
@@ -98,9 +98,9 @@ def _peak() -> int:
 
 
 class _Watch:
-    """Reports what the interpreter is asked to do and no reader should ask."""
+    """Reports audit events that no reader should cause."""
 
-    folders: tuple[str, ...] = ()  # in which files may be kept
+    folders: tuple[str, ...] = ()  # folders in which files may be written
 
     def __init__(self, pipe: int, seconds: int):
         self.pipe, self.seconds = pipe, seconds
@@ -130,13 +130,13 @@ class _Watch:
 
 
 def _try(path: Path, watch: _Watch, output: Path) -> dict:
-    """Loads one file with an empty cache: what became of it."""
+    """Load one file with an empty cache. Returns the outcome."""
     os.ftruncate(1, 0)
     cache = output.with_name(f"{output.stem}-{path.name}.cache")
     os.environ["ILO_CACHE"], watch.folders = str(cache), (str(cache),)
     used = int(time.process_time())
     resource.setrlimit(resource.RLIMIT_CPU, (used + watch.seconds, resource.RLIM_INFINITY))
-    with contextlib.suppress(OSError):  # the peak begins anew
+    with contextlib.suppress(OSError):  # reset the peak memory
         Path("/proc/self/clear_refs").write_text("5")
     before, shared, begin, worked = _status("VmRSS"), _status("RssFile"), time.perf_counter(), time.process_time()
     message = ""
@@ -149,7 +149,7 @@ def _try(path: Path, watch: _Watch, output: Path) -> dict:
         outcome, message = f"other error: {type(error).__name__}", ascii(str(error)[:300])
     finally:
         watch.on = False
-    # A fork has no pages of the libraries until it touches them; they are not what the file takes.
+    # A fork maps the libraries' pages when it first uses them; these do not count as memory used by the file.
     grown = _peak() - before - max(0, _status("RssFile") - shared)
     printed = output.read_text(errors="replace")
     shutil.rmtree(cache, ignore_errors=True)
@@ -168,7 +168,7 @@ def _try(path: Path, watch: _Watch, output: Path) -> dict:
 
 
 def _child(paths: list[Path], pipe: int, place: Path, seconds: int) -> None:
-    """Loads files, and writes what became of them into the pipe, until one of them leaves traces in the process."""
+    """Load files and write their outcomes to the pipe, until one of them leaves traces in the process."""
     os.chdir(place)
     output = place.with_suffix(".out")
     descriptor = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
@@ -189,14 +189,14 @@ def _child(paths: list[Path], pipe: int, place: Path, seconds: int) -> None:
 
 
 def _tidy() -> None:
-    """Gives memory that is free back, so that it does not hide what comes next."""
+    """Return free memory to the system, so that the memory use of the next file is visible."""
     gc.collect()
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
 
 
 class _Job:
-    """A child with some files to load, of which those that it does not come to are loaded by another one."""
+    """A child process with files to load; files that it does not reach are loaded by another child."""
 
     def __init__(self, numbers: list[int], paths: list[Path], place: Path, seconds: int):
         self.numbers, self.paths, self.text, self.heard = numbers, paths, b"", time.perf_counter()
@@ -220,12 +220,12 @@ class _Job:
         return bool(part)
 
     def finish(self) -> dict[int, dict]:
-        """What became of the files that it came to, by their numbers."""
+        """Outcomes of the files that it reached, by number."""
         status = os.waitpid(self.process, 0)[1]
         os.close(self.pipe)
         found: list[dict] = []
         for line in self.text.decode().splitlines():
-            with contextlib.suppress(ValueError):  # it was killed while it wrote
+            with contextlib.suppress(ValueError):  # it was killed while writing
                 part = json.loads(line)
                 if "begin" in part:
                     found.append({"name": part["begin"], "outcome": "", "executed": [], "message": ""})
@@ -241,8 +241,8 @@ class _Job:
 
 
 def warm(paths: list[Path]) -> None:
-    """Loads some files first, so that nothing is imported or set up later."""
-    torch.set_num_threads(1)  # a fork has one thread only
+    """Load some files first, so that nothing is imported or set up later."""
+    torch.set_num_threads(1)  # a fork has only one thread
     for path in paths:
         with contextlib.suppress(CheckpointError, ClassifierError):
             load(path)
@@ -251,7 +251,7 @@ def warm(paths: list[Path]) -> None:
 
 
 def serve(paths: list[str], limit: int) -> None:
-    """Reports on every path, in that order."""
+    """Report on every path, in order."""
     with tempfile.TemporaryDirectory(prefix="hostile-") as folder, selectors.DefaultSelector() as ready:
         waiting = deque(range(len(paths)))
         results: dict[int, dict] = {}
@@ -273,7 +273,7 @@ def serve(paths: list[str], limit: int) -> None:
                     results |= found
                     waiting.extendleft(reversed(job.numbers[len(found) :]))
             for job in running:
-                if time.perf_counter() - job.heard > 3 * limit + 10:  # it sleeps, or waits for something
+                if time.perf_counter() - job.heard > 3 * limit + 10:  # it sleeps or blocks
                     os.kill(job.process, signal.SIGKILL)
             while shown in results:
                 print(json.dumps(results.pop(shown)), flush=True)

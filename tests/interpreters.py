@@ -1,10 +1,10 @@
-"""For every supported Python that is on this machine: can the packages be installed, and does the code compile?
+"""Check for every supported Python on this machine whether the packages can be installed and the code compiles.
 
     python tests/interpreters.py resolve   # requirements-dev.txt with constraints.txt; nothing is installed
     python tests/interpreters.py compile   # the syntax of every file
-    python tests/interpreters.py pin       # write constraints.txt anew, with the newest versions that there are
+    python tests/interpreters.py pin       # rewrite constraints.txt with the newest versions
 
-The pip of the Python that runs this script does the resolving; the others need none.
+The pip of the Python that runs this script resolves the packages; the others need no pip.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ HEADER = """\
 
 
 def find(version: str) -> str | None:
-    """The interpreter of a version: the one that runs this, one on the path, or the newest of pyenv's."""
+    """The interpreter of a version: the one running this script, one on the path, or pyenv's newest."""
     pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
     kept = sorted(pyenv.glob(f"versions/{version}.*/bin/python3"), key=lambda p: int("0" + p.parts[-3].split(".")[2]))
     for path in (sys.executable, shutil.which(f"python{version}"), *map(str, reversed(kept))):
@@ -40,27 +40,27 @@ def find(version: str) -> str | None:
 
 
 def _version(path: str) -> str:
-    """What a Python says that it is; pyenv's shim of one that is not chosen fails instead."""
+    """The version that an interpreter reports; pyenv's shim fails for a version that is not selected."""
     asked = [path, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"]
     done = subprocess.run(asked, capture_output=True, text=True)
     return done.stdout.strip() if done.returncode == 0 else ""
 
 
 def _pip(python: str, *more: str) -> subprocess.CompletedProcess[str]:
-    """Resolve the requirements for another Python, from wheels alone; only their metadata are downloaded."""
+    """Resolve the requirements for another Python, from wheels only; only their metadata is downloaded."""
     command = [sys.executable, "-m", "pip", "--python", python, "install", "--dry-run", "--ignore-installed", "--quiet"]
     command += ["--only-binary=:all:", "--disable-pip-version-check", "-r", "requirements-dev.txt", *more]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
 
 
 def resolve(python: str) -> str:
-    """Whether the requirements can be installed; otherwise what pip says."""
+    """Check whether the requirements can be installed. Returns pip's error, or an empty string."""
     done = _pip(python, "-c", "constraints.txt")
     return done.stderr if done.returncode else ""
 
 
 def compiles(python: str) -> str:
-    """Whether every file compiles; otherwise what the compiler says. Nothing is written into the checkout."""
+    """Check whether every file compiles, writing nothing. Returns the compiler's error, or an empty string."""
     with tempfile.TemporaryDirectory() as folder:
         surroundings = {**os.environ, "PYTHONPYCACHEPREFIX": folder}
         command = [python, "-m", "compileall", "-q", *CODE]
@@ -69,7 +69,7 @@ def compiles(python: str) -> str:
 
 
 def check(what: Callable[[str], str], done: str) -> int:
-    """Check every interpreter, at the same time, and print a line for each; 1 if one fails."""
+    """Check all interpreters in parallel and print a line for each. Returns 1 if one fails."""
     begun = time.monotonic()
     with ThreadPoolExecutor() as pool:
         pythons = {version: find(version) for version in VERSIONS}
@@ -85,7 +85,7 @@ def check(what: Callable[[str], str], done: str) -> int:
 
 
 def pin() -> int:
-    """Write the newest versions into the constraints file; 1 if not every Python can be asked."""
+    """Write the newest versions to the constraints file. Returns 1 if a Python is missing or fails."""
     found: dict[str, dict[str, str]] = {}
     for version in VERSIONS:
         python = find(version)
@@ -105,7 +105,7 @@ def pin() -> int:
 
 
 def _pins(name: str, versions: dict[str, str]) -> list[str]:
-    """The lines of one package: one alone where all Pythons that need it take the same version."""
+    """The lines for one package: a single one if all Pythons that need it use the same version."""
     if len(set(versions.values())) == 1:
         return [f"{name}=={next(iter(versions.values()))}"]
     lines = []

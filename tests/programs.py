@@ -1,9 +1,8 @@
-"""The modules of the official programs, as far as their files show them.
+"""The modules of the official programs, as they appear in their files.
 
-They are real torch modules with the attributes that the programs give them, pickled as those programs pickle a module,
-its source included.
+They are torch modules with the programs' attributes, pickled in the same way as the programs do, including source code.
 
-Nothing here draws a picture; what the official programs draw is in tests/data/official-*.safetensors.
+Nothing here generates pictures; those of the official programs are in tests/data/official-*.safetensors.
 """
 
 import copy
@@ -31,7 +30,7 @@ EasyDict.__qualname__ = "EasyDict"
 
 @contextmanager
 def importable():
-    """The names under which pickles refer to the programs, while one is written."""
+    """Make the programs' module names importable while a pickle is written."""
     persistence, util = types.ModuleType("torch_utils.persistence"), types.ModuleType("dnnlib.util")
     persistence._reconstruct_persistent_obj, util.EasyDict = _reconstruct_persistent_obj, EasyDict
     made = {
@@ -49,7 +48,7 @@ def importable():
 
 
 class Persistent(torch.nn.Module):
-    """A module that brings the source of its class along in its pickle."""
+    """A module whose pickle includes the source of its class."""
 
     def __init__(self, *weights, **kwargs):
         super().__init__()
@@ -142,7 +141,7 @@ class SynthesisNetwork(Persistent):
 
 
 class Generator(Persistent):
-    """The options come as they do in those programs; the weights are those of a generator of the studio."""
+    """A generator with the programs' options and the weights of a studio generator."""
 
     def build(self, made, mapping_kwargs, synthesis_kwargs):
         config = made.config
@@ -154,7 +153,7 @@ class Generator(Persistent):
 
 
 class Discriminator(Persistent):
-    """Some module with weights beside the generator."""
+    """A module with weights beside the generator."""
 
     def build(self):
         self.weight = torch.nn.Parameter(torch.zeros(2, 2))

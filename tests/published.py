@@ -1,4 +1,4 @@
-"""Small network files in the published formats: real modules, written by the libraries that wrote the real files."""
+"""Small network files in the published formats, written with the same libraries as the real files."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from ilo.priors.stylegan2.network import Config, Generator
 from tests import programs
 from tests.programs import EasyDict
 
-SOURCE = "import os\nos.system('touch executed')\n"  # what a hostile network pickle brings along
+SOURCE = "import os\nos.system('touch executed')\n"  # source code in a hostile network pickle
 
 
 def generator(size=64, layers=2, width=16, channels=8, clamp=None, multiplier=0.01):
-    """A generator with random weights, as large as is asked."""
+    """A generator with random weights and the given sizes."""
     torch.manual_seed(size + layers)
     sizes = [4 * 2**k for k in range(size.bit_length() - 2)]
     shape = {s: max(4, channels - 2 * k) for k, s in enumerate(sizes)}
@@ -29,9 +29,9 @@ def generator(size=64, layers=2, width=16, channels=8, clamp=None, multiplier=0.
 
 
 def official(path: Path, made: Generator, protocol: int = 4, mapping=None, synthesis=None, change=None) -> Path:
-    """An official network pickle: G, D, G_ema and more.
+    """Write an official network pickle: G, D, G_ema and more.
 
-    `mapping` and `synthesis` are further options of those networks; `change` may do anything to the network.
+    `mapping` and `synthesis` are additional options of those networks; `change` may modify the network.
     """
     config = made.config
     mapping_kwargs = EasyDict(lr_multiplier=config.mapping_lr_multiplier, **(mapping or {}))
@@ -104,7 +104,7 @@ def as_module(state: dict[str, torch.Tensor]) -> torch.nn.Module:
 
 
 def rosinality(path: Path, made: Generator, zipped: bool = True, average: bool = True, kernel=None) -> Path:
-    """A checkpoint of rosinality's program; without `average` as its training saves it."""
+    """Write a checkpoint of rosinality's program; without `average`, as saved during training."""
     state = rosinality_state(made)
     if kernel is not None:
         state = {key: kernel if key.endswith("kernel") else value for key, value in state.items()}

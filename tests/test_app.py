@@ -1,4 +1,4 @@
-"""The entry point: its arguments, and what it says when it cannot start."""
+"""The entry point: its arguments, and its messages when it cannot start."""
 
 import socket
 

@@ -1,4 +1,4 @@
-"""The benchmarks compare like with like."""
+"""The benchmarks make fair comparisons."""
 
 import json
 import os
@@ -18,7 +18,7 @@ from ilo.search import LayerSearch
 
 @pytest.fixture(scope="module")
 def photographs():
-    """Four real faces [4, 3, 64, 64]; only where the validation pictures lie beside the checkout."""
+    """Four real faces [4, 3, 64, 64]; requires the validation pictures beside the checkout."""
     if not faces.path().exists():
         if os.environ.get("CI"):
             pytest.fail(f"{faces.path().name} is not beside the checkout")
@@ -45,7 +45,7 @@ def test_the_plain_step_is_the_same_step(model, layer):
     for _ in range(2):
         plain.step(0)
         ours.step(0)
-    assert plain.best == pytest.approx(float(ours._best.loss[0]), rel=1e-2)  # Adam turns rounding into steps
+    assert plain.best == pytest.approx(float(ours._best.loss[0]), rel=1e-2)  # Adam amplifies rounding errors
 
 
 def test_sorting_and_newton_project_alike():
@@ -99,7 +99,7 @@ def test_all_rows_can_be_measured():
 
 
 def test_ilo_beats_csgm_on_photographs(model, photographs):
-    """The product's claim in small: the table's goal on four faces, at half of the pixels."""
+    """The goal of the quality table on four faces, with half of the pixels observed."""
     problem = Problem.damage(photographs, build("random-inpaint", 64, fraction=0.5))
     errors = {}
     for method in ("ilo", "csgm"):

@@ -1,4 +1,4 @@
-"""Guided runs: what they aim at, what they obey, where they start."""
+"""Guided runs: their loss, constraints and starting points."""
 
 import copy
 import math
@@ -17,7 +17,7 @@ from ilo.settings import LossWeights, RoundSettings, SettingsError
 from ilo.solver import solve
 
 LAYERS = 5
-PLAIN = morph_preset(layers=LAYERS)  # of a prior it reads the covariance alone
+PLAIN = morph_preset(layers=LAYERS)  # `Prior.sample` uses only its covariance
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Imports go one way; gradio stays in ilo/ui."""
+"""Imports go in one direction only; gradio is imported only in ilo/ui."""
 
 import ast
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-# Each module may import those of its own level's left side only.
+# A module may import only modules of its own level or the levels before it.
 LEVELS = [
     {"ilo.weights.cache", "ilo.text.words"},
     {"ilo.settings", "ilo.text.jsontext"},
@@ -39,7 +39,7 @@ LEVELS = [
     {"ilo.cli", "ilo.ui"},
     {"ilo.__main__", "app", "benchmarks"},
 ]
-# What lies in a room and is not named is at the bottom: a new module that imports another must say where it stands.
+# Modules in these packages without a level are at the bottom: a new module that imports others needs a level.
 ROOMS = ("text", "weights", "priors", "classifiers", "engine", "photos", "records", "baselines")
 LEVELS[0] |= {f"ilo.{room}" for room in ROOMS}
 LEVEL = {name: i for i, names in enumerate(LEVELS) for name in names}
@@ -80,7 +80,7 @@ def imports(path):
 
 
 def _module(package, name):
-    """What `from package import name` imports: a module of the package, or a name of its own."""
+    """What `from package import name` imports: a module of the package, or a name defined in the package itself."""
     inside = ROOT.joinpath(*package.split("."), name)
     return f"{package}.{name}" if package == "ilo" or inside.with_suffix(".py").exists() or inside.is_dir() else package
 
@@ -107,7 +107,7 @@ def test_nothing_imports_the_page_or_the_command_line(room):
 
 
 def test_there_is_no_circle():
-    """Not even inside of a room; imports that only the type checker sees do not count."""
+    """Not even within a package; imports for type checking do not count."""
     arrows = {module_of(path): {n for n in imports(path) if n.startswith("ilo.")} for path in SOURCES}
     done, on_the_way = set(), []
 

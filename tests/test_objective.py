@@ -16,7 +16,7 @@ from ilo.weights import cache, registry
 
 @pytest.fixture(scope="module")
 def backbone(tmp_path_factory):
-    """torchvision's VGG-16 features with random weights, as its file would be."""
+    """A file like torchvision's VGG-16, with random weights."""
     from torchvision.models import vgg16
 
     torch.manual_seed(1)
@@ -57,7 +57,7 @@ def test_objective_is_the_weighted_sum():
 
 
 def test_random_errors_give_mean_squared_error_per_pixel():
-    """N is chosen so that the data terms of different operators are comparable."""
+    """N makes the data terms of different operators comparable."""
     truth, z = torch.zeros(4, 3, 32, 32), torch.randn(4, 2, 8)
     wrong = 0.1 * torch.randn(4, 3, 32, 32)
     tasks = [("identity", {}), ("random-inpaint", {"fraction": 0.3}), ("compressed-sensing", {"fraction": 0.3})]
@@ -126,7 +126,7 @@ def test_backbone_is_found_where_torchvision_or_the_studio_keeps_it(backbone, mo
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "checkpoints" / backbone.name).symlink_to(backbone)
     assert find_perceptual().name == "lpips-vgg"
-    assert find_perceptual(name="robust64").name == "robust64"  # as a recipe has it
+    assert find_perceptual(name="robust64").name == "robust64"  # the name in a recipe
     assert find_perceptual(name="lpips-vgg").name == "lpips-vgg"
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "empty"))
     monkeypatch.setenv("ILO_CACHE", str(backbone.parent))

@@ -1,4 +1,4 @@
-"""What is said of versions in several places agrees."""
+"""Versions stated in several places agree."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""The l1 projection against a float64 oracle that sorts; the sphere."""
+"""The l1 projection compared with a float64 sorting oracle, and the sphere projection."""
 
 import math
 
@@ -56,7 +56,7 @@ def test_each_sample_has_its_own_ball():
 
 
 def test_device_path_equals_host_path(monkeypatch):
-    """A GPU runs all Newton steps instead of looking whether it may stop."""
+    """A GPU runs all Newton steps instead of checking for convergence."""
     x = torch.randn(2, 1000)
     expected = project_l1(x, 3.0)
     monkeypatch.setattr(torch, "equal", lambda a, b: False)

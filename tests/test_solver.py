@@ -62,7 +62,7 @@ def test_image_is_continuous_between_rounds(model, layer):
 
 
 def test_image_is_continuous_in_a_whole_run(model, problem):
-    """A round's first objective, at its start, is the data term that the round before ended with."""
+    """The objective at the start of a round equals the data term at the end of the previous one."""
     steps = run(model, problem, SHORT)
     for k in (1, 2, 3):
         end = next(s for s in steps if s.round == k - 1 and s.step == s.steps)
@@ -83,7 +83,7 @@ def test_constraints_hold_after_every_step(model, truths, layer):
     state = model.draw(0, batch=2)
     for k in range(1, layer + 1):
         state = model.enter(state, k, SHORT)
-    plan = replace(PLAN, steps=8, radius_noise=math.inf)  # the noise maps have no ball: their norm must stay
+    plan = replace(PLAN, steps=8, radius_noise=math.inf)  # without a ball, the noise maps must keep their norm
     objective = MeasurementObjective(problem, LossWeights(), None)
     search = LayerSearch(model, objective, state, plan, SHORT)
     moved = False

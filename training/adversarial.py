@@ -1,9 +1,9 @@
-"""A StyleGAN2 generator against its discriminator: one training, step by step, that can stop and go on anywhere.
+"""Adversarial training of a StyleGAN2 generator, step by step; it can be stopped and resumed at any step.
 
-Non-saturating logistic loss with lazy R1 (Mescheder et al. 2018; Karras et al. 2020), adaptive augmentation, an
-average of the generator's weights. All networks step at the same time from one forward pass of each: the logits of the
-generated pictures serve both losses. Options: style mixing, path-length regularisation, a second discriminator that
-sees a frozen classifier's features, and their Fréchet distance.
+It uses the non-saturating logistic loss with lazy R1 (Mescheder et al. 2018; Karras et al. 2020), adaptive
+augmentation, and an average of the generator's weights. All networks are updated together after one forward pass each:
+both losses use the same logits of the generated pictures. Options: style mixing, path-length regularisation, a second
+discriminator on a frozen classifier's features, and the Fréchet distance of these features.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ from training.augment import Adaption, augment
 from training.discriminator import Discriminator, FeatureDiscriminator
 from training.moments import Transport
 
-BETAS = (0.0, 0.99)  # of Adam
-EMA_RAMP = 0.05  # the average's half-life is at most this share of the pictures shown
-PATH_DECAY = 0.01  # of the mean path length
-GRID = 8  # faces per side of a grid
+BETAS = (0.0, 0.99)  # betas of Adam
+EMA_RAMP = 0.05  # maximum half-life of the weight average, as a fraction of the pictures shown so far
+PATH_DECAY = 0.01  # decay of the running mean path length
+GRID = 8  # faces per side of a sample grid
 NETWORKS = ("generator", "average", "discriminator")
-# The robust classifier whose features are judged; training/evaluate_generator.py measures by another one's.
+# The robust classifier that provides features; training/evaluate_generator.py measures with another one.
 EYE = Path(__file__).parents[1] / "benchmarks" / "judge64.safetensors"
-DEPTHS = 3  # of its features, from the last one on
+DEPTHS = 3  # number of its feature maps used, counted from the last
 CRITICS = ("discriminator", "judge")
 PROGRESS = ("images", "began", "step", "seconds", "anneal", "path_mean")
 N = TypeVar("N", bound=nn.Module)
@@ -46,26 +46,26 @@ N = TypeVar("N", bound=nn.Module)
 
 @dataclass(frozen=True)
 class Plan:
-    """How a generator is trained. All but the shape may change between two runs of one training."""
+    """Hyperparameters of a training. All but the architecture may change when a training is resumed."""
 
-    channels: tuple[int, ...] = (192, 192, 128, 64, 32)  # at 4, 8, … px, of both networks
-    latent: int = 256  # size of z and of w
+    channels: tuple[int, ...] = (192, 192, 128, 64, 32)  # channels of both networks at 4, 8, … px
+    latent: int = 256  # size of z and w
     mapping_layers: int = 2
     seed: int = 1
     batch: int = 16
-    lr: float = 0.0025  # of both networks
-    warmup: int = 2_000  # images over which the learning rate grows, while Adam learns its scales
-    r1: float = 0.1  # γ
-    r1_every: int = 16  # steps
-    r1_batch: int = 8  # real pictures whose gradient is penalised
-    path: float = 0.0  # weight of the path-length regulariser; 2 is StyleGAN2's
-    path_every: int = 4  # steps
-    mixing: float = 0.0  # probability that a picture has two latents; those of one are less like the data then
-    ema: float = 10_000.0  # images: half-life of the average
-    features: float = 0.0  # weight of what is said of a classifier's features; 1 as much as the pictures' own
+    lr: float = 0.0025  # learning rate of both networks
+    warmup: int = 2_000  # images of linear learning-rate warm-up, while Adam estimates its scales
+    r1: float = 0.1  # γ, weight of the R1 penalty
+    r1_every: int = 16  # steps between R1 penalties
+    r1_batch: int = 8  # real pictures per R1 penalty
+    path: float = 0.0  # weight of the path-length regulariser; StyleGAN2 uses 2
+    path_every: int = 4  # steps between path-length penalties
+    mixing: float = 0.0  # probability of style mixing; it makes pictures from a single latent less like the data
+    ema: float = 10_000.0  # half-life of the weight average, in images
+    features: float = 0.0  # weight of the feature discriminator; 1: equal to the picture discriminator
     moments: float = 0.0  # weight of the Fréchet distance of the classifier's last features
-    ada_target: float = 0.6  # mean sign of D(real); above 1: no augmentation
-    ada_images: float = 100_000.0  # in which p could go from 0 to 1
+    ada_target: float = 0.6  # target mean sign of D(real); above 1: no augmentation
+    ada_images: float = 100_000.0  # images in which p can go from 0 to 1
 
     @property
     def sizes(self) -> dict[int, int]:
@@ -83,7 +83,7 @@ class Plan:
 
 
 def batches(count: int, plan: Plan, first: int) -> Iterator[Tensor]:
-    """Indices of the batches number `first`, …, without end; every epoch in an order of its own."""
+    """Iterate over the indices of batches `first`, `first` + 1, … endlessly; each epoch has its own order."""
     per_epoch = count // plan.batch
     epoch, order, step = -1, torch.empty(0), first
     while True:
@@ -96,21 +96,21 @@ def batches(count: int, plan: Plan, first: int) -> Iterator[Tensor]:
 
 
 def gradient_penalty(discriminator: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
-    """R1 (Mescheder et al. 2018): mean over inputs [B, C, R, R] of ‖∇D‖², with a gradient to the weights."""
+    """R1 penalty (Mescheder et al. 2018): mean of ‖∇D‖² over inputs [B, C, R, R], differentiable in the weights."""
     leaves = [x.detach().requires_grad_(True) for x in inputs]
     gradients = torch.autograd.grad(discriminator(*leaves).sum(), leaves, create_graph=True)
     return torch.stack([g.square().sum((1, 2, 3)).mean() for g in gradients]).sum()
 
 
 class Training:
-    """Both networks, the generator's average, the optimisers, and where they stand.
+    """The state of a training: both networks, the generator's average, the optimisers and the progress.
 
     Args:
-        plan: shape and recipe.
-        path: the checkpoint; if it is there, the training goes on from it.
-        start: a state file with the networks of an earlier training; for the beginning alone.
-        device: where the networks are.
-        bf16: convolve in bfloat16, for hardware that can; regularisers stay in float32.
+        plan: hyperparameters.
+        path: path of the checkpoint; if it exists, training resumes from it.
+        start: state file with the networks of an earlier training, used only if there is no checkpoint.
+        device: device of the networks.
+        bf16: whether to convolve in bfloat16; regularisers stay in float32.
     """
 
     def __init__(self, plan: Plan, path: Path, start: Path | None = None, device: str = "cpu", bf16: bool = False):
@@ -129,9 +129,9 @@ class Training:
             self.transport = self._placed(Transport(depths[-1][0])) if plan.moments else None
         self.adaption = Adaption(plan.ada_target, plan.ada_images)
         self.path_mean = torch.zeros([], device=self.device)
-        self.images = self.began = 0  # shown in all, and shown when this training began
+        self.images = self.began = 0  # pictures shown in total, and at the start of this training
         self.step, self.seconds = 0, 0.0
-        self.anneal: tuple[int, int] | None = None  # images between which the rate falls to 0
+        self.anneal: tuple[int, int] | None = None  # image counts between which the learning rate falls to 0
         self.optimisers = {
             name: torch.optim.Adam(network.parameters(), lr=plan.lr, betas=BETAS, eps=1e-8, fused=True)
             for name, network in self.networks.items()
@@ -144,13 +144,13 @@ class Training:
 
     @property
     def networks(self) -> dict[str, nn.Module]:
-        """All of them by their names in a checkpoint."""
+        """All networks by their names in a checkpoint."""
         found = {name: getattr(self, name) for name in (*NETWORKS, "judge", "transport")}
         return {name: network for name, network in found.items() if network is not None}
 
     @torch.no_grad()
     def _depths(self, eye: Classifier) -> list[tuple[int, int]]:
-        """Channels and side of the features that are judged."""
+        """(channels, side) of each feature map that is used."""
         blank = torch.zeros(1, 3, self.plan.side, self.plan.side, device=self.device)
         return [(x.shape[1], x.shape[2]) for x in eye.features(blank)[-DEPTHS:]]
 
@@ -159,7 +159,7 @@ class Training:
         return network.to(memory_format=torch.channels_last)
 
     def _begin(self, path: Path) -> None:
-        """Take the networks of a state file: keys `g.…`, `ema.…` and `d.…`."""
+        """Load the networks from a state file with keys `g.…`, `ema.…` and `d.…`."""
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
             about = json.loads((file.metadata() or {}).get("training", "{}"))
@@ -171,18 +171,18 @@ class Training:
     def _load(self) -> None:
         state = torch.load(self.path, weights_only=True, map_location=self.device)
         for name, network in self.networks.items():
-            if name in NETWORKS or name in state:  # a judge or a transport may be new
+            if name in NETWORKS or name in state:  # the feature discriminator or transport may be new
                 network.load_state_dict(state[name])
         for name, stored in state["optimisers"].items():
             if name in self.optimisers:
                 self.optimisers[name].load_state_dict(stored)
         for name in PROGRESS:
             setattr(self, name, state[name])
-        # Target and pace are the plan's.
+        # The plan determines the target and the speed.
         self.adaption = Adaption(**state["adaption"] | {"target": self.plan.ada_target, "images": self.plan.ada_images})
 
     def save(self, path: Path | None = None) -> None:
-        """Write everything that going on needs; a reader never sees half of it."""
+        """Write everything needed to resume, atomically."""
         path = path or self.path
         state: dict[str, Any] = {name: network.state_dict() for name, network in self.networks.items()}
         state |= {name: getattr(self, name) for name in PROGRESS}
@@ -194,11 +194,11 @@ class Training:
 
     @property
     def ended(self) -> bool:
-        """Whether the learning rate has come down to 0."""
+        """Whether the learning rate has reached 0."""
         return self.anneal is not None and self.images >= self.anneal[1]
 
     def rate(self) -> float:
-        """Learning rate of the next step: up, constant, and down when an end is set."""
+        """Learning rate of the next step: warm-up, constant, then falling to 0 if an end is set."""
         rate = self.plan.lr * min(1.0, (self.images - self.began + self.plan.batch) / max(1, self.plan.warmup))
         if self.anneal is not None:
             begin, end = self.anneal
@@ -206,7 +206,7 @@ class Training:
         return rate
 
     def latents(self, batch: int, rng: torch.Generator) -> Tensor:
-        """ws [B, num_ws, w_dim]; with the plan's probability, another latent's from a random style input on."""
+        """Draw ws [B, num_ws, w_dim]; with style mixing, a second latent is used from a random style input on."""
         config = self.generator.config
         z = torch.randn(2 * batch, config.z_dim, generator=rng, device=self.device)
         w, other = self.generator.mapping(z).split(batch)
@@ -216,19 +216,19 @@ class Training:
         return torch.where(from_other[:, :, None], other[:, None], w[:, None])
 
     def draw(self, ws: Tensor, rng: torch.Generator) -> Tensor:
-        """The generator's pictures [B, 3, R, R], with new noise maps."""
+        """Generate pictures [B, 3, R, R] with new noise maps."""
         sizes = self.generator.config.noise_sizes
         noise = [torch.randn(len(ws), 1, r, r, generator=rng, device=self.device) for r in sizes]
         return self.generator.suffix(None, ws, noise, 0)
 
     def update(self, pictures: Tensor) -> dict[str, float]:
-        """One step of both networks on uint8 pictures [B, R, R, 3]; returns what a log shows of it.
+        """Train both networks for one step on uint8 pictures [B, R, R, 3]. Returns values for the log.
 
         Raises:
-            FloatingPointError: a loss is not finite; nothing has been changed.
+            FloatingPointError: a loss is not finite; no network has been changed.
         """
         plan, p = self.plan, self.adaption.p
-        # All that is random depends on the seed and the step alone: nothing of it needs to be stored.
+        # All randomness depends only on the seed and the step, so no random state has to be stored.
         rng = torch.Generator(self.device).manual_seed(plan.seed * 1_000_003 + self.step)
         real = pictures.to(self.device).permute(0, 3, 1, 2).float() / 127.5 - 1
         mirrored = torch.rand(len(real), 1, 1, 1, generator=rng, device=self.device) < 0.5
@@ -241,7 +241,7 @@ class Training:
         if self.transport is not None:
             loss_g = loss_g + plan.moments * self.transport(fake_features, real_features)
         loss_d = self._weighted(F.softplus(fake_logits) + F.softplus(-real_logits))
-        # The generator's loss leaves no gradient in the discriminators, and the other way round.
+        # The generator's loss leaves no gradients in the discriminators, and vice versa.
         (to_images,) = torch.autograd.grad(loss_g, images, retain_graph=True)
         weights = [w for name, network in self.networks.items() if name in CRITICS for w in network.parameters()]
         gradients = torch.autograd.grad(loss_d, weights)
@@ -259,9 +259,9 @@ class Training:
                 (seen * (0.5 * plan.r1 * plan.r1_every)).backward()
         if plan.path and self.step % plan.path_every == 0:
             (self._path_penalty(rng) * (plan.path * plan.path_every)).backward()
-        real_own, fake_own = real_logits[:, 0], fake_logits[:, 0]  # of the pictures themselves
+        real_own, fake_own = real_logits[:, 0], fake_logits[:, 0]  # logits of the picture discriminator
         values = [loss_g, loss_d, real_own.mean(), fake_own.mean(), real_own.sign().mean(), penalty]
-        numbers = torch.stack([value.detach() for value in values]).tolist()  # one wait for the device
+        numbers = torch.stack([value.detach() for value in values]).tolist()  # a single synchronisation
         found = dict(zip(("loss_g", "loss_d", "real", "fake", "sign", "r1"), numbers, strict=True))
         if not math.isfinite(found["loss_g"] + found["loss_d"]):
             raise FloatingPointError(f"step {self.step}: the losses are {found['loss_g']} and {found['loss_d']}")
@@ -270,8 +270,12 @@ class Training:
         return found | {"p": self.adaption.p}
 
     def look(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """What is said of pictures [B, 3, R, R]: logits [B, 1], beside which are those of their features, if these are
-        judged; and the means of the classifier's last features, [B, C], empty if they do not count."""
+        """Discriminate pictures [B, 3, R, R].
+
+        Returns:
+            Logits [B, 1 + heads], where heads belong to the feature discriminator if there is one; and the mean last
+            features of the classifier, [B, C], empty if they are not used.
+        """
         logits, means = self.discriminator(images), images.new_empty(0)
         if self.eye is not None:
             seen = self._features(images)
@@ -285,7 +289,7 @@ class Training:
         return self.eye.features(images)[-DEPTHS:]
 
     def _weighted(self, losses: Tensor) -> Tensor:
-        """Mean over the pictures of losses [B, logits]; those of features count `plan.features` together."""
+        """Weighted mean of losses [B, logits] over the pictures; all feature heads together have `plan.features`."""
         own, *of_features = losses.mean(0)
         return own + self.plan.features * torch.stack(of_features).mean() if of_features else own
 
@@ -311,7 +315,7 @@ class Training:
 
     @torch.no_grad()
     def grid(self) -> Image.Image:
-        """The same faces every time, by the averaged generator with its constant noise."""
+        """A grid of the same faces every time, from the averaged generator with constant noise."""
         z = torch.randn(GRID**2, self.plan.latent, generator=torch.Generator().manual_seed(0)).to(self.device)
         pixels = np.concatenate([to_uint8(self.average(part)) for part in z.split(16)])
         rows = [np.concatenate(list(row), 1) for row in pixels.reshape(GRID, GRID, *pixels.shape[1:])]

@@ -1,9 +1,9 @@
 """Adaptive discriminator augmentation (Karras et al. 2020, "Training Generative Adversarial Networks with Limited
 Data").
 
-Real and generated pictures are changed alike before the discriminator sees them, each kind of change with probability p
-per picture. As long as p stays well below 1 the generator gains nothing by drawing such changes itself. p grows while
-the discriminator is too sure of the real pictures, which is how its overfitting shows.
+Real and generated pictures are augmented before the discriminator sees them, each transformation with probability p per
+picture. As long as p stays well below 1, the generator does not learn to produce augmented pictures. p grows while the
+discriminator is too confident on real pictures, which indicates overfitting.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# Standard deviations, as in the paper: log₂ of the size, the shift as a share of the side, brightness on [−1, 1], …
+# Standard deviations from the paper: log₂ of the scale, shift as a fraction of the side, brightness on [−1, 1], …
 SIZE, SHIFT, BRIGHTNESS = 0.2, 0.125, 0.2
-CONTRAST, SATURATION = 0.5, 1.0  # … and log₂ of these two
+CONTRAST, SATURATION = 0.5, 1.0  # … and log₂ of contrast and saturation
 
 
 @dataclass
 class Adaption:
-    """The probability p and what it is adapted by: the mean sign of D(real), 0 when D is at a loss, 1 when it is sure.
+    """The augmentation probability p, adapted by the mean sign of D(real): 0 when D is guessing, 1 when it is certain.
 
     Args:
-        target: the sign that is aimed at.
-        images: real pictures until p could have gone from 0 to 1.
-        every: steps between two changes.
+        target: target mean sign.
+        images: number of real pictures in which p can go from 0 to 1.
+        every: steps between two changes of p.
     """
 
     target: float = 0.6
@@ -38,7 +38,7 @@ class Adaption:
     steps: int = 0
 
     def observe(self, sign: float, batch: int) -> None:
-        """Take in the mean sign of the logits of a batch of real pictures."""
+        """Record the mean sign of the logits of a batch of real pictures, and adapt p."""
         self.sign += sign
         self.steps += 1
         if self.steps == self.every:
@@ -48,31 +48,31 @@ class Adaption:
 
 
 def augment(images: Tensor, p: float, rng: torch.Generator) -> Tensor:
-    """Pictures [B, 3, R, R] in [−1, 1] → changed ones, differentiable, a little beyond [−1, 1]; the same for p = 0.
+    """Augment pictures [B, 3, R, R] in [−1, 1], differentiably; results may slightly exceed [−1, 1].
 
     Args:
-        images: on the device of `rng`.
-        p: 0 … 1.
-        rng: its numbers depend on B alone.
+        images: pictures on the device of `rng`.
+        p: probability of each transformation, 0 … 1; 0 leaves the pictures unchanged.
+        rng: random generator; the numbers drawn depend only on B.
     """
     if p <= 0:
         return images
-    with torch.autocast(images.device.type, enabled=False):  # places need more than bfloat16's 8 bits
+    with torch.autocast(images.device.type, enabled=False):  # coordinates need more precision than bfloat16
         moved = move(images.float(), geometry(len(images), images.shape[-1], p, rng))
         matrix, offset = colours(len(images), p, rng)
         return torch.baddbmm(offset, matrix, moved.flatten(2)).unflatten(2, images.shape[2:])
 
 
 def move(images: Tensor, inverse: Tensor) -> Tensor:
-    """Sample [B, C, R, R] at the places that `inverse` [B, 2, 3] maps to; outside is the mirrored picture."""
+    """Sample [B, C, R, R] at the coordinates given by `inverse` [B, 2, 3]; the outside is filled by reflection."""
     grid = F.affine_grid(inverse, list(images.shape), align_corners=False)
     return F.grid_sample(images, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
 
 
 def geometry(count: int, side: int, p: float, rng: torch.Generator) -> Tensor:
-    """[B, 2, 3]: from places in the changed picture to places in the given one, both on [−1, 1].
+    """Random affine maps [B, 2, 3] from the augmented to the original picture, both with coordinates on [−1, 1].
 
-    Mirroring, shifts by whole pixels, size, rotation, stretching, rotation again, shifts by parts of a pixel.
+    They combine mirroring, whole-pixel shifts, scaling, rotation, anisotropic scaling, rotation, and sub-pixel shifts.
     """
     draw = _Draw(count, p, rng)
     one = torch.ones(count, device=rng.device)
@@ -80,7 +80,7 @@ def geometry(count: int, side: int, p: float, rng: torch.Generator) -> Tensor:
     reach = round(SHIFT * side)
     whole = [draw(draw.integer(-reach, reach) * (2 / side), 0.0) for _ in range(2)]
     size = draw(torch.exp2(SIZE * draw.normal()), 1.0)
-    rarely = 1 - math.sqrt(1 - p)  # two rotations, so that one of them happens with p
+    rarely = 1 - math.sqrt(1 - p)  # for each of the two rotations, so that at least one happens with probability p
     before = draw(draw.angle(), 0.0, rarely)
     stretch = draw(torch.exp2(SIZE * draw.normal()), 1.0)
     after = draw(draw.angle(), 0.0, rarely)
@@ -91,9 +91,9 @@ def geometry(count: int, side: int, p: float, rng: torch.Generator) -> Tensor:
 
 
 def colours(count: int, p: float, rng: torch.Generator) -> tuple[Tensor, Tensor]:
-    """[B, 3, 3] and [B, 3, 1]: what colours are multiplied with, and what is added then.
+    """Random colour transformations: matrices [B, 3, 3] and offsets [B, 3, 1].
 
-    Brightness, contrast, hue (a rotation about the grey axis) and saturation (the distance from it).
+    They combine brightness, contrast, hue (rotation about the grey axis) and saturation (distance from it).
     """
     draw = _Draw(count, p, rng)
     brightness = draw(BRIGHTNESS * draw.normal(), 0.0)
@@ -105,12 +105,12 @@ def colours(count: int, p: float, rng: torch.Generator) -> tuple[Tensor, Tensor]
     turn = torch.tensor([[0.0, -1, 1], [1, 0, -1], [-1, 1, 0]], device=rng.device) / math.sqrt(3)
     c, s, k = (t[:, None, None] for t in (hue.cos(), hue.sin(), saturation))
     matrix = grey + k * (c * (identity - grey) + s * turn)
-    # Greys stay where hue and saturation are turned.
+    # Changes of hue and saturation leave grey values unchanged.
     return contrast[:, None, None] * matrix, (contrast * brightness)[:, None, None].expand(-1, 3, 1)
 
 
 class _Draw:
-    """Random numbers [B], and the choice of the pictures that they are for."""
+    """Draws random numbers [B] and selects the pictures to which they apply."""
 
     def __init__(self, count: int, p: float, rng: torch.Generator):
         self._count, self._p, self._rng = count, p, rng
@@ -129,7 +129,7 @@ class _Draw:
         return torch.randn(self._count, generator=self._rng, device=self._rng.device)
 
     def integer(self, low: int, high: int) -> Tensor:
-        """low … high."""
+        """Random whole numbers from low to high, inclusive."""
         return torch.randint(low, high + 1, (self._count,), generator=self._rng, device=self._rng.device).float()
 
 

@@ -1,9 +1,9 @@
 """The residual discriminator of StyleGAN2 (Karras et al. 2020, §4), for pictures of any power-of-two side.
 
-Parameter names: `rgb`; per resolution r from the pictures' down to 8 px `a{r}` (3×3), `b{r}` (3×3, halves the side) and
-`s{r}` (1×1 shortcut, halves the side); then `conv`, `fc`, `out`.
+Parameter names: `rgb`; for each resolution r from that of the pictures down to 8 px `a{r}` (3×3), `b{r}` (3×3, halves
+the side) and `s{r}` (1×1 shortcut, halves the side); then `conv`, `fc`, `out`.
 
-Beside it, if wanted, `FeatureDiscriminator`: small ones that look at what a frozen classifier sees (Sauer et al. 2021,
+`FeatureDiscriminator` is an optional second one: small networks on a frozen classifier's features (Sauer et al. 2021,
 "Projected GANs Converge Faster"; Kumari et al. 2022, "Ensembling Off-the-shelf Models for GAN Training").
 """
 
@@ -17,11 +17,11 @@ from torch import Tensor, nn
 
 from ilo.priors.stylegan2 import ops
 
-GROUP = 4  # samples that share one deviation
+GROUP = 4  # samples per group of the minibatch standard deviation
 
 
 class Conv(nn.Module):
-    """Convolution with equalised learning rate, bias and leaky ReLU; a shortcut has neither of the last two."""
+    """Convolution with equalised learning rate, bias and leaky ReLU; a shortcut has no bias and no activation."""
 
     kernel: Tensor
 
@@ -33,9 +33,9 @@ class Conv(nn.Module):
         self.register_buffer("kernel", ops.binomial_filter([1, 3, 3, 1]), persistent=False)
 
     def forward(self, x: Tensor, gain: float = 1.0) -> Tensor:
-        """[B, C, H, W] → [B, C′, H, W], of half the side with `down`; `gain` multiplies the result."""
+        """[B, C, H, W] → [B, C′, H, W], or half the side with `down`; `gain` scales the result."""
         if self.bias is not None:
-            gain *= ops.GAIN  # the leaky ReLU is positively homogeneous: gains go into weight and bias
+            gain *= ops.GAIN  # the leaky ReLU is positively homogeneous, so weight and bias absorb the gain
         weight = self.weight * (self.gain * gain)
         if not self.down:
             x = F.conv2d(x, weight, padding=self.size // 2)
@@ -64,10 +64,10 @@ class Dense(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """D: pictures → logits, high for what it takes for real.
+    """D: pictures → logits, which are high for pictures that it considers real.
 
     Args:
-        channels: of each resolution, {4: …, 8: …, …, R: …}, as in the generator's configuration.
+        channels: channels at each resolution, {4: …, 8: …, …, R: …}, as in the generator's configuration.
     """
 
     def __init__(self, channels: dict[int, int]):
@@ -91,12 +91,12 @@ class Discriminator(nn.Module):
         return _end(self, x)
 
     def _block(self, x: Tensor, r: int) -> Tensor:
-        half = math.sqrt(0.5)  # keeps the sum's variance
+        half = math.sqrt(0.5)  # keeps the variance of the sum
         return getattr(self, f"b{r}")(getattr(self, f"a{r}")(x), half) + getattr(self, f"s{r}")(x, half)
 
 
 class Head(nn.Module):
-    """Features [B, C, r, r] → logits [B, 1]: mixed by a 1×1 convolution, halved to 4 px, and judged as a whole."""
+    """Features [B, C, r, r] → logits [B, 1]: a 1×1 convolution, down-sampling to 4 px, and fully connected layers."""
 
     def __init__(self, inputs: int, side: int, width: int = 96):
         super().__init__()
@@ -117,7 +117,7 @@ class FeatureDiscriminator(nn.Module):
     """A head for each depth of a frozen classifier's features.
 
     Args:
-        shapes: channels and side of the features at each depth; sides are powers of two from 4 px on.
+        shapes: (channels, side) of the features at each depth; sides are powers of two, at least 4.
     """
 
     def __init__(self, shapes: list[tuple[int, int]]):
@@ -130,16 +130,16 @@ class FeatureDiscriminator(nn.Module):
 
 
 def _end(network: Discriminator | Head, x: Tensor) -> Tensor:
-    """Logits [B, 1] of what a discriminator has made of the pictures, [B, C, 4, 4]."""
+    """The last layers of a discriminator: features [B, C, 4, 4] → logits [B, 1]."""
     x = network.conv(torch.cat([x, _deviation(x)], 1))
     x = F.leaky_relu(network.fc(x.flatten(1)), ops.SLOPE) * ops.GAIN
     return network.out(x)
 
 
 def _deviation(x: Tensor) -> Tensor:
-    """[B, 1, H, W]: mean standard deviation over groups of samples, which shows a lack of variety (Karras et al. 2018).
+    """Minibatch standard deviation [B, 1, H, W], which reveals a lack of variety (Karras et al. 2018).
 
-    Samples i, i + B/4, i + B/2 … form a group; a batch that is no multiple of 4 is one group.
+    Samples i, i + B/4, i + B/2 … form a group; a batch whose size is not a multiple of 4 is one group.
     """
     batch, _, h, w = x.shape
     group = GROUP if batch % GROUP == 0 else batch

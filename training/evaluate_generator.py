@@ -1,16 +1,16 @@
-"""Measure face generators: how well they reconstruct faces that no training saw, and how their samples compare.
+"""Evaluate face generators: reconstruction of held-out faces, and the quality of samples.
 
     python -m training.evaluate_generator MODEL [MODEL …] --data DATA --work WORK [--faces 50] --out results.json
 
-MODEL is a weights file, or an id of `ilo.load`; in the results it goes by its id or its file's name. DATA holds the tar
-files of the faces; WORK keeps the decoded pictures, the training faces' features and, per model, samples and some of
-them beside their nearest training faces. All is seeded, and every model is measured at 64 px on the same faces: a
-larger one's pictures are made smaller by the bicubic operator, and it is that which is inverted.
+MODEL is a weights file or an id for `ilo.load`; the results list it by its id or file name. DATA holds the tar files of
+the faces. WORK stores the decoded pictures, the training faces' features and, for each model, samples and some of them
+beside their nearest training faces. All randomness is seeded, and every model is measured at 64 px on the same faces:
+the pictures of a larger model are reduced by the bicubic operator as part of the measurement.
 
-- inversion: MSE of CSGM after 300 steps when everything is observed, also for each group of people;
+- inversion: MSE of CSGM after 300 steps when all pixels are observed, also for each group of people;
 - reconstruction: MSE of ILO, Quick preset, from a tenth of the pixels and from 8 × 8 pixels;
 - Fréchet distance (Heusel et al. 2017), precision and recall (Kynkäänniemi et al. 2019, k = 3) of samples against the
-  training faces, by the last features of the embedded robust classifier: to be compared with each other alone.
+  training faces, on the last features of the embedded robust classifier; compare them only with each other.
 """
 
 from __future__ import annotations
@@ -51,17 +51,17 @@ SHOWN, SHOWN_NEIGHBOURS = 16, 5
 
 AGES = ((0, 9), (10, 19), (20, 39), (40, 59), (60, 200))
 GENDERS = ("male", "female")
-RACES = ("White", "Black", "Asian", "Indian", "other")  # the data set's words
+RACES = ("White", "Black", "Asian", "Indian", "other")  # terms of the data set
 
 
 def label(name: str) -> int:
-    """What the data set's file name age_gender_race_date says of a face, as one number."""
+    """Encode the labels in a file name of the data set, age_gender_race_date, as one number."""
     age, gender, race = (int(part) for part in Path(name).stem.split("_")[:3])
     return age * 100 + gender * 10 + race
 
 
 def groups(face: int) -> list[str]:
-    """The names of the groups that the face of a label belongs to."""
+    """Names of the groups that a face with this label belongs to."""
     age, gender, race = face // 100, face // 10 % 10, face % 10
     low, high = next(band for band in AGES if band[0] <= age <= band[1])
     ages = f"{low} to {high} years" if high < AGES[-1][1] else f"{low} years and more"
@@ -69,7 +69,7 @@ def groups(face: int) -> list[str]:
 
 
 def reduced(resolution: int, operator: Operator | None = None) -> Operator:
-    """A generator's picture brought to 64 px, and then the 64 px operator (None: everything is observed)."""
+    """Operator that reduces a generator's picture to 64 px and then applies `operator` (None: all pixels observed)."""
     if resolution == SIDE:
         return operator or build("identity", SIDE)
     smaller = build("super-resolve", resolution, factor=resolution // SIDE)
@@ -77,7 +77,7 @@ def reduced(resolution: int, operator: Operator | None = None) -> Operator:
 
 
 def errors(model: Model, truth: Tensor, operator: Operator | None, settings: SolverSettings, batch: int) -> list[float]:
-    """MSE on [0, 1] at 64 px of each of the faces [N, 3, 64, 64], reconstructed from what `operator` leaves of them."""
+    """MSE on [0, 1] at 64 px of each face [N, 3, 64, 64], reconstructed from its measurement by `operator`."""
     found: list[float] = []
     for part in truth.split(batch):
         y = part if operator is None else operator.measure(part)
@@ -90,7 +90,7 @@ def errors(model: Model, truth: Tensor, operator: Operator | None, settings: Sol
 
 @torch.no_grad()
 def sample(generator: Generator, count: int) -> np.ndarray:
-    """Pictures at 64 px, uint8 [N, 64, 64, 3], with the constant noise maps."""
+    """Draw pictures at 64 px, uint8 [N, 64, 64, 3], with constant noise maps."""
     z = torch.randn(count, generator.config.z_dim, generator=torch.Generator().manual_seed(0)).to(generator.device)
     smaller = reduced(generator.config.img_resolution).to(generator.device)
     return np.concatenate([to_uint8(smaller(generator(part).clamp(-1, 1))) for part in z.split(50)])
@@ -98,13 +98,13 @@ def sample(generator: Generator, count: int) -> np.ndarray:
 
 @torch.no_grad()
 def features(network: Classifier, pictures: np.ndarray) -> Tensor:
-    """Means over the pixels of the last features, [N, C], of uint8 pictures."""
+    """Last features of uint8 pictures, averaged over pixels, [N, C]."""
     parts = np.array_split(pictures, max(1, len(pictures) // 250))
     return torch.cat([network.features(from_uint8(part))[-1].mean((2, 3)).cpu() for part in parts])
 
 
 def training_faces(data: Path, work: Path, network: Classifier) -> tuple[np.ndarray, Tensor]:
-    """The pictures that generators are trained on, uint8 [M, 64, 64, 3], and their features [M, C]; kept in `work`."""
+    """The training pictures, uint8 [M, 64, 64, 3], and their features [M, C]; cached in `work`."""
     pictures, _ = read_tars(
         sorted(data.glob("utkface128-train-*.tar")), SIDE, work / f"faces{SIDE}.npz", lambda name: 0
     )
@@ -115,25 +115,25 @@ def training_faces(data: Path, work: Path, network: Classifier) -> tuple[np.ndar
 
 
 def frechet_distance(a: Tensor, b: Tensor) -> float:
-    """|μ_a − μ_b|² + tr(Σ_a + Σ_b − 2 (Σ_a Σ_b)^½) of features [N, C] and [M, C]."""
+    """Fréchet distance |μ_a − μ_b|² + tr(Σ_a + Σ_b − 2 (Σ_a Σ_b)^½) of features [N, C] and [M, C]."""
     a, b = a.double(), b.double()
     cov_a, cov_b = a.t().cov(), b.t().cov()
     values, vectors = torch.linalg.eigh(cov_a)
     root = (vectors * values.clamp_min(0).sqrt()) @ vectors.t()
-    # Σ_a Σ_b has the eigenvalues of this symmetric matrix.
+    # Σ_a Σ_b has the same eigenvalues as this symmetric matrix.
     product = torch.linalg.eigvalsh(root @ cov_b @ root).clamp_min(0).sqrt().sum()
     return float((a.mean(0) - b.mean(0)).square().sum() + cov_a.trace() + cov_b.trace() - 2 * product)
 
 
 def precision_recall(real: Tensor, fake: Tensor, k: int = NEIGHBOURS) -> tuple[float, float]:
-    """Share of fake features [N, C] among the real ones, and of real [M, C] among the fake ones.
+    """Precision and recall of fake features [N, C] with respect to real ones [M, C].
 
-    A point is among others when it is no further from one of them than that one's k-th neighbour (Kynkäänniemi et al.
-    2019, eqs. 1 and 2).
+    Precision is the share of fake points that lie within the real set, recall the reverse. A point lies within a set if
+    it is no further from one of its points than that point's k-th neighbour (Kynkäänniemi et al. 2019, eqs. 1 and 2).
     """
 
     def within(points: Tensor, others: Tensor) -> float:
-        # The nearest one is the point itself.
+        # k + 1, because the nearest point is the point itself.
         reach = torch.cat(
             [torch.cdist(part, others).topk(k + 1, largest=False)[0][:, -1] for part in others.split(500)]
         )
@@ -145,14 +145,14 @@ def precision_recall(real: Tensor, fake: Tensor, k: int = NEIGHBOURS) -> tuple[f
 
 
 def grid(pictures: np.ndarray) -> Image.Image:
-    """uint8 [48, 64, 64, 3] in rows."""
+    """Arrange pictures uint8 [48, 64, 64, 3] in rows."""
     rows, columns = GRID
     tiles = pictures.reshape(rows, columns, SIDE, SIDE, 3).transpose(0, 2, 1, 3, 4)
     return Image.fromarray(tiles.reshape(rows * SIDE, columns * SIDE, 3))
 
 
 def neighbours(samples: np.ndarray, sampled: Tensor, training: np.ndarray, trained: Tensor) -> Image.Image:
-    """One row per sample: itself, then the training faces whose features are nearest."""
+    """One row per sample: the sample, then the training faces with the nearest features."""
     nearest = torch.cdist(sampled[:SHOWN], trained).topk(SHOWN_NEIGHBOURS, largest=False)[1].numpy()
     rows = [np.concatenate([samples[i], *training[nearest[i]]], 1) for i in range(SHOWN)]
     half = SHOWN // 2
@@ -160,13 +160,13 @@ def neighbours(samples: np.ndarray, sampled: Tensor, training: np.ndarray, train
 
 
 def summary(values: list[float]) -> dict[str, Any]:
-    """Mean and its standard error; each value, too, so that models can be compared face by face."""
+    """Mean, standard error and all values, so that models can be compared face by face."""
     error = statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 else 0.0
     return {"mse": statistics.fmean(values), "standard_error": error, "each": [round(v, 6) for v in values]}
 
 
 def by_group(values: list[float], labels: np.ndarray) -> dict[str, dict[str, float]]:
-    """Mean and number of the faces of each group."""
+    """Mean and number of faces of each group."""
     found: dict[str, list[float]] = {}
     for value, face in zip(values, labels.tolist(), strict=True):
         for group in groups(face):
@@ -176,18 +176,18 @@ def by_group(values: list[float], labels: np.ndarray) -> dict[str, dict[str, flo
 
 @dataclass(frozen=True)
 class Faces:
-    """What the models are measured against."""
+    """The data for evaluating models."""
 
-    truth: Tensor  # [N, 3, 64, 64], never seen in training
-    labels: np.ndarray  # of them
-    training: np.ndarray  # uint8 [M, 64, 64, 3]
-    trained: Tensor  # [M, C], their features
-    network: Classifier  # that the features are of
+    truth: Tensor  # held-out faces [N, 3, 64, 64]
+    labels: np.ndarray  # labels of the held-out faces
+    training: np.ndarray  # training faces, uint8 [M, 64, 64, 3]
+    trained: Tensor  # features of the training faces [M, C]
+    network: Classifier  # classifier that computes the features
 
     @classmethod
     def read(cls, data: Path, work: Path) -> Faces:
         unseen, labels = read_tars([data / "utkface128-val.tar"], SIDE, work / f"unseen{SIDE}.npz", label)
-        # In the order of their names they are sorted by age.
+        # Shuffled, because the file names are sorted by age.
         order = np.random.default_rng(0).permutation(len(unseen))
         network = classifier.load("robust64")
         return cls(from_uint8(unseen[order]), labels[order], *training_faces(data, work, network), network)
@@ -196,7 +196,7 @@ class Faces:
 def measure(
     model: Model, faces: Faces, count: int, group_count: int, samples: int, batch: int
 ) -> tuple[dict[str, Any], dict[str, Image.Image]]:
-    """All figures of a model, and its pictures by name: samples, and some beside their neighbours."""
+    """All figures of a model, and pictures by name: samples, and some samples beside their neighbours."""
     found: dict[str, Any] = {"file": model.path.name, "sha256": model.sha256, "training": model.about.get("training")}
     times = [time.monotonic()]
     csgm = preset("Quick", "csgm")
@@ -227,9 +227,11 @@ def main() -> None:
     parser.add_argument("models", nargs="+")
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True, help="results by model, added to those that are there")
-    parser.add_argument("--faces", type=int, default=50, help="that are reconstructed")
-    parser.add_argument("--group-faces", type=int, default=0, help="that are inverted, for the groups; 400 are there")
+    parser.add_argument("--out", type=Path, required=True, help="file of results by model, to which these are added")
+    parser.add_argument("--faces", type=int, default=50, help="number of faces to reconstruct")
+    parser.add_argument(
+        "--group-faces", type=int, default=0, help="number of faces to invert for the groups, up to 400"
+    )
     parser.add_argument("--samples", type=int, default=5_000)
     parser.add_argument("--batch", type=int, default=10)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
@@ -249,7 +251,7 @@ def main() -> None:
 
 
 def row(name: str, found: dict[str, Any]) -> str:
-    """One line: errors times 1,000."""
+    """The figures of a model as one line, with errors times 1,000."""
     parts = [
         f"{task} {found[task]['mse'] * 1e3:.2f} ± {found[task]['standard_error'] * 1e3:.2f}"
         for task in ("inversion", *TASKS)

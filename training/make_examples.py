@@ -1,8 +1,8 @@
-"""Make the example inputs in assets/examples: faces that the embedded generator draws itself, and masks.
+"""Make the example inputs in assets/examples: faces drawn by the embedded generator, and masks.
 
     python -m training.make_examples
 
-No photograph is involved, so the pictures carry the project's own licence. In the masks white is to be filled in.
+No photograph is involved, so the pictures have the project's own licence. In the masks, white marks pixels to fill in.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ import ilo
 from ilo.state import to_uint8
 
 FACES = (6, 12, 53, 36, 2, 39)  # seeds, chosen by eye
-TRUNCATION = 0.7  # share of the way from the average latent to the drawn one
+TRUNCATION = 0.7  # truncation psi: w = w_avg + psi·(w − w_avg)
 MASK_SIDE = 256
 
 
 @torch.no_grad()
 def face(model: ilo.Model, seed: int) -> Image.Image:
-    """The face of one latent for all layers, drawn towards the average, with random noise maps."""
+    """A face from one latent for all layers, with truncation and random noise maps."""
     generator, config = model.generator, model.generator.config
     average = generator.mapping.w_avg
     w = generator.mapping(torch.randn(1, config.z_dim, generator=torch.Generator().manual_seed(seed)))
@@ -36,7 +36,7 @@ def face(model: ilo.Model, seed: int) -> Image.Image:
 
 
 def scratches() -> Image.Image:
-    """Crooked lines, as on an old photograph."""
+    """Mask with crooked lines, like scratches on an old photograph."""
     rng = np.random.default_rng(3)
     image = Image.new("L", (MASK_SIDE, MASK_SIDE), 0)
     draw = ImageDraw.Draw(image)
@@ -50,7 +50,7 @@ def scratches() -> Image.Image:
 
 
 def sunglasses() -> Image.Image:
-    """Two dark glasses and their bridge, where an aligned face has its eyes."""
+    """Mask in the shape of sunglasses, at the eyes of an aligned face."""
     image = Image.new("L", (MASK_SIDE, MASK_SIDE), 0)
     draw = ImageDraw.Draw(image)
     draw.rounded_rectangle((34, 50, 118, 112), radius=26, fill=255)
@@ -60,7 +60,7 @@ def sunglasses() -> Image.Image:
 
 
 def border() -> Image.Image:
-    """Everything but the middle: the picture is to be continued outwards."""
+    """Mask of everything but the middle, for extending the picture outwards."""
     image = Image.new("L", (MASK_SIDE, MASK_SIDE), 255)
     edge = MASK_SIDE // 5
     ImageDraw.Draw(image).rectangle((edge, edge, MASK_SIDE - edge - 1, MASK_SIDE - edge - 1), fill=0)

@@ -1,4 +1,4 @@
-"""Training pictures from tar files, decoded once into one uint8 array that is kept outside the project."""
+"""Reading training pictures from tar files, decoded once into a cached uint8 array."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from tqdm import tqdm
 def read_tars(
     paths: Sequence[Path], size: int, cache: Path, label: Callable[[str], int]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """All pictures of some tar files in the order of their names, and their labels.
+    """Read all pictures of tar files, sorted by name, with their labels.
 
     Args:
         paths: the tar files.
-        size: pixels per side; others are resized (bicubic with antialiasing).
-        cache: a .npz file; read if it is there, written otherwise.
-        label: a member's name → its label.
+        size: pixels per side; other sizes are resized (bicubic with antialiasing).
+        cache: .npz file; read if it exists, otherwise written.
+        label: function from a member's name to its label.
 
     Returns:
-        uint8 [N, size, size, 3], int64 [N].
+        Pictures uint8 [N, size, size, 3] and labels int64 [N].
     """
     if cache.exists():
         with np.load(cache) as stored:
@@ -51,6 +51,6 @@ def read_tars(
 
 
 def read_classes(path: Path) -> list[tuple[str, str]]:
-    """(WordNet id, name) of classes.tsv, in the order of the labels."""
+    """Read (WordNet id, name) pairs from classes.tsv, in the order of the labels."""
     with path.open(newline="") as file:
         return [(row["wnid"], row["name"]) for row in csv.DictReader(file, delimiter="\t")]

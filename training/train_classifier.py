@@ -1,17 +1,18 @@
-"""Train a classifier of the studio, from the tar files of Tiny ImageNet's 100 classes to a weights file.
+"""Train the studio's classifiers on 100 classes of Tiny ImageNet, from tar files to a weights file.
 
-    python -m training.train_classifier robust   --data DATA --work WORK   # guides; ε > 0
-    python -m training.train_classifier standard --data DATA --work WORK   # the same network without an attack
-    python -m training.train_classifier judge    --data DATA --work WORK   # another network, used only to measure
+    python -m training.train_classifier robust   --data DATA --work WORK   # for guidance; ε > 0
+    python -m training.train_classifier standard --data DATA --work WORK   # the same network without attacks
+    python -m training.train_classifier judge    --data DATA --work WORK   # another network, only for evaluation
 
-DATA holds tinyimagenet64-train-*.tar, tinyimagenet64-val.tar and classes.tsv; everything that is written goes to WORK:
-the decoded pictures, a checkpoint every few minutes (the same command goes on from it), log.csv and log.png. With
---export FILE the averaged weights of the last checkpoint are measured, calibrated, and written in the format of the
-embedded classifiers.
+DATA holds tinyimagenet64-train-*.tar, tinyimagenet64-val.tar and classes.tsv. All output goes to WORK: the decoded
+pictures, a checkpoint every few minutes (the same command resumes from it), log.csv and log.png. With --export FILE the
+averaged weights of the last checkpoint are calibrated, evaluated, and written in the format of the embedded
+classifiers.
 
-Adversarial training in the L2 norm (Madry et al. 2018) with one step from a random start (Wong et al. 2020). The first
-epochs see the pictures at half size, with half the ε: a quarter of the arithmetic for most of what there is to learn.
-The very first ones go without an attack: robust features are learned faster from sound ones (Jeddi et al. 2020).
+Training is adversarial in the L2 norm (Madry et al. 2018), with one step from a random start (Wong et al. 2020). The
+first epochs use pictures at half size and half the ε, which needs a quarter of the computation and learns most of the
+features. The very first ones use no attacks, because robust features are learned faster from standard ones (Jeddi et
+al. 2020).
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ SIZE = 64
 
 @dataclass(frozen=True)
 class Plan:
-    """How one network is trained."""
+    """Hyperparameters of one training."""
 
     widths: tuple[int, ...] = (32, 64, 160, 384)
     blocks: tuple[int, ...] = (1, 2, 1, 1)
@@ -49,12 +50,12 @@ class Plan:
     seed: int = 1
     epochs: float = 9.0
     batch: int = 128
-    lr: float = 0.15  # peak, of SGD with momentum 0.9
+    lr: float = 0.15  # peak learning rate of SGD with momentum 0.9
     weight_decay: float = 5e-4
-    smoothing: float = 0.1  # of the labels
-    sizes: tuple[tuple[float, int], ...] = ((0.5, 32), (0.85, 48), (1.0, 64))  # until this share of the steps: side
-    attack_from: tuple[float, float] = (0.3, 0.4)  # ε grows from 0 to its full size between these shares of the steps
-    ema: float = 0.998  # of the weights, per step
+    smoothing: float = 0.1  # label smoothing
+    sizes: tuple[tuple[float, int], ...] = ((0.5, 32), (0.85, 48), (1.0, 64))  # (share of the steps, side until then)
+    attack_from: tuple[float, float] = (0.3, 0.4)  # ε grows from 0 to its full value between these shares of the steps
+    ema: float = 0.998  # decay of the weight average per step
 
 
 PLANS = {
@@ -69,20 +70,20 @@ def side_at(plan: Plan, share: float) -> int:
 
 
 def rate_at(plan: Plan, share: float) -> float:
-    """Linear up over the first tenth, then along a cosine to 0."""
+    """Learning rate: linear warm-up over the first tenth of the steps, then cosine decay to 0."""
     if share < 0.1:
         return plan.lr * share / 0.1
     return plan.lr * 0.5 * (1 + math.cos(math.pi * (share - 0.1) / 0.9))
 
 
 def epsilon_at(plan: Plan, share: float) -> float:
-    """L2 radius on [0, 1] at 64 px."""
+    """L2 radius of the attack on [0, 1] at 64 px."""
     begin, end = plan.attack_from
     return plan.epsilon * min(1.0, max(0.0, (share - begin) / (end - begin)))
 
 
 def batches(count: int, plan: Plan, first: int) -> Iterator[Tensor]:
-    """Indices of the batches number `first`, …; every epoch in an order of its own."""
+    """Iterate over the indices of batches `first`, `first` + 1, …; each epoch has its own order."""
     per_epoch = count // plan.batch
     for step in range(first, round(plan.epochs * per_epoch)):
         rng = torch.Generator().manual_seed(plan.seed * 10_000 + step // per_epoch)
@@ -92,7 +93,7 @@ def batches(count: int, plan: Plan, first: int) -> Iterator[Tensor]:
 
 
 def augment(pictures: Tensor, side: int, rng: torch.Generator) -> Tensor:
-    """uint8 [B, 64, 64, 3] → float [B, 3, side, side] in [−1, 1]: mirrored, shifted by up to 1/8, lighter or darker."""
+    """Augment uint8 [B, 64, 64, 3] to float [B, 3, side, side] in [−1, 1]: mirroring, shifts up to 1/8, brightness."""
     x = pictures.permute(0, 3, 1, 2).float() / 127.5 - 1
     if side < x.shape[-1]:
         x = F.interpolate(x, size=(side, side), mode="bilinear", antialias=True, align_corners=False)
@@ -107,7 +108,7 @@ def augment(pictures: Tensor, side: int, rng: torch.Generator) -> Tensor:
 
 
 def in_ball(delta: Tensor, radius: float) -> Tensor:
-    """Each sample's perturbation [B, …] shortened to at most `radius`."""
+    """Scale each sample's perturbation [B, …] to an L2 norm of at most `radius`."""
     norm = delta.flatten(1).norm(dim=1).clamp_min(1e-12)
     return delta * (radius / norm).clamp_max(1)[:, None, None, None]
 
@@ -115,7 +116,7 @@ def in_ball(delta: Tensor, radius: float) -> Tensor:
 def attack(
     network: ResidualNetwork, x: Tensor, labels: Tensor, radius: float, steps: int, rng: torch.Generator
 ) -> Tensor:
-    """x moved by at most `radius` in L2 (on [−1, 1]) to raise the cross-entropy: projected gradient, random start."""
+    """Perturb x by at most `radius` in L2 (on [−1, 1]) to raise the cross-entropy, by PGD from a random start."""
     delta = torch.randn(x.shape, generator=rng).contiguous(memory_format=torch.channels_last)
     delta = delta / delta.flatten(1).norm(dim=1)[:, None, None, None]
     delta = delta * radius * torch.rand(len(x), 1, 1, 1, generator=rng)
@@ -129,9 +130,9 @@ def attack(
 
 
 def accuracy(network: ResidualNetwork, pictures: np.ndarray, labels: np.ndarray, epsilon: float, steps: int) -> float:
-    """Share of validation pictures that are recognised, after `steps` steps of attack at L2 ε on [0, 1].
+    """Accuracy on validation pictures under an attack of `steps` steps with L2 radius ε on [0, 1].
 
-    A picture that is not recognised as it is needs no attack.
+    Pictures that are already misclassified are not attacked.
     """
     network.eval().requires_grad_(False)
     rng, right = torch.Generator().manual_seed(0), 0
@@ -148,9 +149,9 @@ def accuracy(network: ResidualNetwork, pictures: np.ndarray, labels: np.ndarray,
 
 @torch.no_grad()
 def calibration(network: ResidualNetwork, pictures: np.ndarray, labels: np.ndarray) -> float:
-    """The factor on the logits that makes probabilities mean what they say (temperature scaling, Guo et al. 2017).
+    """Factor on the logits that calibrates the probabilities (temperature scaling, Guo et al. 2017).
 
-    Smoothed labels and attacks leave a network far less sure of itself than it is right.
+    Label smoothing and adversarial training make a network far less confident than it is accurate.
     """
     network.eval()
     parts = [network(_as_input(pictures[start : start + 250])) for start in range(0, len(pictures), 250)]
@@ -159,7 +160,7 @@ def calibration(network: ResidualNetwork, pictures: np.ndarray, labels: np.ndarr
 
 
 def _as_input(pictures: np.ndarray) -> Tensor:
-    """uint8 [B, H, W, 3] → [B, 3, H, W] in [−1, 1]."""
+    """Convert uint8 [B, H, W, 3] to [B, 3, H, W] in [−1, 1]."""
     x = torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 127.5 - 1
     return x.contiguous(memory_format=torch.channels_last)
 
@@ -170,7 +171,7 @@ def _recognised(network: ResidualNetwork, x: Tensor, labels: Tensor) -> Tensor:
 
 
 class Training:
-    """A network, its average and its optimiser, and where they stand."""
+    """The state of a training: network, weight average, optimiser and progress."""
 
     def __init__(self, plan: Plan, classes: int, work: Path):
         torch.manual_seed(plan.seed)
@@ -179,7 +180,7 @@ class Training:
         self.network = ResidualNetwork(shape).to(memory_format=torch.channels_last).train()
         self.average = ResidualNetwork(shape).to(memory_format=torch.channels_last)
         self.average.load_state_dict(self.network.state_dict())
-        # Norms and biases are not decayed.
+        # No weight decay for norms and biases.
         decayed = [p for p in self.network.parameters() if p.dim() > 1]
         others = [p for p in self.network.parameters() if p.dim() <= 1]
         groups: list[dict[str, Any]] = [{"params": decayed}, {"params": others, "weight_decay": 0.0}]
@@ -207,14 +208,14 @@ class Training:
         partial.replace(self.path)
 
     def update(self, pictures: Tensor, labels: Tensor, share: float) -> float:
-        """One step on a batch; the loss."""
+        """Train for one step on a batch. Returns the loss."""
         plan = self.plan
         rng = torch.Generator().manual_seed(plan.seed * 1_000_003 + self.step)
         side = side_at(plan, share)
         x = augment(pictures, side, rng)
         epsilon = epsilon_at(plan, share)
         if epsilon > 0:
-            # The attack sees the batch's own statistics, but leaves the running ones alone.
+            # The attack uses the batch's statistics without changing the running ones.
             _track(self.network, False)
             x = attack(self.network, x, labels, 2 * epsilon * side / SIZE, 1, rng)
             _track(self.network, True)
@@ -245,10 +246,8 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--epochs", type=float)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument(
-        "--measure-every", type=float, default=4.0, help="epochs between two measurements (250 pictures)"
-    )
-    parser.add_argument("--export", type=Path, help="write the weights of the last checkpoint and end")
+    parser.add_argument("--measure-every", type=float, default=4.0, help="epochs between evaluations (on 250 pictures)")
+    parser.add_argument("--export", type=Path, help="write the weights of the last checkpoint and exit")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
 
@@ -274,7 +273,7 @@ def main() -> None:
     measured_every = max(1, round(args.measure_every * per_epoch))
     log = work / "log.csv"
     head = "step,epoch,side,loss,pictures_per_second,clean,attacked,seconds"
-    # What the log has of steps after the checkpoint is made again.
+    # Drop log lines of steps after the checkpoint, because these are repeated.
     rows = log.read_text().splitlines()[1:] if log.exists() else []
     kept = [row for row in rows if int(row.split(",")[0]) <= training.step]
     log.write_text("\n".join([head, *kept]) + "\n")
@@ -309,7 +308,7 @@ def main() -> None:
 def export(
     training: Training, classes: list[tuple[str, str]], test_set: tuple[np.ndarray, np.ndarray], path: Path
 ) -> None:
-    """Calibrate the averaged weights, measure them as they are stored, in float16, and write them."""
+    """Calibrate the averaged weights, evaluate them in float16, as they are stored, and write them."""
     network = training.average
     scale = calibration(network, *test_set)
     with torch.no_grad():
@@ -341,7 +340,7 @@ def export(
 
 
 def plot(log: Path, path: Path) -> None:
-    """Loss and accuracies over the epochs."""
+    """Plot loss and accuracies over the epochs."""
     import matplotlib.pyplot as plt
 
     with log.open(newline="") as file:

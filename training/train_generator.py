@@ -1,18 +1,18 @@
-"""Train a face generator of the studio: a StyleGAN2 (Karras et al. 2020), from tar files to a weights file.
+"""Train the studio's face generators, StyleGAN2 (Karras et al. 2020), from tar files to a weights file.
 
-    python -m training.train_generator --data DATA --work WORK                         # until it is told to end
-    python -m training.train_generator --data DATA --work WORK --images 600000         # with an end from the beginning
-    python -m training.train_generator --data DATA --work WORK --anneal-images 60000   # from here on to an end
+    python -m training.train_generator --data DATA --work WORK                         # until SIGTERM
+    python -m training.train_generator --data DATA --work WORK --images 600000         # for a fixed number of images
+    python -m training.train_generator --data DATA --work WORK --anneal-images 60000   # anneal from the checkpoint
     python -m training.train_generator --data DATA --work WORK --export FILE
 
-DATA holds utkface128-train-*.tar; everything that is written goes to WORK: the decoded pictures, a checkpoint every few
-minutes and at the end (the same command goes on from it, as if it had never stopped), log.csv, grids of the same faces
-drawn by the averaged generator, and its Fréchet distance in metrics.csv. SIGTERM saves and ends. With --export FILE the
-averaged generator is written in the format that `ilo.load` reads.
+DATA holds utkface128-train-*.tar. All output goes to WORK: the decoded pictures, a checkpoint every few minutes and at
+the end (the same command resumes from it exactly), log.csv, grids of the same faces drawn by the averaged generator,
+and its Fréchet distance in metrics.csv. SIGTERM saves and exits. With --export FILE the averaged generator is written
+in the format of `ilo.load`.
 
-The recipe is in training/adversarial.py. `--start` continues from the networks of a state file (keys `g.…`, `ema.…`,
-`d.…`); `--channels` sets the shape, six numbers make a generator of 128 px; with `--features 1` a second discriminator
-judges what a classifier sees in the pictures, and `--moments 0.1` pulls the mean and covariance of that to the data's.
+The training step is in training/adversarial.py. `--start` begins with the networks of a state file (keys `g.…`,
+`ema.…`, `d.…`); `--channels` sets the architecture, where six numbers give a generator of 128 px; `--features 1` adds a
+second discriminator on a classifier's features, and `--moments 0.1` pulls their mean and covariance towards the data's.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from training.evaluate_generator import features, frechet_distance, sample, trai
 from training.pictures import read_tars
 
 CHECKPOINT_SECONDS = 180.0
-AVERAGE_OVER = 100_000  # latents, for the average w
+AVERAGE_OVER = 100_000  # number of latents for the mean w
 ALIGNMENT = {
     "eye_left": [0.294, 0.286],
     "eye_right": [0.678, 0.287],
@@ -45,23 +45,26 @@ ALIGNMENT = {
     "mouth_left": [0.319, 0.671],
     "mouth_right": [0.644, 0.673],
 }
-SAMPLES = 5_000  # whose distance is measured
+SAMPLES = 5_000  # number of samples for the Fréchet distance
 Report = Callable[[Training, Path], None]
 LOG = ("images", "images_per_second", "loss_g", "loss_d", "real", "fake", "sign", "r1", "p", "rate", "seconds")
 
 
 def run(training: Training, pictures: Tensor, work: Path, log_every: int, reports: list[tuple[int, Report]]) -> None:
-    """Train on uint8 pictures [N, R, R, 3] until the schedule or the process is told to end; then save.
+    """Train on uint8 pictures [N, R, R, 3] until the schedule ends or the process is asked to stop; then save.
 
     Args:
-        log_every: steps between two lines of the log.
-        reports: images between two calls, and what is called then, in the beginning and at an anneal's end.
+        training: the training, which is modified.
+        pictures: training pictures.
+        work: folder for the log and the checkpoint.
+        log_every: steps between lines of the log.
+        reports: (images between calls, function) pairs; each function is also called at the start and after annealing.
     """
     told: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, frame: told.append(number))
     log = work / "log.csv"
-    # What the log has of steps after the checkpoint is made again.
+    # Drop log lines of steps after the checkpoint, because these are repeated.
     rows = log.read_text().splitlines()[1:] if log.exists() else []
     kept = [row for row in rows if int(row.split(",")[0]) <= training.images]
     log.write_text("\n".join([",".join(LOG), *kept]) + "\n")
@@ -92,12 +95,12 @@ def run(training: Training, pictures: Tensor, work: Path, log_every: int, report
             training.save()
             saved = time.monotonic()
     training.save()
-    for _, report in reports if training.ended else []:  # whoever interrupts it does not want to wait
+    for _, report in reports if training.ended else []:  # skipped after an interruption, to exit quickly
         report(training, work)
 
 
 def _mean(values: list[float]) -> float:
-    """Of those that are numbers: not every step has every value."""
+    """Mean of the values that are not NaN; some values are not computed at every step."""
     numbers = [value for value in values if not math.isnan(value)]
     return sum(numbers) / len(numbers) if numbers else math.nan
 
@@ -107,8 +110,8 @@ def draw_grid(training: Training, work: Path) -> None:
 
 
 class Distance:
-    """Writes the Fréchet distance of the averaged generator's samples to the faces of `data`, as it is measured by
-    training/evaluate_generator.py."""
+    """Measures the Fréchet distance of the averaged generator's samples to the faces of `data`, as in
+    training/evaluate_generator.py, and appends it to a file."""
 
     def __init__(self, data: Path, work: Path, device: str):
         self._network = classifier.load("robust64", device)
@@ -125,7 +128,7 @@ class Distance:
 
 @torch.no_grad()
 def export(training: Training, path: Path, hardware: str) -> None:
-    """Write the averaged generator in float16, with what a reader needs to know of it."""
+    """Write the averaged generator in float16, with its metadata."""
     plan, sizes, mapping = training.plan, training.plan.sizes, training.average.mapping
     config = {
         "z_dim": plan.latent,
@@ -173,24 +176,31 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--start", type=Path, help="state file whose networks are trained further")
-    parser.add_argument("--channels", type=int, nargs="+", default=Plan.channels, help="at 4, 8, … px")
+    parser.add_argument("--start", type=Path, help="state file with the networks to start from")
+    parser.add_argument("--channels", type=int, nargs="+", default=Plan.channels, help="channels at 4, 8, … px")
     for field in fields(Plan):
         if field.name != "channels":
             flag = f"--{field.name.replace('_', '-')}"
             parser.add_argument(flag, type=type(field.default), default=field.default, help=f"{field.default}")
-    parser.add_argument("--images", type=int, help="end there, the last fifth with a falling rate")
-    parser.add_argument("--anneal-images", type=int, help="let the rate fall to 0 over so many more, then end")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--bf16", action="store_true", help="convolve in bfloat16, where the hardware can")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--grid-every", type=int, default=10_000, help="images between two grids")
     parser.add_argument(
-        "--metrics-every", type=int, default=50_000, help="images between two Fréchet distances; 0: none"
+        "--images", type=int, help="total number of images; the learning rate falls over the last fifth"
     )
-    parser.add_argument("--log-every", type=int, default=100, help="steps between two lines of the log")
-    parser.add_argument("--export", type=Path, help="write the averaged generator of the last checkpoint and end")
-    parser.add_argument("--hardware", default="2 CPU cores", help="what --export says of it")
+    parser.add_argument(
+        "--anneal-images", type=int, help="let the learning rate fall to 0 over this many more images, then end"
+    )
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--bf16", action="store_true", help="convolve in bfloat16, if the hardware supports it")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--grid-every", type=int, default=10_000, help="images between sample grids")
+    parser.add_argument(
+        "--metrics-every",
+        type=int,
+        default=50_000,
+        help="images between measurements of the Fréchet distance; 0: never",
+    )
+    parser.add_argument("--log-every", type=int, default=100, help="steps between lines of the log")
+    parser.add_argument("--export", type=Path, help="write the averaged generator of the last checkpoint and exit")
+    parser.add_argument("--hardware", default="2 CPU cores", help="hardware named in the metadata of --export")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
 
@@ -209,7 +219,7 @@ def main() -> None:
     if args.images:
         training.anneal = (args.images - (args.images - training.began) // 5, args.images)
     elif args.anneal_images and training.anneal is None:
-        training.save(args.work / "before-anneal.pt")  # from which the constant rate can go on
+        training.save(args.work / "before-anneal.pt")  # to continue with a constant learning rate later
         training.anneal = (training.images, training.images + args.anneal_images)
     reports: list[tuple[int, Report]] = [(args.grid_every, draw_grid)]
     if args.metrics_every:

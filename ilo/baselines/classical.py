@@ -1,6 +1,6 @@
-"""What each task gives without a generative model: the classical baseline beside every reconstruction.
+"""Classical baselines: what each task gives without a generative model.
 
-Functions take one measurement and return one picture, float32 `[1,3,R,R]` in [-1, 1], on the CPU.
+Each function takes one measurement and returns one picture, float32 `[1,3,R,R]` in [-1, 1], on the CPU.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ _FILLING = {"telea": cv2.INPAINT_TELEA, "navier-stokes": cv2.INPAINT_NS}
 
 
 def baseline(operator: Operator, y: torch.Tensor, method: str | None = None, **tuning: Any) -> torch.Tensor:
-    """The classical reconstruction of a measurement.
+    """Reconstruct a measurement with a classical method.
 
     Args:
-        operator: what was measured.
+        operator: operator of the measurement.
         y: one measurement `[1, *operator.measurement_shape]`.
-        method: one of `operator.baselines`; None is the first of them.
+        method: one of `operator.baselines`; None takes the first.
         tuning: keyword arguments of the method's function: `radius` (`fill_holes`), `strength` (`non_local_means`),
             `weight` and `steps` (`sparse_dct`; the default weight is the operator's).
 
@@ -33,8 +33,8 @@ def baseline(operator: Operator, y: torch.Tensor, method: str | None = None, **t
         float32 `[1,3,R,R]` in [-1, 1] on the CPU.
 
     Raises:
-        SettingsError: if the task has no baseline, the method is not one of the task's, it does not know a setting of
-            `tuning` or a value is not allowed, or `y` is not one measurement of this operator.
+        SettingsError: the task has no baseline or not this method, a setting in `tuning` is unknown or out of range,
+            or `y` is not a single measurement of this operator.
     """
     names = operator.baselines
     if not names:
@@ -77,16 +77,16 @@ def enlarge(y: torch.Tensor, resolution: int) -> torch.Tensor:
 
 
 def fill_holes(y: torch.Tensor, mask: torch.Tensor, method: str = "telea", radius: float = 3.0) -> torch.Tensor:
-    """Holes filled by OpenCV, from their border inwards.
+    """Fill holes from their border inwards, with OpenCV.
 
     Args:
-        y: `[1,3,R,R]`; values in the holes are not looked at.
+        y: `[1,3,R,R]`; values in the holes are ignored.
         mask: `[1,1,R,R]`, 1 = observed. Observed pixels are returned unchanged.
         method: "telea" (fast marching, Telea 2004) or "navier-stokes" (Bertalmio et al. 2001).
-        radius: of the neighbourhood that a pixel is filled from, 1 … 64 pixels.
+        radius: radius of the neighbourhood that each pixel is filled from, 1 … 64 pixels.
 
     Raises:
-        SettingsError: for another method or a radius out of range.
+        SettingsError: the method is unknown or the radius out of range.
     """
     check_choice("method of filling", method, tuple(_FILLING))
     check_number("radius", radius, 1.0, 64.0)
@@ -96,15 +96,15 @@ def fill_holes(y: torch.Tensor, mask: torch.Tensor, method: str = "telea", radiu
 
 
 def non_local_means(y: torch.Tensor, sigma: float, strength: float = 0.6) -> torch.Tensor:
-    """Non-local means (Buades et al. 2005) by OpenCV, in the Lab colour space.
+    """Denoise by non-local means (Buades et al. 2005) in the Lab colour space, with OpenCV.
 
     Args:
-        y: `[1,3,R,R]`.
-        sigma: of the noise, 0 … 255 on the scale of grey values.
+        y: noisy picture `[1,3,R,R]`.
+        sigma: standard deviation of the noise on the grey-value scale, 0 … 255.
         strength: filter strength h in units of sigma, 0 … 10.
 
     Raises:
-        SettingsError: for a sigma or strength out of range.
+        SettingsError: `sigma` or `strength` is out of range.
     """
     check_number("sigma", sigma, 0.0, 255.0)
     check_number("strength", strength, 0.0, 10.0)
@@ -115,19 +115,19 @@ def non_local_means(y: torch.Tensor, sigma: float, strength: float = 0.6) -> tor
 
 
 def sparse_dct(operator: Operator, y: torch.Tensor, weight: float = 0.02, steps: int = 200) -> torch.Tensor:
-    """The picture that is sparse in the cosine basis and explains the measurement.
+    """Find a picture that is sparse in the cosine basis and fits the measurement.
 
     FISTA (Beck & Teboulle 2009) on ½‖A(x) − y‖² + weight·‖C x‖₁, where C is the orthonormal 2-D cosine transform of
     each channel; its constant coefficient is not penalised.
 
     Args:
-        operator: a linear one, on the CPU.
-        y: `[1, *operator.measurement_shape]`.
-        weight: of the l1 norm, 0 … 10.
-        steps: of FISTA, 1 … 10000.
+        operator: linear operator, on the CPU.
+        y: one measurement `[1, *operator.measurement_shape]`.
+        weight: weight of the l1 norm, 0 … 10.
+        steps: number of FISTA iterations, 1 … 10000.
 
     Raises:
-        SettingsError: if the operator is not linear, or a value is out of range.
+        SettingsError: the operator is not linear, or a value is out of range.
     """
     check_number("weight", weight, 0.0, 10.0)
     check_whole("steps", steps, 1, 10_000)
@@ -148,7 +148,7 @@ def sparse_dct(operator: Operator, y: torch.Tensor, weight: float = 0.02, steps:
 
 
 def _squared_norm(operator: Operator, iterations: int = 30) -> float:
-    """‖A‖², the largest eigenvalue of A*A, by power iteration; a little too large rather than too small."""
+    """Slight overestimate of ‖A‖², the largest eigenvalue of A*A, by power iteration."""
     x = torch.randn(1, 3, operator.resolution, operator.resolution, generator=torch.Generator().manual_seed(0))
     for _ in range(iterations):
         x = operator.adjoint(operator(x / x.norm()))
@@ -164,7 +164,7 @@ def _idct(x: torch.Tensor) -> torch.Tensor:
 
 
 def _to_bgr(x: torch.Tensor) -> np.ndarray:
-    """`[1,3,R,R]` in [-1, 1] → uint8 `[R,R,3]` in OpenCV's order of channels."""
+    """Convert `[1,3,R,R]` in [-1, 1] to uint8 `[R,R,3]` in OpenCV's channel order."""
     grey_values = ((x[0].clamp(-1.0, 1.0) + 1.0) * 127.5).round().to(torch.uint8)
     return np.ascontiguousarray(grey_values.flip(0).permute(1, 2, 0).numpy())
 

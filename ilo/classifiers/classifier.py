@@ -1,6 +1,6 @@
-"""Image classifiers: the embedded ones' small residual network, its files, and the names of what it knows.
+"""Image classifiers: the embedded residual network, its file format, and class names.
 
-A `Classifier` takes pictures as the rest of the studio has them, [B, 3, R, R] in [−1, 1] of any R, and gives logits.
+A `Classifier` maps pictures [B, 3, R, R] in [−1, 1], with any R, to logits.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ from ilo.weights.lazy import Extent, ReadError
 from ilo.weights.safefile import parse_json, read_header
 from ilo.weights.torchfile import read_torch
 
-# Of the training pictures on [0, 1], as ImageNet's classifiers have them.
+# Mean and standard deviation of the training pictures per channel, on [0, 1]: the usual ImageNet values.
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 EMBEDDED = ("robust64", "standard64")
 PUBLISHED = (".ckpt", ".pt")
-NEAREST = 5  # names that are offered for an unknown one
-LONGEST_NAME = 200  # characters; the search for near ones takes the longer, the longer a name is
+NEAREST = 5  # number of similar names offered for an unknown one
+LONGEST_NAME = 200  # characters; searching for similar names takes longer for long names
 
 
 class ClassifierError(ValueError):
-    """A classifier's file that cannot be used; the message names the file and the reason."""
+    """A classifier's file cannot be used; the message names the file and the reason."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Shape:
     classes: int
     widths: tuple[int, ...] = (48, 96, 192, 384)  # channels of each stage; each stage after the first halves the side
     blocks: tuple[int, ...] = (1, 1, 1, 1)
-    size: int = 64  # pixels per side that it was trained at
+    size: int = 64  # pixels per side of the training pictures
 
     def __post_init__(self) -> None:
         tuples = isinstance(self.widths, tuple) and isinstance(self.blocks, tuple)
@@ -85,9 +85,9 @@ class Block(nn.Module):
 
 
 class ResidualNetwork(nn.Module):
-    """Stem of stride 2, stages of residual blocks, mean over the pixels, one linear layer.
+    """Stem of stride 2, stages of residual blocks, global average pooling, one linear layer.
 
-    SiLU instead of ReLU: robust training gains by a smooth activation (Xie et al. 2020, "Smooth Adversarial Training").
+    SiLU replaces ReLU: smooth activations help robust training (Xie et al. 2020, "Smooth Adversarial Training").
     """
 
     mean: Tensor
@@ -95,7 +95,7 @@ class ResidualNetwork(nn.Module):
 
     @property
     def size(self) -> int:
-        """Pixels per side that it was trained at."""
+        """Pixels per side of the training pictures."""
         return self.shape.size
 
     def __init__(self, shape: Shape):
@@ -111,8 +111,8 @@ class ResidualNetwork(nn.Module):
             self.stages.append(nn.Sequential(*blocks))
             inputs = width
         self.head = nn.Linear(inputs, shape.classes)
-        # On [−1, 1]: (x + 1) / 2 is what the mean and the deviation are given for.
-        # They are in memory even if the network is laid out without any, because no file holds them.
+        # MEAN and DEVIATION apply to (x + 1) / 2; these are the same values for x on [−1, 1].
+        # They are always on the CPU, even in a network built on the meta device, because no file holds them.
         here = torch.device("cpu")
         self.register_buffer("mean", 2 * torch.tensor(MEAN, device=here)[:, None, None] - 1, persistent=False)
         self.register_buffer("deviation", 2 * torch.tensor(DEVIATION, device=here)[:, None, None], persistent=False)
@@ -127,7 +127,7 @@ class ResidualNetwork(nn.Module):
         return found
 
     def fold(self) -> ResidualNetwork:
-        """Put every normalisation into the convolution before it: for use, not for training. Returns self."""
+        """Fold each batch normalisation into the convolution before it, for inference only. Returns self."""
         self.eval()
         self.stem, self.norm = _fused(self.stem, self.norm), nn.Identity()
         for block in self.modules():
@@ -147,9 +147,9 @@ def _fused(conv: nn.Conv2d, norm: nn.Module) -> nn.Conv2d:
 
 
 class Classifier(nn.Module):
-    """A trained network with the names of its classes; frozen, and folded in place.
+    """A trained network with its class names; the network is frozen and folded in place.
 
-    Pictures are compared as they are shown: values beyond [−1, 1] count as the limit, but their gradient passes.
+    Pictures are clamped to [−1, 1], as they are shown, but gradients pass through the clamp.
     """
 
     def __init__(
@@ -168,19 +168,19 @@ class Classifier(nn.Module):
 
     @cached_property
     def sha256(self) -> str:
-        """Hash of the weights file, for the recipe."""
+        """SHA-256 of the weights file, for the recipe."""
         return cache.sha256(self.path)
 
     def index(self, name: str) -> int:
-        """The number of the class of this name, synonym or WordNet id; letters' case does not matter.
+        """Index of the class with this name, synonym or WordNet id, ignoring case.
 
         Raises:
-            SettingsError: there is none; the message has the five nearest names.
+            SettingsError: there is no such class; the message lists the five most similar names.
         """
         wanted = " ".join(str(name).lower().split())
         known = {synonym.lower(): i for i, synonyms in enumerate(self.synonyms) for synonym in synonyms}
         known |= {wnid: i for i, wnid in enumerate(self.wnids)}
-        # A plain name outranks a synonym of another class.
+        # A plain name takes precedence over another class's synonym.
         known |= {plain.lower(): i for i, plain in enumerate(self.names)}
         if wanted in known:
             return known[wanted]
@@ -193,7 +193,7 @@ class Classifier(nn.Module):
         raise SettingsError(f"There is no class {shown(name)}; the nearest are {', '.join(near[:NEAREST])}.")
 
     def prepare(self, images: Tensor) -> Tensor:
-        """[B, 3, R, R] → [B, 3, size, size] where and as the network wants them, differentiable everywhere."""
+        """Clamp, resize and move pictures for the network: [B, 3, R, R] → [B, 3, size, size], with full gradients."""
         images = images.to(self.network.mean.device)
         images = images + (images.clamp(-1, 1) - images).detach()
         size = self.network.size
@@ -209,7 +209,7 @@ class Classifier(nn.Module):
 
     @torch.no_grad()
     def top(self, images: Tensor, count: int = 5) -> list[list[tuple[str, float]]]:
-        """For each picture, the most probable classes and their probabilities, the first one first."""
+        """For each picture, the most probable classes with their probabilities, in descending order."""
         found = self(images).softmax(1).topk(min(count, len(self.wnids)), dim=1)
         return [
             [(self.names[i], p) for p, i in zip(values, indices, strict=True)]
@@ -218,15 +218,15 @@ class Classifier(nn.Module):
 
 
 def load(name: str = "robust64", device: torch.device | str = "cpu") -> Classifier:
-    """An embedded classifier by its id, or one from a file.
+    """Load a classifier by its id, or from a file.
 
     Args:
-        name: an id of the registry; or the path of a .safetensors file that `save` has written, or of a published
-            robust ResNet-50 (`.ckpt`, `.pt`).
-        device: where the weights go.
+        name: registry id, or path of a file: .safetensors as written by `save`, or a published robust ResNet-50
+            (`.ckpt`, `.pt`).
+        device: device for the weights.
 
     Raises:
-        ClassifierError: no such id or file, a truncated file, or weights that do not fit its own shape and classes.
+        ClassifierError: the id or file does not exist, or the file is truncated or inconsistent.
     """
     path = find(name, "classifier", (".safetensors", *PUBLISHED), ClassifierError)
     with reading(path, ClassifierError):
@@ -244,7 +244,7 @@ def load(name: str = "robust64", device: torch.device | str = "cpu") -> Classifi
 
 @dataclass
 class ClassifierDescription(Description):
-    """A classifier's weights file in the studio's own format, before it is loaded."""
+    """A classifier's weights file in the studio's own format, before loading."""
 
     shape: Shape | None = None
     classes: list[tuple[str, str]] = field(default_factory=list)  # WordNet id and names
@@ -256,10 +256,10 @@ class ClassifierDescription(Description):
         return f"a classifier of {self.shape.classes:,} classes for pictures of {self.shape.size} pixels"
 
     def read(self) -> ResidualNetwork:
-        """The network.
+        """Read the network.
 
         Raises:
-            ReadError: there is a problem, or the numbers are missing or not finite.
+            ReadError: the description has problems, or numbers are missing or not finite.
         """
         weights = self.weights()
         if self.shape is None:
@@ -271,10 +271,10 @@ class ClassifierDescription(Description):
 
 
 def describe(data: Extent) -> ClassifierDescription:
-    """What a safetensors file is: a classifier, if its metadata have an `about` as `save` writes it.
+    """Describe a safetensors file, which is a classifier if its metadata has `about` as written by `save`.
 
     Raises:
-        ReadError: it is no complete safetensors file.
+        ReadError: the file is not a complete safetensors file.
     """
     tensors, metadata = read_header(data)
     found = ClassifierDescription("safetensors in the studio's own format", len(data), tensors)
@@ -307,7 +307,7 @@ def _is_name(word: Any) -> bool:
 
 
 def save(network: ResidualNetwork, path: Path, classes: list[tuple[str, str]], about: dict[str, Any]) -> None:
-    """Write a network in float16 with its classes (WordNet id, name) and whatever `about` says of it, as JSON."""
+    """Write a network in float16, with its classes (WordNet id, name) and the entries of `about` as JSON metadata."""
     tensors = {
         name: (tensor.half() if tensor.is_floating_point() else tensor).contiguous()
         for name, tensor in network.state_dict().items()

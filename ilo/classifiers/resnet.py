@@ -1,5 +1,5 @@
-"""The published robust ImageNet classifiers: ResNet-50 (He et al. 2016) as `robustness` saves it (Engstrom et al.
-2019)."""
+"""The published robust ImageNet classifiers: ResNet-50 (He et al. 2016), as saved by the `robustness` library
+(Engstrom et al. 2019)."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from torchvision.models.resnet import Bottleneck
 from ilo.weights.description import Description
 from ilo.weights.lazy import LazyTensor, ReadError, read_weights
 
-PREFIX = "module.model."  # of the network itself; what attacks it has a copy under another one
+PREFIX = "module.model."  # prefix of the network's own tensors; the attacker's copy has another one
 COUNTERS = "num_batches_tracked"
 NORMALISER = ("new_mean", "new_std")
 MOST_CLASSES = 100_000
 
 
 class ResNet50(nn.Module):
-    """torchvision's network for pictures in [−1, 1]."""
+    """torchvision's ResNet-50 for pictures in [−1, 1]."""
 
-    size = 224  # pixels per side that it was trained at
+    size = 224  # pixels per side of the training pictures
     mean: Tensor
     deviation: Tensor
 
     def __init__(self, classes: int, mean: tuple[float, ...], deviation: tuple[float, ...]):
         super().__init__()
         self.net = resnet50(weights=None, num_classes=classes)
-        # In memory even if the network is laid out without any: no file holds them.
+        # Always on the CPU, even in a network built on the meta device, because no file holds them.
         here = torch.device("cpu")
         self.register_buffer("mean", 2 * torch.tensor(mean, device=here)[:, None, None] - 1, persistent=False)
         self.register_buffer("deviation", 2 * torch.tensor(deviation, device=here)[:, None, None], persistent=False)
@@ -53,7 +53,7 @@ class ResNet50(nn.Module):
         return self.net.fc(self.features(x)[-1].mean((2, 3)))
 
     def fold(self) -> ResNet50:
-        """Put every normalisation into the convolution before it: for use, not for training. Returns self."""
+        """Fold each batch normalisation into the convolution before it, for inference only. Returns self."""
         net = self.eval().net
         net.conv1, net.bn1 = fuse_conv_bn_eval(net.conv1, net.bn1), nn.Identity()
         for block in net.modules():
@@ -68,20 +68,20 @@ class ResNet50(nn.Module):
 
 @dataclass
 class ResNetDescription(Description):
-    """A checkpoint of `robustness` before it is loaded."""
+    """A checkpoint of the `robustness` library, before loading."""
 
     classes: int = 0
-    normaliser: dict[str, LazyTensor] = field(default_factory=dict)  # new_mean, new_std, of pictures on [0, 1]
+    normaliser: dict[str, LazyTensor] = field(default_factory=dict)  # new_mean, new_std, for pictures on [0, 1]
 
     @property
     def role(self) -> str:
         return f"a classifier of {self.classes:,} classes, a ResNet-50 for pictures of {ResNet50.size} pixels"
 
     def read(self, mean: tuple[float, ...], deviation: tuple[float, ...]) -> ResNet50:
-        """The network, with the file's own normaliser if it has one, and the given one otherwise.
+        """Read the network, with the file's own normaliser if it has one, otherwise the given mean and deviation.
 
         Raises:
-            ReadError: there is a problem, or the numbers are missing or not finite.
+            ReadError: the description has problems, or numbers are missing or not finite.
         """
         weights = self.weights()
         own = {
@@ -89,7 +89,7 @@ class ResNetDescription(Description):
         }
         mean, deviation = own.get("new_mean", mean), own.get("new_std", deviation)
         if min(deviation) <= 0:
-            raise ReadError(f"its normaliser divides by {min(deviation):g}")
+            raise ReadError(f"its input normalisation divides by {min(deviation):g}")
         with torch.device("meta"):
             network = ResNet50(self.classes, mean, deviation)
         network.net.load_state_dict(weights, strict=False, assign=True)
@@ -97,14 +97,14 @@ class ResNetDescription(Description):
 
 
 def describe(content: Any, size: int) -> ResNetDescription:
-    """The network of what a checkpoint holds.
+    """Describe the network in a checkpoint.
 
     Args:
-        content: of the file, tensors being in it still.
-        size: the file's bytes.
+        content: content of the file, whose tensors are not read yet.
+        size: size of the file in bytes.
 
     Raises:
-        ReadError: it holds no network of `robustness`.
+        ReadError: the file holds no network of the `robustness` library.
     """
     found = ResNetDescription("a checkpoint of the robustness library", size)
     state = _state(content)
@@ -115,10 +115,10 @@ def describe(content: Any, size: int) -> ResNetDescription:
     }
     found.normaliser = {name: state[key] for name in NORMALISER if (key := f"module.normalizer.{name}") in state}
     if any(math.prod(tensor.shape) != 3 for tensor in found.normaliser.values()):
-        found.problems.append("its normaliser is not one for three colours")
+        found.problems.append("its input normalisation does not have three channels")
     head = found.tensors.get("fc.bias")
     if head is None or len(head.shape) != 1 or not 2 <= head.shape[0] <= MOST_CLASSES:
-        found.problems.append("it holds no ResNet-50 for classes")
+        found.problems.append("it holds no ResNet-50 classifier")
         return found
     found.classes = head.shape[0]
     with torch.device("meta"):
@@ -139,7 +139,7 @@ def _state(content: Any) -> dict[str, LazyTensor]:
 
 
 def names(count: int) -> list[tuple[str, str]]:
-    """Identity and plain name of each class: ImageNet's for 1,000 of them, numbers for others."""
+    """Id and plain name of each class: ImageNet's for 1,000 classes, otherwise numbers."""
     plain = ResNet50_Weights.IMAGENET1K_V1.meta["categories"]
     if count != len(plain):
         return [(f"class-{i}", f"class {i}") for i in range(count)]

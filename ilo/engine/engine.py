@@ -1,4 +1,4 @@
-"""How one optimisation step runs: number format and memory layout of the network, threads, what the recipe records."""
+"""Execution of a run: number format, memory use, and the machine facts that the recipe records."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from ilo.settings import VERSION, SettingsError, SolverSettings
 
 
 def prepare(prior: Prior, settings: SolverSettings, batch: int = 1) -> Prior:
-    """The prior as a run uses it, in the number format of the settings.
+    """The prior for a run, in the number format of the settings.
 
-    Where the run would not fit into the memory that is free, it is computed more frugally, which changes no number.
+    If the run does not fit into free memory, the prior switches to its frugal variant, which gives the same numbers.
 
     Raises:
-        SettingsError: it would not fit even so.
+        SettingsError: the run does not fit into free memory even so.
     """
     free = memory.available(prior.device)
     if prior.memory_needed(settings, batch) > free:
@@ -31,7 +31,7 @@ def prepare(prior: Prior, settings: SolverSettings, batch: int = 1) -> Prior:
 
 
 def _too_large(prior: Prior, settings: SolverSettings, batch: int, least: int, free: int) -> str:
-    """What to do about a run that does not fit."""
+    """The message for a run that does not fit into memory, with remedies."""
     half = prior.memory_needed(replace(settings, dtype="bfloat16"), batch, frugal=True)
     cures = ["close other programs"]
     if batch > 1:
@@ -45,7 +45,7 @@ def _too_large(prior: Prior, settings: SolverSettings, batch: int, least: int, f
 
 
 def description(device: torch.device | str) -> dict[str, str | int]:
-    """Everything outside the settings that may change a result's last bits."""
+    """Facts about software and hardware that may change a result's last bits."""
     device = torch.device(device)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else torch.backends.cpu.get_cpu_capability()
     return {

@@ -1,4 +1,4 @@
-"""How much memory there is."""
+"""Available memory."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from pathlib import Path
 import psutil
 import torch
 
-CGROUP = Path("/sys/fs/cgroup")  # a container's own limit
-CACHED = ("inactive_file ", "active_file ")  # in its memory.stat
+CGROUP = Path("/sys/fs/cgroup")  # holds a container's memory limit
+CACHED = ("inactive_file ", "active_file ")  # page cache entries of memory.stat
 
 
 def give_back() -> None:
-    """Return freed memory to the system, where the C library (glibc) would keep it for later."""
+    """Return freed memory to the system, which glibc would otherwise keep."""
     with suppress(OSError, AttributeError, TypeError):
         ctypes.CDLL(None).malloc_trim(0)
 
 
 def available(device: torch.device) -> int:
-    """Bytes that are free on a GPU, or on the machine for this process and its container."""
+    """Free memory in bytes: of a GPU, or of the machine within the limit of this container."""
     if device.type == "cuda":
         unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + unused
@@ -33,13 +33,13 @@ def available(device: torch.device) -> int:
         return free
     if limit == "max":
         return free
-    # Copies of files count as used, and give way where memory is wanted.
+    # The page cache counts as used memory, but the system reclaims it on demand.
     copies = sum(int(line.split()[1]) for line in parts.splitlines() if line.startswith(CACHED))
     return min(free, int(limit) - int(used) + copies)
 
 
 def gigabytes(size: int) -> str:
-    """As a user reads it: "50 MB", "1.2 GB", "12 GB"."""
+    """Format a number of bytes for people: "50 MB", "1.2 GB", "12 GB"."""
     if size < 1e8:
         return f"{size / 1e6:.0f} MB"
     return f"{size / 1e9:.1f} GB" if size < 1e10 else f"{size / 1e9:.0f} GB"

@@ -1,4 +1,4 @@
-"""The forward operators, one small class each, and their registry."""
+"""Forward operators, one class each, and their registry."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ __all__ = [
     "undamaged",
 ]
 
-# In the order in which they are offered.
+# In the order in which the page and the command line offer them.
 for _kind in (
     Inpaint,
     RandomInpaint,
@@ -56,9 +56,9 @@ for _kind in (
 
 
 def default_tasks(resolution: int) -> dict[str, dict[str, Any]]:
-    """Task name → the settings to begin with at a resolution of 8 px or more, in the order to offer them.
+    """Task name → suggested settings at a resolution of 8 px or more, in the order in which tasks are offered.
 
-    An operator that needs a mask needs one besides: a painted one, or `ilo.photos.masks.preset_mask`.
+    An operator that requires a mask needs one in addition, for example from `ilo.photos.masks.preset_mask`.
     """
     return {name: kind.suggested(resolution) for name, kind in OPERATORS.items()}
 

@@ -1,4 +1,4 @@
-"""What every forward operator offers."""
+"""The base class of all forward operators."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class Operator:
     """A differentiable forward operator A: the measurement is y = A(x) + noise (Daras et al. 2021, section 2.1).
 
     It acts per sample on pictures `x [B,3,R,R]` in [-1, 1] and computes in float32, or in float64 for a float64 `x`;
-    half-precision input is widened, so its result is float32. The tensors that it holds are float32.
+    half-precision input is converted to float32. Its own tensors are float32.
 
-    An operator of your own is a subclass that names itself, declares its settings and defines `forward`:
+    To add an operator, write a subclass with a name, its settings and `forward`:
 
         @register
         class Dim(Operator):
@@ -34,33 +34,33 @@ class Operator:
             def forward(self, x):
                 return self.gain * x
 
-    From then on it can be built by its name, the command line has its options, the page its controls, and, if it is
-    linear, it has an adjoint. Override `measurement_shape` if y is no picture of R pixels, `noise` if measuring
-    always adds some, `prepare` to compute what is needed once.
+    `build` then finds it by name, the command line and the page offer its settings, and, if it is linear, it has an
+    adjoint. Override `measurement_shape` if y is not a picture of R×R pixels, `noise` if measuring always adds noise,
+    and `prepare` for computations that are done once.
 
     Args:
-        resolution: R, the picture's side in pixels, 2 … 4096.
-        settings: the declared ones; those with a default may be left out.
+        resolution: side R of the pictures in pixels, 2 … 4096.
+        settings: values of the declared settings; those with a default may be omitted.
 
     Raises:
-        SettingsError: if a setting is unknown, missing or not allowed.
+        SettingsError: a setting is unknown, missing or not allowed.
     """
 
-    name: ClassVar[str] = ""  # the key of the registry, of recipes and of the command line
-    title: ClassVar[str] = ""  # for people
-    label: ClassVar[str] = ""  # a word on the page's button, if the title is too long for it
+    name: ClassVar[str] = ""  # identifier in the registry, in recipes and on the command line
+    title: ClassVar[str] = ""  # name shown to people
+    label: ClassVar[str] = ""  # shorter name for the page's button, if the title is too long
     help: ClassVar[str] = ""  # one plain sentence: what was done to the picture
     formula: ClassVar[str] = ""  # one line of plain text
-    declared: ClassVar[tuple[Setting, ...]] = ()  # the settings of the class body, in their order
-    # Whether a picture from elsewhere can be the measurement: not at all; as it is; or once A was applied to it, which
-    # changes nothing that was not changed already.
+    declared: ClassVar[tuple[Setting, ...]] = ()  # settings declared in the class body, in their order
+    # Whether an uploaded picture can be the measurement: not at all, unchanged, or after applying A, which leaves an
+    # already damaged picture as it is.
     upload: Literal["no", "as it is", "applied"] = "no"
-    shrinks: ClassVar[bool] = False  # whether such a picture may be a tiny one
-    holes: ClassVar[bool] = False  # whether whole regions are hidden, so that presets hold the latents together
-    baselines: ClassVar[tuple[str, ...]] = ()  # methods of `ilo.baselines.classical` that apply, the default first
-    dct_weight: ClassVar[float] = 0.02  # of the l1 norm in the one of them that looks for a sparse picture
+    shrinks: ClassVar[bool] = False  # whether the uploaded picture may be smaller than R
+    holes: ClassVar[bool] = False  # whether whole regions are hidden; presets then use a higher geodesic weight
+    baselines: ClassVar[tuple[str, ...]] = ()  # applicable methods of `ilo.baselines.classical`, the default first
+    dct_weight: ClassVar[float] = 0.02  # weight of the l1 norm in the baseline `sparse_dct`
     linear: bool = True
-    mask: torch.Tensor | None = None  # [1,1,R,R], 1 = observed, of the operators that hide pixels
+    mask: torch.Tensor | None = None  # mask [1,1,R,R], 1 = observed, for operators that hide pixels
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -80,7 +80,7 @@ class Operator:
 
     @classmethod
     def check_names(cls, settings: Mapping[str, Any]) -> None:
-        """Raises `SettingsError` if a setting is not declared, or one that is needed is missing."""
+        """Raises `SettingsError` if a setting is not declared, or a required one is missing."""
         cls.check_known(settings)
         missing = [setting.name for setting in cls.declared if setting.required and setting.name not in settings]
         if missing:
@@ -88,7 +88,7 @@ class Operator:
 
     @classmethod
     def check_known(cls, names: Iterable[str]) -> None:
-        """Raises `SettingsError` for a name that is no setting's."""
+        """Raises `SettingsError` if a name is not that of a setting."""
         known = [setting.name for setting in cls.declared]
         unknown = set(names) - set(known)
         if unknown:
@@ -97,18 +97,18 @@ class Operator:
 
     @classmethod
     def suggested(cls, resolution: int) -> dict[str, Any]:
-        """The settings to begin with at a resolution, without the mask."""
+        """Suggested settings at a resolution, without the mask."""
         return {setting.name: setting.suggest(resolution) for setting in cls.declared if setting.kind != "mask"}
 
     @classmethod
     def mask_setting(cls) -> Setting | None:
-        """The declaration of its mask, if it takes one."""
+        """The declaration of the mask, or None if the operator takes none."""
         return next((setting for setting in cls.declared if setting.kind == "mask"), None)
 
     # To be defined by a subclass.
 
     def prepare(self) -> None:
-        """Compute what is needed once; every setting is in its attribute, and is allowed."""
+        """Do one-time computations. All settings are already validated and set as attributes."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """A(x) for `x [B,3,R,R]`, float32 or float64."""
@@ -123,11 +123,11 @@ class Operator:
 
     @property
     def noise(self) -> Noise:
-        """What measuring adds if nothing else is said; by default nothing."""
+        """Noise model that measuring uses by default; here none."""
         return NoNoise()
 
     def add_noise(self, y: torch.Tensor, noise: Noise, seed: int) -> torch.Tensor:
-        """`y` with noise on every measured value."""
+        """Add noise to every measured value of `y`."""
         return noise.add(y, seed)
 
     @property
@@ -142,7 +142,7 @@ class Operator:
 
     @property
     def normaliser(self) -> int:
-        """N of the data term ‖A(G) − y‖²/N; random errors then give the mean squared error per pixel."""
+        """N of the data term ‖A(G) − y‖²/N, chosen so that random errors give the mean squared error per pixel."""
         return self.observed
 
     @property
@@ -165,7 +165,7 @@ class Operator:
 
     @property
     def size(self) -> int:
-        """n, the number of values of one picture."""
+        """n, the number of values in one picture."""
         return 3 * self.resolution**2
 
     @property
@@ -183,7 +183,7 @@ class Operator:
             `[B, *measurement_shape]`, float32 (float64 for a float64 `x`).
 
         Raises:
-            SettingsError: if `x` has another shape.
+            SettingsError: `x` has a wrong shape.
         """
         if x.ndim != 4 or tuple(x.shape[1:]) != (3, self.resolution, self.resolution):
             side = self.resolution
@@ -200,7 +200,7 @@ class Operator:
             `[B,3,R,R]`, float32 (float64 for a float64 `y`).
 
         Raises:
-            SettingsError: if the operator is not linear or `y` has another shape.
+            SettingsError: the operator is not linear, or `y` has a wrong shape.
         """
         if not self.linear:
             raise SettingsError(f"{self.title} is not linear, so it has no adjoint.")
@@ -213,14 +213,14 @@ class Operator:
         Args:
             x: `[B,3,R,R]` in [-1, 1].
             seed: sample b draws its noise from seed + b on the CPU, so a batch equals single measurements.
-            noise: in place of the operator's own, `Operator.noise`.
+            noise: noise model; None takes the operator's own, `Operator.noise`.
 
         Returns:
             `[B, *measurement_shape]` on the device of `x`.
 
         Raises:
-            SettingsError: if `x` has another shape or contains values that are not finite, `forward` gives anything
-                else than `measurement_shape` says, or the noise is clipped and y is no picture.
+            SettingsError: `x` has a wrong shape or values that are not finite, the result of `forward` does not have
+                `measurement_shape`, or the noise is clipped but y is not a picture.
         """
         check_whole("seed", seed, 0, MAX_SEED)
         noise = self.noise if noise is None else noise
@@ -233,14 +233,14 @@ class Operator:
             y = self.add_noise(self(x), noise, seed)
         if tuple(y.shape[1:]) != self.measurement_shape:
             raise SettingsError(
-                f"{self.title} measures {list(y.shape[1:])} per picture, but its measurement_shape is "
+                f"{self.title} gives a measurement of shape {list(y.shape[1:])}, but its measurement_shape is "
                 f"{list(self.measurement_shape)}; override that property in {type(self).__name__}."
             )
         self.check_measurement(y)
         return y
 
     def check_measurement(self, y: torch.Tensor) -> None:
-        """Raises `SettingsError` unless `y` is a finite `[B, *measurement_shape]`. It synchronises with the device."""
+        """Raises `SettingsError` unless `y` is finite with shape `[B, *measurement_shape]`. Waits for the device."""
         self._check_shape(y)
         if not bool(torch.isfinite(y).all()):
             raise SettingsError("The measurement contains values that are not finite (NaN or inf); measure again.")
@@ -256,9 +256,10 @@ class Operator:
             )
 
     def picture(self, y: torch.Tensor) -> torch.Tensor:
-        """The measurement to look at: `[B,3,R,R]` in [-1, 1]; grey is repeated, few pixels are shown as big ones.
+        """The measurement as a picture to show, `[B,3,R,R]` in [-1, 1].
 
-        Of what is no square picture, A*y, or grey where there is no adjoint.
+        A grey y is repeated per channel; a low-resolution y is enlarged; a y that is not a picture is shown as A*y, or
+        as plain grey if there is no adjoint.
         """
         self._check_shape(y)
         if not self._measures_pictures:
@@ -272,33 +273,33 @@ class Operator:
         """The two pictures that a perceptual distance compares (section 4.2).
 
         Args:
-            image: the generated picture `[B,3,R,R]`, as it entered the operator.
+            image: the generated picture `[B,3,R,R]`, before the operator.
             prediction: A(image), or the noisy generated picture under stochastic noise addition.
             y: the measurement.
-            size: side of the pictures that are compared, min(R, 256); smaller ones are enlarged bicubically, bigger
-                ones reduced bicubically with antialiasing.
+            size: side of the compared pictures, min(R, 256); pictures are resized bicubically, with antialiasing when
+                reduced.
 
         Returns:
-            Two `[B,3,size,size]`, the generated one first, or None if only the squared error makes sense.
+            Two pictures `[B,3,size,size]`, the generated one first, or None if only the squared error is meaningful.
         """
         if not self.compares_features:
             return None
         return resize(prediction, size), resize(y, size)
 
     def settings(self) -> dict[str, Any]:
-        """JSON-plain settings, so that `build(op.name, op.resolution, **op.settings())` is the same operator.
+        """Settings as plain JSON types: `build(op.name, op.resolution, **op.settings())` gives the same operator.
 
-        A mask is not among them: it is `op.mask`.
+        They do not include the mask, which is `op.mask`.
         """
         return {setting.name: getattr(self, setting.name) for setting in self.declared if setting.kind != "mask"}
 
     @property
     def upload_side(self) -> int:
-        """Pixels per side of a picture from elsewhere that is its measurement, see `upload`."""
+        """Side in pixels of an uploaded measurement, see `upload`."""
         return self.resolution if self.upload == "applied" else self.measurement_shape[-1]
 
     def given(self, picture: torch.Tensor) -> torch.Tensor:
-        """The measurement that such a picture `[B,3,s,s]` is, s being `upload_side`."""
+        """The measurement for an uploaded picture `[B,3,s,s]` with s = `upload_side`."""
         return self(picture) if self.upload == "applied" else picture
 
     def to(self, device: torch.device | str) -> Operator:
@@ -317,12 +318,12 @@ class Operator:
 
 
 def widen(x: torch.Tensor) -> torch.Tensor:
-    """`x` in float32 if it is in half precision, otherwise as it is."""
+    """Convert half precision to float32; leave other dtypes unchanged."""
     return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
 
 
 def resize(x: torch.Tensor, size: int) -> torch.Tensor:
-    """`x [B,1 or 3,s,s]` as `[B,3,size,size]`, bicubic and, when reducing, antialiased (a = −0.5 either way)."""
+    """Resize `x [B,1 or 3,s,s]` to `[B,3,size,size]`: bicubic (a = −0.5), with antialiasing when reducing."""
     x = widen(x).expand(-1, 3, -1, -1)
     if x.shape[-1] == size:
         return x
@@ -330,16 +331,16 @@ def resize(x: torch.Tensor, size: int) -> torch.Tensor:
     return m @ x @ m.mT
 
 
-# As a matrix, because the gradient of torch's own interpolation is not reproducible on CUDA.
+# A matrix product is used because the gradient of torch's own interpolation is not deterministic on CUDA.
 @functools.lru_cache(maxsize=8)
 def _resizing_matrix(side: int, size: int, device: torch.device) -> torch.Tensor:
     """One axis of the resizing: float32 `[size, side]`."""
-    with torch.inference_mode(False):  # what is kept must also serve a later call that needs gradients
+    with torch.inference_mode(False):  # the cached matrix must also work in later calls that need gradients
         eye = torch.eye(side, dtype=torch.float64)[None, None]
         return F.interpolate(eye, size=(size, side), mode="bicubic", antialias=True)[0, 0].to(device, torch.float32)
 
 
 def enlarge_nearest(x: torch.Tensor, size: int) -> torch.Tensor:
-    """`x [B,1 or 3,h,w]` as `[B,3,size,size]` by repeating pixels."""
+    """Enlarge `x [B,1 or 3,h,w]` to `[B,3,size,size]` by repeating pixels."""
     x = x.expand(-1, 3, -1, -1)
     return x if x.shape[-1] == size else F.interpolate(x, size=(size, size), mode="nearest")

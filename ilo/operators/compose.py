@@ -14,18 +14,18 @@ from ilo.operators.setting import Setting
 from ilo.settings import SettingsError, check_whole
 from ilo.text.words import shown
 
-MOST_PARTS = 16  # operators in all, the sequences within a sequence included
-MOST_LEVELS = 4  # of sequences within sequences
+MOST_PARTS = 16  # maximum number of operators, including nested sequences
+MOST_LEVELS = 4  # maximum nesting depth of sequences
 
 
 class Compose(Operator):
-    """Operators one after the other: y = A_k(… A_1(x)), each adding its own noise when measured.
+    """Operators in sequence: y = A_k(… A_1(x)); each adds its own noise when measuring.
 
-    All but the last must give a colour picture; what follows a super-resolution acts at its smaller size.
+    All but the last must give a colour picture; operators after a super-resolution act at its smaller size.
 
     An entry of the list is an `Operator`, or its name and settings as a dict, such as
-    `{"name": "denoise", "sigma": 10}`; 16 at most, and sequences of sequences 4 deep at most. The mask is that of the
-    inpainting among them that is given as a dict.
+    `{"name": "denoise", "sigma": 10}`. At most 16 operators are allowed, and sequences may be nested 4 deep. `mask` is
+    the mask for an inpaint entry given as a dict.
     """
 
     name, title, formula = "compose", "Sequence", "y = A_k(… A_1(x))"
@@ -54,7 +54,7 @@ class Compose(Operator):
             chain.append(operator)
             shape = operator.measurement_shape
         if mask is not None:
-            raise SettingsError("A mask is given, but no operator of the list could use it; give none.")
+            raise SettingsError("A mask is given, but no operator in the list can use it; omit it.")
         self.operators = tuple(chain)
         self.linear = all(operator.linear for operator in chain)
         self.upload = "as it is" if all(operator.upload == "as it is" for operator in chain) else "no"
@@ -72,9 +72,9 @@ class Compose(Operator):
         return y
 
     def measure(self, x: torch.Tensor, seed: int = 0, noise: Noise | None = None) -> torch.Tensor:
-        """Every operator measures what the one before it has measured, with its own noise.
+        """Measure with each operator in turn, adding its own noise.
 
-        `noise` takes the place of the last one's.
+        `noise` replaces the noise model of the last operator.
         """
         check_whole("seed", seed, 0, MAX_SEED)
         last = len(self.operators) - 1
@@ -95,7 +95,7 @@ class Compose(Operator):
 
     @property
     def observed(self) -> int:
-        """The narrowest operator's: what is lost once is not measured later."""
+        """The minimum over the operators, because lost values cannot be recovered by later ones."""
         return min(operator.observed for operator in self.operators)
 
     @property
@@ -108,7 +108,7 @@ class Compose(Operator):
 
     @property
     def sna_sigma(self) -> float:
-        """The first operator's: the noise is added to the generated picture, before anything else happens to it."""
+        """Noise level of the first operator, because noise is added to the generated picture before any operator."""
         return self.operators[0].sna_sigma
 
     def comparable(
@@ -116,7 +116,7 @@ class Compose(Operator):
     ) -> tuple[torch.Tensor, torch.Tensor] | None:
         if not self.compares_features:
             return None
-        if self.operators[-1].mask is not None:  # its holes are filled with the picture that enters it
+        if self.operators[-1].mask is not None:  # its holes are filled with its own input picture
             for operator in self.operators[:-1]:
                 image = operator(image)
         return self.operators[-1].comparable(image, prediction, y, size)
@@ -129,7 +129,7 @@ class Compose(Operator):
 
 
 def _check_extent(operators: Sequence[Any]) -> None:
-    """Raises `SettingsError` for too many operators, or sequences too deep in each other; nothing is built for that."""
+    """Raises `SettingsError` for too many operators or too deeply nested sequences, before building any of them."""
     level, levels, parts = list(operators), 1, 0
     while level:
         parts += len(level)
@@ -144,7 +144,7 @@ def _check_extent(operators: Sequence[Any]) -> None:
 
 
 def _parts(entry: Any) -> Sequence[Any]:
-    """What a sequence within a sequence consists of; nothing for any other operator."""
+    """The operators in a nested sequence; empty for any other entry."""
     if isinstance(entry, Compose):
         return entry.operators
     within = entry.get("operators") if isinstance(entry, Mapping) and entry.get("name") == Compose.name else None
@@ -152,7 +152,7 @@ def _parts(entry: Any) -> Sequence[Any]:
 
 
 def _resolve(entry: Operator | Mapping[str, Any], resolution: int, mask: Any) -> tuple[Operator, Any]:
-    """The operator of an entry, and the mask if it is still to be used."""
+    """The operator of an entry, and the mask if it has not been used yet."""
     if isinstance(entry, Operator):
         if entry.resolution != resolution:
             raise SettingsError(

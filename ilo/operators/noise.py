@@ -1,4 +1,4 @@
-"""Noise models: what measuring adds to A(x). Any operator can be measured with any of them."""
+"""Noise models: the noise added to A(x) when measuring. Each works with every operator."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class Noise:
     """A noise model.
 
     Attributes:
-        name: in recipes and on the command line.
-        clips: whether values are cut off at the ends of [-1, 1], which only pictures have.
-        sigma: standard deviation on the 0 … 255 scale of grey values, before anything is cut off.
+        name: identifier in recipes and on the command line.
+        clips: whether values are clipped to [-1, 1], which makes sense for pictures only.
+        sigma: standard deviation on the grey-value scale 0 … 255, before clipping.
     """
 
     name: ClassVar[str]
@@ -27,17 +27,17 @@ class Noise:
     sigma: float = 0.0
 
     def add(self, y: torch.Tensor, seed: int) -> torch.Tensor:
-        """`y [B, …]` with noise; sample b draws it from seed + b on the CPU, so a batch equals single measurements."""
+        """Add noise to `y [B, …]`; sample b uses seed + b on the CPU, so a batch equals single measurements."""
         raise NotImplementedError(f"{type(self).__name__} does not define add.")
 
     def settings(self) -> dict[str, Any]:
-        """JSON-plain, the inverse of `noise_model`."""
+        """The name and settings as plain JSON types, the inverse of `noise_model`."""
         return {"name": self.name}
 
 
 @dataclass(frozen=True)
 class NoNoise(Noise):
-    """y = A(x)."""
+    """No noise: y = A(x)."""
 
     name: ClassVar[str] = "none"
 
@@ -47,10 +47,10 @@ class NoNoise(Noise):
 
 @dataclass(frozen=True)
 class Gaussian(Noise):
-    """y = A(x) + N(0, (σ/127.5)²).
+    """Gaussian noise: y = A(x) + N(0, (σ/127.5)²).
 
     Raises:
-        SettingsError: for a sigma outside of 0 … 255.
+        SettingsError: sigma is not in 0 … 255.
     """
 
     name: ClassVar[str] = "gaussian"
@@ -70,7 +70,7 @@ class Gaussian(Noise):
 
 @dataclass(frozen=True)
 class ClippedGaussian(Gaussian):
-    """y = A(x) + N(0, (σ/127.5)²), cut off at −1 and 1 as a camera does."""
+    """Gaussian noise clipped as by a camera: y = A(x) + N(0, (σ/127.5)²), limited to [−1, 1]."""
 
     name: ClassVar[str] = "clipped-gaussian"
     clips: ClassVar[bool] = True
@@ -83,10 +83,10 @@ MODELS: dict[str, type[Noise]] = {model.name: model for model in (NoNoise, Gauss
 
 
 def noise_model(settings: Any) -> Noise:
-    """The model of a name and its settings, such as `{"name": "gaussian", "sigma": 10}`.
+    """Build a noise model from its name and settings, such as `{"name": "gaussian", "sigma": 10}`.
 
     Raises:
-        SettingsError: for anything else.
+        SettingsError: the name or a setting is unknown or not allowed.
     """
     if not isinstance(settings, dict) or "name" not in settings:
         raise SettingsError(f"The noise is {shown(settings)}; give a name and settings.")

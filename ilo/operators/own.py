@@ -1,4 +1,4 @@
-"""Operators from elsewhere: a file of the user's, or an installed package that names its modules in its metadata."""
+"""Loading user-defined operators from a Python file or from the entry points of installed packages."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from ilo.operators.registry import OPERATORS
 from ilo.settings import SettingsError
 from ilo.text.words import reason, shown
 
-GROUP = "ilo.operators"  # of entry points
+GROUP = "ilo.operators"  # entry point group
 
 
 def load(files: Iterable[str | Path] = ()) -> None:
-    """Register the operators of installed packages and of some files. Raises `SettingsError`, see `load_file`."""
+    """Register the operators of installed packages and of `files`. Raises `SettingsError`, see `load_file`."""
     for entry in metadata.entry_points(group=GROUP):
         _load(f"The operators {entry.value} of an installed package", entry.load)
     for file in files:
@@ -31,11 +31,11 @@ def load_file(file: str | Path) -> list[type[Operator]]:
     """Run a Python file that defines and registers operators.
 
     Returns:
-        The operators that it registers; those that it registered before are replaced.
+        The operators that the file registers; operators from an earlier load of the file are replaced.
 
     Raises:
-        SettingsError: if it cannot be read or run, registers nothing, or declares what makes no sense. Then nothing of
-            it stays registered.
+        SettingsError: the file cannot be read or run, registers nothing, or has an invalid declaration. None of its
+            operators then stay registered.
     """
     path = Path(file)
     if not path.is_file():
@@ -57,13 +57,13 @@ def load_file(file: str | Path) -> list[type[Operator]]:
     found = _load(f"The operator module {shown(path.name)}", run)
     if not found:
         raise SettingsError(
-            f"The operator module {shown(path.name)} registers no operator; put @register above a class of it."
+            f"The operator module {shown(path.name)} registers no operator; put @register above its operator class."
         )
     return found
 
 
 def _load(what: str, run: Callable[[], Any]) -> list[type[Operator]]:
-    """What `run` registers; nothing of it if it fails."""
+    """Call `run` and return the operators it registers; if it fails, undo its registrations."""
     before = dict(OPERATORS)
     try:
         run()

@@ -1,4 +1,4 @@
-"""Operators that look at one pixel at a time: inpainting, denoising, colourising and plain inversion."""
+"""Operators that act on each pixel separately: inpainting, denoising, colourising and plain inversion."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from ilo.operators.setting import Setting
 from ilo.photos.masks import fit_mask
 from ilo.settings import SettingsError
 
-SCARCE = 0.2  # below this observed share a perceptual distance does harm (section 4.2)
+SCARCE = 0.2  # share of observed pixels below which a perceptual distance is harmful (section 4.2)
 
 
 class _Masked(Operator):
-    """y = mask · x; hidden values are 0, and it is the mask that says which ones are hidden, not their colour."""
+    """y = mask · x. Hidden values are 0, but only the mask, not the value 0, marks them as hidden."""
 
     formula = "y = mask · x"
     mask: torch.Tensor
@@ -50,7 +50,7 @@ class _Masked(Operator):
     ) -> tuple[torch.Tensor, torch.Tensor] | None:
         if not self.compares_features:
             return None
-        # The holes of the observation are filled by the generated pixels before anything is resized.
+        # Fill the holes of the observation with generated pixels before resizing.
         image = widen(image)
         filled = self.mask * y + (1.0 - self.mask) * image
         return resize(image, size), resize(filled, size)
@@ -59,14 +59,15 @@ class _Masked(Operator):
         return self.mask * noise.add(y, seed)
 
     def picture(self, y: torch.Tensor) -> torch.Tensor:
-        """The observed pixels; hidden ones are mid-grey (0)."""
+        """The observed pixels; hidden pixels are mid-grey (0)."""
         return super().picture(self.mask * y)
 
 
 class Inpaint(_Masked):
-    """Fill in what a mask hides (section 4.3). The mask is `[H,W]` … `[1,1,H,W]`, above 0.5 = observed.
+    """Inpainting: fill in the pixels that a mask hides (section 4.3).
 
-    One of another size is resized, see `mask_resized`. It may hide neither every pixel nor none.
+    The mask has shape `[H,W]` … `[1,1,H,W]`, where values above 0.5 are observed. It is resized to R if necessary, see
+    `mask_resized`. It must hide at least one pixel and leave at least one observed.
     """
 
     name, title = "inpaint", "Inpaint"
@@ -87,7 +88,7 @@ class Inpaint(_Masked):
 
 
 class RandomInpaint(_Masked):
-    """Fill in a picture of which a few random pixels are known, all three channels of each (section 4.3)."""
+    """Fill in a picture from a few random pixels, known in all three channels (section 4.3)."""
 
     name, title = "random-inpaint", "Missing pixels"
     help = "Only a few random pixels are kept."
@@ -121,7 +122,7 @@ class Identity(Operator):
 
 
 class Denoise(Identity):
-    """Remove Gaussian noise that was clipped to [-1, 1]; the operator itself is the identity (section 4.2)."""
+    """Remove Gaussian noise that was clipped to [-1, 1]; the operator is the identity (section 4.2)."""
 
     name, title = "denoise", "Denoise"
     formula = "y = x + N(0, (σ/127.5)²), clipped to [−1, 1]"
@@ -155,7 +156,7 @@ class Denoise(Identity):
 
 
 class Colorize(Operator):
-    """Give a grey picture its colours: y `[B,1,R,R]` is the luma of ITU-R BT.601."""
+    """Colourise a grey picture: y `[B,1,R,R]` is the luma of ITU-R BT.601."""
 
     name, title, formula = "colorize", "Colourise", "y = 0.299 R + 0.587 G + 0.114 B"
     help = "Only the brightness is known, not the colours."

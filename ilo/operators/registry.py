@@ -1,4 +1,4 @@
-"""The registry that finds an operator by its name, and refuses one whose declaration makes no sense."""
+"""The registry of operators by name, which refuses invalid declarations."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ OperatorType = TypeVar("OperatorType", bound="type[Operator]")
 
 
 def register(kind: OperatorType) -> OperatorType:
-    """Class decorator: `build` finds the operator by its `name` from now on.
+    """Class decorator that registers an operator under its `name`, for `build`.
 
-    A class of the same module and class name replaces its earlier self, so a notebook's cell can run again.
+    A class with the same module and class name replaces the earlier one, so a notebook cell can be run again.
 
     Raises:
-        SettingsError: if `name`, `title` or `formula` is missing, the name belongs to another operator, or a setting
-            is declared in a way that makes no sense.
+        SettingsError: `name`, `title` or `formula` is missing, the name belongs to another operator, or the
+            declaration of a setting is invalid.
     """
     missing = [attribute for attribute in ("name", "title", "formula") if not getattr(kind, attribute)]
     if missing:
@@ -42,11 +42,11 @@ def register(kind: OperatorType) -> OperatorType:
 
 
 def _check_declarations(kind: type[Operator]) -> None:
-    """Raises `SettingsError` for what would give a broken command line or page."""
+    """Raises `SettingsError` for declarations that would break the command line or the page."""
     if kind.__init__ is not Operator.__init__:
         raise SettingsError(
-            f"The operator {kind.__name__} defines __init__; declare its settings in the class body, and compute "
-            "what is needed once in prepare(self)."
+            f"The operator {kind.__name__} defines __init__; declare its settings in the class body, and do one-time "
+            "computations in prepare(self)."
         )
     labels = set()
     for setting in kind.declared:
@@ -54,17 +54,17 @@ def _check_declarations(kind: type[Operator]) -> None:
         if (setting.kind == "mask") != (setting.name == "mask"):
             raise SettingsError(f"{what} must be called mask if it is a mask, and only then.")
         if not setting.name.isascii():
-            raise SettingsError(f"{what} has a name that not every keyboard has; use plain letters.")
+            raise SettingsError(f"{what} has a name with unusual letters; use plain ones, a to z.")
         if setting.kind != "mask" and (hasattr(Operator, setting.name) or setting.name == "resolution"):
-            raise SettingsError(f"{what} has a name that every operator uses already; give it another one.")
+            raise SettingsError(f"{what} has the name of an attribute of every operator; give it another one.")
         if setting.label in labels:
-            raise SettingsError(f"{what} has the label {shown(setting.label)} of another one; give it its own.")
+            raise SettingsError(f"{what} has the label {shown(setting.label)} of another setting; give it its own.")
         labels.add(setting.label)
         complaint = setting.complaint()
         if complaint:
             raise SettingsError(f"{what} {complaint}.")
         if setting.when is not None and setting.when not in _choices(kind):
-            raise SettingsError(f"{what} counts when {shown(setting.when)}, but there is no such choice before it.")
+            raise SettingsError(f"{what} depends on {shown(setting.when)}, but no earlier choice has this value.")
 
 
 def _choices(kind: type[Operator]) -> set[tuple[str, str]]:
@@ -73,15 +73,15 @@ def _choices(kind: type[Operator]) -> set[tuple[str, str]]:
 
 
 def build(name: str, resolution: int, /, **settings: Any) -> Operator:
-    """The operator of a name.
+    """Build an operator by name.
 
     Args:
-        name: a key of `OPERATORS`.
-        resolution: R, the picture's side in pixels.
-        settings: the operator's own settings, as `Operator.settings` gives them, and the mask if it has one.
+        name: key of `OPERATORS`.
+        resolution: side R of the pictures in pixels.
+        settings: the operator's settings, as returned by `Operator.settings`, and the mask if it has one.
 
     Raises:
-        SettingsError: for an unknown name, an unknown or missing setting, and values that are not allowed.
+        SettingsError: the name or a setting is unknown, a setting is missing, or a value is not allowed.
     """
     kind = find(name)
     kind.check_names(settings)
@@ -89,7 +89,7 @@ def build(name: str, resolution: int, /, **settings: Any) -> Operator:
 
 
 def find(name: Any) -> type[Operator]:
-    """The operator class of a name. Raises `SettingsError` for a name that no operator has."""
+    """The operator class with a name. Raises `SettingsError` if there is none."""
     if not isinstance(name, str) or name not in OPERATORS:
         raise SettingsError(f"The task is {shown(name)}; allowed are {', '.join(OPERATORS)}.")
     return OPERATORS[name]

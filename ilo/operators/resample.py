@@ -13,7 +13,7 @@ from ilo.operators.setting import Setting
 from ilo.settings import SettingsError
 
 BlurKind = Literal["gaussian", "motion"]
-MOST_WEIGHTS = 2**20  # of a motion's line that are held at once
+MOST_WEIGHTS = 2**20  # maximum number of weights held in memory while a motion kernel is drawn
 
 
 def bicubic_matrix(resolution: int, factor: int) -> torch.Tensor:
@@ -39,19 +39,19 @@ def bicubic_matrix(resolution: int, factor: int) -> torch.Tensor:
 
 
 def _reflect(positions: torch.Tensor, n: int) -> torch.Tensor:
-    """Positions on the endless line folded into 0 … n − 1: …, 2, 1, 0, 1, 2, …, n − 1, n − 2, …"""
+    """Fold integer positions into 0 … n − 1 by reflection: …, 2, 1, 0, 1, 2, …, n − 1, n − 2, …"""
     period = 2 * (n - 1)
     folded = positions.remainder(period)
     return torch.minimum(folded, period - folded)
 
 
 def usual_factor(resolution: int) -> int:
-    """×4 at 64 px and ×16 at 1024 px, geometrically between them, as a power of two; for 8 px or more."""
+    """Suggested factor: ×4 at 64 px, ×16 at 1024 px, a power of two in between; for 8 px or more."""
     return int(2 ** max(1, min(5, math.floor(math.log2(resolution / 64) / 2 + 2))))
 
 
 class SuperResolve(Operator):
-    """Enlarge a picture: y = M x Mᵀ `[B,3,R/f,R/f]` per channel, M being `bicubic_matrix` (section 4.2).
+    """Super-resolution: y = M x Mᵀ `[B,3,R/f,R/f]` per channel, where M is `bicubic_matrix` (section 4.2).
 
     The factor f divides R.
     """
@@ -97,7 +97,7 @@ class SuperResolve(Operator):
 
 
 def gaussian_matrix(resolution: int, sigma: float) -> torch.Tensor:
-    """One axis of a Gaussian blur cut at 4σ, borders reflected: float64 `[R, R]`; rows sum to 1."""
+    """One axis of a Gaussian blur truncated at 4σ, with reflected borders: float64 `[R, R]`; rows sum to 1."""
     radius = math.ceil(4 * sigma)
     offsets = torch.arange(-radius, radius + 1)
     weights = torch.exp(-0.5 * (offsets / sigma).double() ** 2)
@@ -108,18 +108,18 @@ def gaussian_matrix(resolution: int, sigma: float) -> torch.Tensor:
 
 
 def padding_matrix(resolution: int, radius: int) -> torch.Tensor:
-    """One axis of reflection, `radius` pixels on either side: float64 `[R + 2·radius, R]` of zeros and ones."""
+    """One axis of reflection padding by `radius` pixels per side: float64 `[R + 2·radius, R]` of zeros and ones."""
     source = _reflect(torch.arange(-radius, resolution + radius), resolution)
     matrix = torch.zeros(len(source), resolution, dtype=torch.float64)
     return matrix.scatter_(1, source[:, None], 1.0)
 
 
 def motion_kernel(length: float, angle: float) -> torch.Tensor:
-    """A line of light through the centre, drawn by bilinear weights; it equals itself turned by 180°.
+    """Motion-blur kernel: a line through the centre, drawn with bilinear weights and symmetric under 180° rotation.
 
     Args:
-        length: in pixels.
-        angle: in degrees from the horizontal, counter-clockwise.
+        length: length of the line in pixels.
+        angle: angle from the horizontal in degrees, counter-clockwise.
 
     Returns:
         float64 `[k,k]`, k = 2·ceil(length/2) + 1, sum 1.
@@ -139,7 +139,7 @@ def motion_kernel(length: float, angle: float) -> torch.Tensor:
 
 
 class Deblur(Operator):
-    """Sharpen a blurred picture: y = k ∗ x per channel, borders reflected."""
+    """Deblurring: y = k ∗ x per channel, with reflected borders."""
 
     name, title = "deblur", "Deblur"
     formula = "y = k ∗ x, k: Gaussian or motion blur"
@@ -197,7 +197,7 @@ class Deblur(Operator):
             self.axis = padding_matrix(self.resolution, kernel.shape[-1] // 2).float()  # [R + k − 1, R]
             self.kernel = kernel.expand(3, 1, -1, -1).contiguous()  # one per channel: [3, 1, k, k]
 
-    # Reflection is a matrix product, because the gradient of torch's own padding is not reproducible on CUDA.
+    # Reflection is a matrix product because the gradient of torch's own padding is not deterministic on CUDA.
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         axis = self.axis.to(x.dtype)
         x = axis @ x @ axis.mT

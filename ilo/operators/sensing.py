@@ -14,7 +14,7 @@ Map = Callable[[torch.Tensor], torch.Tensor]
 
 
 class _LinearMap(torch.autograd.Function):
-    """A linear map whose backward pass is its adjoint; that is cheaper than differentiating real FFTs."""
+    """A linear map whose backward pass applies its adjoint, which is cheaper than differentiating real FFTs."""
 
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, apply: Map, transpose: Map) -> torch.Tensor:
@@ -30,8 +30,8 @@ class _LinearMap(torch.autograd.Function):
 class CompressedSensing(Operator):
     """y = (F D x)_Ω `[B,m]` of the flattened picture (section 3.4, lemma 1).
 
-    D has random signs on its diagonal; F is circulant with first row g ~ N(0, 1/m), applied by FFT; Ω is a random set
-    of m rows. The expectation of ‖y‖² is ‖x‖².
+    D is diagonal with random signs; F is circulant with first row g ~ N(0, 1/m) and is applied by FFT; Ω is a random
+    set of m rows. The expected value of ‖y‖² is ‖x‖².
     """
 
     name, title = "compressed-sensing", "Random measurements"
@@ -64,7 +64,7 @@ class CompressedSensing(Operator):
 
     def _apply(self, x: torch.Tensor) -> torch.Tensor:
         v = torch.fft.rfft(x.flatten(1) * self.signs)
-        # (F v)_i = Σ_j g_(j − i) v_j is a correlation, hence the conjugate.
+        # (F v)_i = Σ_j g_(j − i) v_j is a correlation, so the spectrum is conjugated.
         every_row = torch.fft.irfft(self._spectrum(x).conj() * v, n=self.size)
         return every_row.index_select(1, self.rows)
 
@@ -85,7 +85,7 @@ class CompressedSensing(Operator):
 
     @property
     def normaliser(self) -> int:
-        """n: the measurement keeps the picture's norm."""
+        """n, because the measurement preserves the picture's norm in expectation."""
         return self.size
 
     @property
@@ -93,7 +93,7 @@ class CompressedSensing(Operator):
         return False
 
     def picture(self, y: torch.Tensor) -> torch.Tensor:
-        """The adjoint `[B,3,R,R]`, scaled so that 2.5 standard deviations fill [-1, 1]."""
+        """The adjoint A*y `[B,3,R,R]`, scaled so that ±2.5 standard deviations fill [-1, 1]."""
         image = self.adjoint(widen(y))
         spread = image.std(dim=(1, 2, 3), keepdim=True)
         return (image / (2.5 * spread).clamp_min(1e-12)).clamp(-1.0, 1.0)

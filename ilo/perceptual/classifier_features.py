@@ -1,4 +1,4 @@
-"""The distance of LPIPS on the features of the embedded robust classifier, which needs no download."""
+"""The LPIPS distance on features of the embedded robust classifier; it needs no download."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ FEATURES_SCALE = 0.1  # the better of 0.03 and 0.1 on the pictures that benchmar
 
 
 class ClassifierFeatures(Perceptual):
-    """The distance of LPIPS on a classifier's own features; no weights are learned.
+    """The LPIPS distance on a classifier's features, without learned weights.
 
-    Zhang et al. 2018, eq. 1 with w = 1: the mean over pixels of ‖a − b‖² of features that are unit-normalised at every
-    pixel, averaged over the depths. `scale` times that, so that a loss weight of 1 is a good one.
+    Zhang et al. 2018, eq. 1 with w = 1: features are unit-normalised at every pixel; ‖a − b‖² is averaged over pixels
+    and depths. `scale` multiplies the result so that a loss weight of 1 works well.
 
-    Hidden pixels stay grey. To fill them with generated ones, as LPIPS gets them, lets a hole lower the distance by
-    outshining its surroundings: with these features the error inside painted eyes doubled.
+    Hidden pixels stay grey. If they were filled with generated ones, as for LPIPS, the content of a hole could lower
+    the distance by outweighing its surroundings: with these features the error inside painted eyes doubled.
     """
 
     fills_holes = False
@@ -38,9 +38,9 @@ class ClassifierFeatures(Perceptual):
 
 
 def robust_features(device: torch.device | str = "cpu") -> ClassifierFeatures:
-    """The distance of the embedded robust classifier.
+    """The distance on the embedded robust classifier's features.
 
     Raises:
-        ClassifierError: its file is broken.
+        ClassifierError: the classifier's file is broken.
     """
     return ClassifierFeatures(classifier.load(ROBUST, device), FEATURES_SCALE)

@@ -1,4 +1,4 @@
-"""Which perceptual distance a run uses."""
+"""Choosing the perceptual distance of a run."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from ilo.perceptual.lpips_vgg import LpipsVgg, lpips_backbone
 
 
 def find_perceptual(device: torch.device | str = "cpu", name: str | None = None) -> Perceptual:
-    """LPIPS where its weights are in the local cache, otherwise the features of the embedded robust classifier.
+    """LPIPS if its weights are in the local cache, otherwise the embedded robust classifier's features.
 
     Args:
-        device: where the weights go.
-        name: as recorded in a recipe; None takes the best. The embedded one is always available.
+        device: device for the weights.
+        name: name recorded in a recipe; None takes the best. The embedded one is always available.
 
     Raises:
-        ValueError: the weights' file is broken.
+        ValueError: the weights file is broken.
     """
     backbone = None if name == ROBUST else lpips_backbone()
     if backbone is not None:

@@ -1,4 +1,4 @@
-"""LPIPS (Zhang et al. 2018) on VGG-16, whose weights are a download."""
+"""LPIPS (Zhang et al. 2018) on VGG-16, whose weights have to be downloaded."""
 
 from __future__ import annotations
 
@@ -19,7 +19,11 @@ class LpipsVgg(Perceptual):
     name, size, fills_holes = "lpips-vgg", 256, True  # it works best at this size (paper §4.2)
 
     def __init__(self, backbone: Path, device: torch.device | str = "cpu"):
-        """`backbone`: torchvision's VGG-16 weights (a state dict; its `features.*` entries are read).
+        """Load the network.
+
+        Args:
+            backbone: torchvision's VGG-16 weights (a state dict, of which the `features.*` entries are read).
+            device: device for the weights.
 
         Raises:
             ValueError: the file does not hold the VGG-16 features.
@@ -52,10 +56,10 @@ class LpipsVgg(Perceptual):
 
 
 def lpips_backbone() -> Path | None:
-    """The VGG-16 file: the registry's, or where torchvision keeps its downloads; None if it is in neither.
+    """The VGG-16 file from the registry's cache or torchvision's download folder; None if it is in neither.
 
     Raises:
-        ValueError: the registry's is another file than it should be.
+        ValueError: the cached file fails its hash check.
     """
     entry = registry.BY_ID["lpips-vgg"]
     if entry.here:

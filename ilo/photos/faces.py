@@ -1,8 +1,7 @@
-"""Faces in photographs: find them, cut one out as the generator knows faces, and put the result back.
+"""Faces in photographs: detect them, crop one in the generator's alignment, and paste the result back.
 
-A crop is a similarity transform: a square, turned and scaled, that is laid over the photograph. Landmarks are the
-eyes, the nose and the mouth's corners, image-left first, in pixels of the photograph (the centre of its first pixel is
-0.5, 0.5).
+A crop is a rotated and scaled square in the photograph (a similarity transform). Landmarks are the eyes, the nose and
+the mouth corners, image-left first, in pixels of the photograph; the centre of its first pixel is (0.5, 0.5).
 """
 
 from __future__ import annotations
@@ -28,31 +27,31 @@ from ilo.weights.registry import BY_ID
 log = logging.getLogger(__name__)
 
 LANDMARKS = ("eye_left", "eye_right", "nose", "mouth_left", "mouth_right")
-FFHQ = "ffhq"  # the name of the alignment of FFHQ's pictures
-SCORE = 0.6  # YuNet's, at least
-OVERLAP = 0.3  # of two boxes, from which on they are the same face
-SIDES = (320, 640, 1280)  # pixels of the longer side at which faces are looked for
+FFHQ = "ffhq"  # name of FFHQ's face alignment
+SCORE = 0.6  # minimum YuNet score of a face
+OVERLAP = 0.3  # intersection over union from which two boxes count as the same face
+SIDES = (320, 640, 1280)  # longer side in pixels of the resized copies in which faces are detected
 GREY = (128, 128, 128)
 REFINEMENTS = 3
-REFINED_SIZE, REFINED_WIDTHS = 256, (1.2, 1.4, 1.65)  # pixels, and how much wider than FFHQ's square
-FEATHER = 0.12  # of the crop's side: how wide the edge of what is put back is blended
-# Where the eyes lie in a box of scikit-image's cascade, as fractions of its side.
+REFINED_SIZE, REFINED_WIDTHS = 256, (1.2, 1.4, 1.65)  # view size in pixels; view widths relative to FFHQ's square
+FEATHER = 0.12  # width of the blended edge of a pasted crop, as a fraction of its side
+# Eye positions in a face box of scikit-image's cascade, as fractions of its side.
 BOX_EYES = ((0.31, 0.38), (0.69, 0.38))
-# Of a face that faces the camera: the nose's place between the eyes, and their distance at least, in that to the mouth.
+# Frontal faces: allowed nose position between the eyes (0 … 1); minimum ratio of eye distance to eye–mouth distance.
 SIDE_NOSE, SIDE_EYES = (0.15, 0.85), 0.6
 
 
 @dataclass(frozen=True)
 class Face:
-    """A face in a photograph, in its pixels."""
+    """A detected face, in pixels of the photograph."""
 
     box: tuple[float, float, float, float]  # left, top, width, height
     score: float  # 0 … 1
-    landmarks: np.ndarray | None  # float64 [5, 2], x and y in the order of LANDMARKS; None if only the box is known
+    landmarks: np.ndarray | None  # float64 [5, 2], (x, y) in the order of LANDMARKS; None if only the box is known
 
     @property
     def from_the_side(self) -> bool:
-        """Whether it is seen in profile, as far as its landmarks tell."""
+        """Whether the landmarks show the face in profile."""
         if self.landmarks is None:
             return False
         left, across = self.landmarks[0], self.landmarks[1] - self.landmarks[0]
@@ -63,7 +62,7 @@ class Face:
 
     @property
     def eyes(self) -> np.ndarray:
-        """[2, 2]; guessed from the box where there are no landmarks."""
+        """Eye positions [2, 2], estimated from the box if there are no landmarks."""
         if self.landmarks is not None:
             return self.landmarks[:2]
         left, top, width, height = self.box
@@ -72,53 +71,54 @@ class Face:
 
 @dataclass(frozen=True)
 class Alignment:
-    """A turned and scaled square in a photograph: float64 [2, 3], from the unit square to pixels."""
+    """A rotated and scaled square in a photograph: affine matrix, float64 [2, 3], from the unit square to pixels."""
 
     matrix: np.ndarray
 
     @property
     def side(self) -> float:
-        """Of the square, in pixels of the photograph."""
+        """Side of the square in pixels of the photograph."""
         return float(np.hypot(*self.matrix[:, 0]))
 
     def to_photo(self, points: np.ndarray) -> np.ndarray:
-        """Fractions of the crop [n, 2] → pixels of the photograph [n, 2]."""
+        """Map fractions of the crop [n, 2] to pixels of the photograph [n, 2]."""
         return np.asarray(points) @ self.matrix[:, :2].T + self.matrix[:, 2]
 
     def to_crop(self, points: np.ndarray) -> np.ndarray:
-        """Pixels of the photograph [n, 2] → fractions of the crop [n, 2]."""
+        """Map pixels of the photograph [n, 2] to fractions of the crop [n, 2]."""
         return (np.asarray(points) - self.matrix[:, 2]) @ np.linalg.inv(self.matrix[:, :2]).T
 
 
 @dataclass(frozen=True)
 class Placed:
-    """A crop, and where it comes from."""
+    """A crop and its place in a photograph."""
 
-    photo: Callable[[], np.ndarray]  # gives uint8 [H, W, 3], which need not be kept until it is asked for
-    before: np.ndarray  # uint8 [R, R, 3], as it was cut out
+    photo: Callable[[], np.ndarray]  # returns the photograph, uint8 [H, W, 3], which is decoded on demand
+    before: np.ndarray  # original crop, uint8 [R, R, 3]
     alignment: Alignment
 
     def with_result(self, after: np.ndarray) -> np.ndarray:
-        """The photograph with a result uint8 [R, R, 3] in its place."""
+        """The photograph with the result, uint8 [R, R, 3], pasted in place of the crop."""
         return paste_back(self.photo(), self.before, after, self.alignment)
 
 
 def yunet_path() -> Path | None:
-    """The detector's file: `ILO_YUNET`, or the registry's once its hash is right; None if it is in neither."""
+    """The detector's file: `ILO_YUNET`, or the registry's after a hash check; None if there is none."""
     if own := os.environ.get("ILO_YUNET"):
         return Path(own) if os.path.isfile(own) else None
     entry = BY_ID["yunet"]
     try:
         return download.checked(entry) if entry.here else None
     except DownloadError as error:
-        log.warning("Faces are found without YuNet. %s", error)
+        log.warning("Faces are detected without YuNet. %s", error)
         return None
 
 
 def detect(photo: np.ndarray) -> list[Face]:
-    """All faces of a photograph, uint8 [H, W, 3] RGB, the largest one first.
+    """Detect all faces in a photograph, uint8 [H, W, 3] RGB, largest first.
 
-    YuNet (Wu et al. 2023) where its file is, with landmarks; otherwise scikit-image's cascade, which gives boxes alone.
+    Uses YuNet (Wu et al. 2023), which gives landmarks, if its file is here; otherwise scikit-image's cascade, which
+    gives only boxes.
     """
     path = yunet_path()
     found = _yunet(photo, path) if path else _cascade(photo)
@@ -126,11 +126,11 @@ def detect(photo: np.ndarray) -> list[Face]:
 
 
 def align(face: Face, template: Mapping[str, Any] | str) -> Alignment:
-    """The square that shows a face as the generator knows faces.
+    """The square that crops a face in the generator's alignment.
 
     Args:
-        face: with landmarks, or with eyes alone.
-        template: name of each landmark → its place as fractions of the crop; or "ffhq".
+        face: the face, with landmarks or only with eyes.
+        template: landmark name → its position as fractions of the crop; or "ffhq".
     """
     if template == FFHQ:
         return _ffhq(face)
@@ -141,13 +141,13 @@ def align(face: Face, template: Mapping[str, Any] | str) -> Alignment:
 
 
 def eye_places(template: Mapping[str, Any] | str) -> np.ndarray:
-    """Where a template puts eyes of which nothing else is known, as fractions of the crop [2, 2]."""
+    """Eye positions of a template, as fractions of the crop [2, 2], for aligning a face by its eyes only."""
     face = from_eyes((0.0, 0.0), (1.0, 0.0))
     return align(face, template).to_crop(face.eyes)
 
 
 def from_eyes(left: tuple[float, float], right: tuple[float, float]) -> Face:
-    """A face of which somebody has pointed out the eyes, in pixels."""
+    """A face defined by manually given eye positions, in pixels."""
     distance = float(np.hypot(right[0] - left[0], right[1] - left[1]))
     side = distance / (BOX_EYES[1][0] - BOX_EYES[0][0])
     box = ((left[0] + right[0] - side) / 2, (left[1] + right[1]) / 2 - BOX_EYES[0][1] * side, side, side)
@@ -164,7 +164,7 @@ class _Pointed(Face):
 
 
 def similarity(source: np.ndarray, target: np.ndarray) -> Alignment:
-    """The turn, scale and shift that bring points [n, 2] the nearest to others, by least squares (Umeyama 1991)."""
+    """Least-squares similarity transform from points [n, 2] to others (Umeyama 1991)."""
     a, b = (np.asarray(points, float) @ (1, 1j) for points in (source, target))
     centred = a - a.mean()
     turn = np.vdot(centred, b - b.mean()) / np.vdot(centred, centred).real
@@ -173,13 +173,13 @@ def similarity(source: np.ndarray, target: np.ndarray) -> Alignment:
 
 
 def _ffhq(face: Face) -> Alignment:
-    """As FFHQ's pictures were cut (Karras et al. 2019, appendix A): from the eyes and the mouth."""
+    """The crop of FFHQ (Karras et al. 2019, appendix A), computed from eyes and mouth."""
     left, right = (point @ (1, 1j) for point in face.eyes)
     across = right - left
     middle = (left + right) / 2
-    # Without a mouth: as far below the eyes as a usual one is.
+    # Without landmarks, assume a mouth at the usual distance below the eyes.
     down = 1.1j * across if face.landmarks is None else face.landmarks[3:].mean(0) @ (1, 1j) - middle
-    axis = across - 1j * down  # halfway between the eyes' line and the perpendicular of the face's
+    axis = across - 1j * down  # between the eye line and the perpendicular to the eye–mouth line
     axis *= max(2.0 * abs(across), 1.8 * abs(down)) / abs(axis)
     centre = middle + 0.1 * down
     corner, turn = centre - axis - 1j * axis, 2 * axis
@@ -187,9 +187,9 @@ def _ffhq(face: Face) -> Alignment:
 
 
 def crop(photo: np.ndarray, alignment: Alignment, size: int, beyond: tuple[int, int, int] | None = None) -> np.ndarray:
-    """The square of an alignment, uint8 [size, size, 3].
+    """Crop the square of an alignment: uint8 [size, size, 3].
 
-    `beyond`: colour beyond the photograph's border; without one its last pixels go on.
+    `beyond`: colour outside the photograph; None repeats its border pixels.
     """
     dense = max(1, min(8, round(alignment.side / size)))
     shrink = max(1.0, alignment.side / (size * dense))
@@ -210,13 +210,13 @@ def crop(photo: np.ndarray, alignment: Alignment, size: int, beyond: tuple[int, 
 
 
 def paste_back(photo: np.ndarray, before: np.ndarray, after: np.ndarray, alignment: Alignment) -> np.ndarray:
-    """The photograph with what has changed in its crop; all else, and what has not changed, keeps its detail.
+    """Apply the changes of a crop to the photograph; unchanged parts keep their full detail.
 
     Args:
-        photo: uint8 [H, W, 3].
-        before: the crop as it was cut out, uint8 [R, R, 3].
-        after: what became of it.
-        alignment: of the crop.
+        photo: photograph, uint8 [H, W, 3].
+        before: original crop, uint8 [R, R, 3].
+        after: changed crop, uint8 [R, R, 3].
+        alignment: alignment of the crop.
     """
     size = before.shape[0]
     change = after.astype(np.float32) - before
@@ -224,7 +224,7 @@ def paste_back(photo: np.ndarray, before: np.ndarray, after: np.ndarray, alignme
     fade = np.clip(edge, 0, 1)
     fade = (fade * fade * (3 - 2 * fade)).astype(np.float32)
     change *= (fade[:, None] * fade)[:, :, None]
-    # Of the photograph only what lies around the square.
+    # Work only on the part of the photograph around the square.
     corners = alignment.to_photo(np.array([(0, 0), (1, 0), (0, 1), (1, 1)]))
     margin = 2 * alignment.side / size + 1
     limits = np.array(photo.shape[1::-1])
@@ -246,7 +246,7 @@ def paste_back(photo: np.ndarray, before: np.ndarray, after: np.ndarray, alignme
 
 
 def pixel_matrix(alignment: Alignment, size: int) -> np.ndarray:
-    """From pixels of the crop to those of the photograph, counted from their centres, as OpenCV does."""
+    """Affine matrix from crop pixels to photograph pixels, in OpenCV's convention (integer pixel centres)."""
     matrix = alignment.matrix.copy()
     matrix[:, :2] /= size
     matrix[:, 2] += matrix[:, :2].sum(1) / 2 - 0.5
@@ -254,7 +254,7 @@ def pixel_matrix(alignment: Alignment, size: int) -> np.ndarray:
 
 
 def _yunet(photo: np.ndarray, path: Path) -> list[Face]:
-    """At several sizes, because a face must be neither tiny nor fill the picture; the surest of the same face stays."""
+    """Detect faces at several scales, because YuNet misses very small and very large ones; removes duplicates."""
     height, width = photo.shape[:2]
     net = _net(path)
     found: list[Face] = []
@@ -262,7 +262,7 @@ def _yunet(photo: np.ndarray, path: Path) -> list[Face]:
         scale = min(side / max(height, width), 4.0)
         size = max(1, round(width * scale)), max(1, round(height * scale))
         small = cv2.resize(photo, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
-        # A frame, because a face that touches the border is often missed.
+        # Add a frame, because faces that touch the border are often missed.
         frame = side // 8
         small = cv2.copyMakeBorder(small, frame, frame, frame, frame, cv2.BORDER_CONSTANT, value=GREY)
         ratio = np.array([width / size[0], height / size[1]])
@@ -275,12 +275,12 @@ def _yunet(photo: np.ndarray, path: Path) -> list[Face]:
 
 
 def _net(path: Path) -> cv2.FaceDetectorYN:
-    """YuNet's network, which only one thread may use.
+    """Load YuNet; each thread needs its own.
 
     Raises:
-        SettingsError: the file holds no such network.
+        SettingsError: the file does not hold this network.
     """
-    # Otherwise OpenCV 5 writes a warning for each network that is read.
+    # Without this, OpenCV 5 prints a warning for each network that it reads.
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
     try:
         return cv2.FaceDetectorYN.create(str(path), "", (SIDES[0], SIDES[0]), score_threshold=SCORE)
@@ -291,16 +291,17 @@ def _net(path: Path) -> cv2.FaceDetectorYN:
 
 
 def _rows(pixels: np.ndarray, net: cv2.FaceDetectorYN) -> np.ndarray:
-    """YuNet's faces [n, 15] of a picture uint8 [H, W, 3]: box, five points, score; on the image's left first."""
+    """YuNet's detections [n, 15] in a picture uint8 [H, W, 3]: box, five points (image-left first), score."""
     net.setInputSize(pixels.shape[1::-1])
     rows = net.detect(np.ascontiguousarray(pixels[:, :, ::-1]))[1]
     return np.zeros((0, 15)) if rows is None else rows.astype(float)
 
 
 def _refined(photo: np.ndarray, face: Face, net: cv2.FaceDetectorYN) -> Face:
-    """The same face with the landmarks that it has when it stands upright and has always the same size.
+    """Refine a face's landmarks on upright views of a fixed size.
 
-    So they hardly depend on how it lies in the photograph: the mean over several widths of view, and mirrored ones.
+    Averaging over several view widths and mirrored views makes them nearly independent of the face's position, rotation
+    and size.
     """
     for _ in range(REFINEMENTS):
         views = [_view(photo, face, net, width, mirrored) for width in REFINED_WIDTHS for mirrored in (False, True)]
@@ -312,7 +313,7 @@ def _refined(photo: np.ndarray, face: Face, net: cv2.FaceDetectorYN) -> Face:
 
 
 def _view(photo: np.ndarray, face: Face, net: cv2.FaceDetectorYN, width: float, mirrored: bool) -> np.ndarray | None:
-    """A face's landmarks as seen in an upright square of `width` times FFHQ's; None if it is not seen there."""
+    """Landmarks detected in an upright view `width` times as wide as FFHQ's crop; None if the face is not found."""
     square = _ffhq(face)
     grown = square.matrix[:, :2] * width
     square = Alignment(np.column_stack([grown, square.to_photo(np.array([[0.5, 0.5]]))[0] - grown.sum(1) / 2]))
@@ -326,7 +327,7 @@ def _view(photo: np.ndarray, face: Face, net: cv2.FaceDetectorYN, width: float, 
     if mirrored:
         points = np.array([1, 0]) + np.array([-1, 1]) * points[[1, 0, 2, 4, 3]]
     points = square.to_photo(points)
-    # Another face is further away.
+    # A larger distance means that another face was detected.
     return points if np.hypot(*(points - face.landmarks).T).max() <= square.side / 4 else None
 
 
@@ -348,7 +349,7 @@ def _frontal() -> Cascade:
 
 
 def _distinct(faces: list[Face]) -> list[Face]:
-    """Without those that overlap a surer one."""
+    """Remove faces that overlap one with a higher score."""
     kept: list[Face] = []
     for face in sorted(faces, key=lambda face: -face.score):
         if all(_overlap(face.box, other.box) < OVERLAP for other in kept):
@@ -357,7 +358,7 @@ def _distinct(faces: list[Face]) -> list[Face]:
 
 
 def _overlap(a: tuple[float, float, float, float], b: tuple[float, float, float, float]) -> float:
-    """Of two boxes: their intersection over their union."""
+    """Intersection over union of two boxes."""
     width = min(a[0] + a[2], b[0] + b[2]) - max(a[0], b[0])
     height = min(a[1] + a[3], b[1] + b[3]) - max(a[1], b[1])
     if width <= 0 or height <= 0:

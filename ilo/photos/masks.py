@@ -1,4 +1,4 @@
-"""Masks: fitting any mask to a resolution, and ready-made ones. 1 is observed, 0 is hidden."""
+"""Masks: resizing masks to a resolution, and preset masks. 1 is observed, 0 is hidden."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from ilo.settings import SettingsError, check_choice, check_whole
 
-# Where an aligned face of the embedded generator has its landmarks: (x, y) as fractions of the crop, image-left first.
+# Landmark positions in the embedded generator's alignment: (x, y) as fractions of the crop, image-left first.
 ALIGNMENT: dict[str, tuple[float, float]] = {
     "eye_left": (0.294, 0.286),
     "eye_right": (0.678, 0.287),
@@ -20,7 +20,7 @@ ALIGNMENT: dict[str, tuple[float, float]] = {
     "mouth_right": (0.644, 0.673),
 }
 
-# The same for faces cut as FFHQ's: the medians of YuNet's landmarks in 100 photographs.
+# The same for FFHQ's alignment: medians of YuNet's landmarks in 100 photographs.
 FFHQ_ALIGNMENT: dict[str, tuple[float, float]] = {
     "eye_left": (0.375, 0.475),
     "eye_right": (0.625, 0.475),
@@ -34,19 +34,19 @@ Box = tuple[float, float, float, float]  # left, top, right, bottom as fractions
 
 
 def fit_mask(mask: Any, resolution: int) -> tuple[torch.Tensor, bool]:
-    """A mask of any size as the mask of a square picture.
+    """Resize a mask of any size for a square picture.
 
     Args:
         mask: tensor or array `[H,W]`, `[1,H,W]` or `[1,1,H,W]`; values above 0.5 are observed, so bool, 0/1 and
             0/255 masks all work.
-        resolution: R, the picture's side in pixels.
+        resolution: side R of the picture in pixels.
 
     Returns:
-        The mask, float32 `[1,1,R,R]` of zeros and ones, and whether it had to be resized (nearest neighbour; a mask
-        that is not square is stretched).
+        The mask, float32 `[1,1,R,R]` of zeros and ones, and whether it was resized (nearest neighbour; a mask that is
+        not square is stretched).
 
     Raises:
-        SettingsError: if the mask has another shape, no pixels, or values that are not numbers.
+        SettingsError: the mask has a wrong shape, no pixels, or values that are not numbers.
     """
     check_whole("resolution", resolution, 1, 4096)
     try:
@@ -67,7 +67,7 @@ def fit_mask(mask: Any, resolution: int) -> tuple[torch.Tensor, bool]:
 
 
 def _around(a: Point, b: Point, beside: float, above: float) -> Box:
-    """The box around two points, with margins in units of their distance."""
+    """Box around two points, with margins in units of their distance."""
     d = math.dist(a, b)
     return (
         min(a[0], b[0]) - beside * d,
@@ -87,19 +87,19 @@ PRESET_MASKS: tuple[str, ...] = tuple(_HIDDEN)
 
 
 def preset_mask(name: str, resolution: int, alignment: Mapping[str, Sequence[float]] | None = None) -> torch.Tensor:
-    """A ready-made mask that hides one box of an aligned face.
+    """Make a preset mask that hides one box of an aligned face.
 
     Args:
-        name: what is hidden: "eyes", "mouth", "left half" (of the picture) or "centre box" (a quarter of its area).
-        resolution: R, the picture's side in pixels, 4 … 4096.
+        name: hidden part: "eyes", "mouth", "left half" (of the picture) or "centre box" (a quarter of its area).
+        resolution: side R of the picture in pixels, 4 … 4096.
         alignment: landmark name → (x, y) as fractions 0 … 1 of the crop; overrides `ALIGNMENT` entry by entry.
 
     Returns:
         float32 `[1,1,R,R]`, 1 = observed.
 
     Raises:
-        SettingsError: for an unknown name, a resolution out of range, a landmark outside of the picture, or
-            landmarks so close together that nothing would be hidden.
+        SettingsError: the name is unknown, the resolution is out of range, a landmark lies outside the picture, or
+            landmarks are so close together that nothing would be hidden.
     """
     check_choice("preset mask", name, PRESET_MASKS)
     check_whole("resolution", resolution, 4, 4096)

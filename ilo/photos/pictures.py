@@ -1,6 +1,6 @@
-"""Reading pictures and masks: the only place where a file becomes pixels.
+"""Reading pictures and masks: the only module that decodes picture files.
 
-Whatever goes wrong with a picture is a `PictureError`, whose message is meant for the user.
+Every failure is raised as a `PictureError`, whose message is meant for the user.
 """
 
 from __future__ import annotations
@@ -22,29 +22,29 @@ from ilo.state import to_uint8
 
 Source: TypeAlias = "str | Path | bytes | Image.Image | np.ndarray"
 
-# No format whose reader starts another program or fetches something.
+# Formats whose decoders neither start other programs nor access the network.
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF")
 SMALLEST_SIDE = 8
 LARGEST_SIDE = 10_000
 MOST_PIXELS = 40_000_000
 MAX_ZOOM = 8.0
-PngImagePlugin.MAX_TEXT_MEMORY = 2**22  # bytes of text that a PNG may unfold, of which nothing is used
+PngImagePlugin.MAX_TEXT_MEMORY = 2**22  # maximum bytes of decompressed text in a PNG, none of which is used
 
 
 class PictureError(ValueError):
-    """A picture that cannot be used; the message says why and what would do."""
+    """A picture cannot be used; the message says why, and what is accepted."""
 
 
 @dataclass(frozen=True)
 class Crop:
-    """The square part of a picture that is used.
+    """The square part of a picture to use.
 
     Args:
-        x, y: its centre as fractions 0 … 1 of the picture's width and height.
-        zoom: 1 … 8; 1 is the largest square that fits, 2 half its side.
+        x, y: centre of the square as fractions 0 … 1 of the picture's width and height.
+        zoom: zoom factor 1 … 8; 1 is the largest square that fits, 2 has half its side.
 
     Raises:
-        SettingsError: for values out of range.
+        SettingsError: a value is out of range.
     """
 
     x: float = 0.5
@@ -61,30 +61,30 @@ WHOLE = Crop()
 
 
 def read_picture(source: Source, smallest: int = SMALLEST_SIDE, largest: int = LARGEST_SIDE) -> Image.Image:
-    """A picture, turned upright, in RGB.
+    """Read a picture, rotate it upright and convert it to RGB.
 
-    Grey, 16-bit, palette and CMYK pictures are converted, transparency is put on white, an animation gives its first
-    frame.
+    Grey, 16-bit, palette and CMYK pictures are converted, transparency is blended with white, and of an animation the
+    first frame is used.
 
     Args:
-        source: a file's path or its bytes, a PIL image, or an array [H, W], [H, W, 1], [H, W, 3] or [H, W, 4] of uint8,
+        source: path or bytes of a file, a PIL image, or an array [H, W], [H, W, 1], [H, W, 3] or [H, W, 4] of uint8,
             uint16, bool, or floats from 0 to 1.
-        smallest, largest: the numbers of pixels per side that are allowed.
+        smallest, largest: allowed range of each side in pixels.
 
     Raises:
-        PictureError: no such file, not a picture, broken, or too small or too large. The size is read from the file's
-            header, so a huge picture is never decoded.
+        PictureError: the file does not exist, is not a picture, is broken, or is too small or too large. The size is
+            read from the file's header, so a huge picture is never decoded.
     """
     return _guarded(_name(source), lambda: _rgb(_open(source, smallest, largest)))
 
 
 def read_mask(source: Source, largest: int = LARGEST_SIDE) -> Tensor:
-    """A mask: float32 [1, 1, H, W], 1 = observed, 0 = to be filled in.
+    """Read a mask: float32 [1, 1, H, W], 1 = observed, 0 = to fill in.
 
-    In the file, white marks the pixels that are to be filled in and black is kept. If it has an alpha channel that is
-    not opaque everywhere, what is painted (alpha above 0) is to be filled in.
+    In the file, white marks pixels to fill in and black marks pixels to keep. If the file has an alpha channel that is
+    not opaque everywhere, painted pixels (alpha above 0) are to be filled in instead.
 
-    Arguments and errors are those of `read_picture`; any size from 1×1 will do.
+    Arguments and errors are those of `read_picture`; any size from 1×1 is allowed.
     """
 
     def hidden() -> np.ndarray:
@@ -99,15 +99,15 @@ def read_mask(source: Source, largest: int = LARGEST_SIDE) -> Tensor:
 
 
 def mask_picture(mask: Tensor) -> Image.Image:
-    """A mask [1, 1, H, W] (1 = observed) as `read_mask` reads it: grey, white = to be filled in."""
+    """Convert a mask [1, 1, H, W] (1 = observed) to the format of `read_mask`: grey, white = to fill in."""
     hidden = (mask[0, 0].cpu() <= 0.5).numpy()
     return Image.fromarray(hidden.astype(np.uint8) * 255)
 
 
 def crop_box(size: tuple[int, int], crop: Crop) -> tuple[float, float, float]:
-    """Left, top and side in pixels of the square that `crop` takes of a picture of `size` (width, height).
+    """Left, top and side in pixels of a crop's square in a picture of `size` (width, height).
 
-    A square that would stick out is moved inside.
+    A square that extends beyond the picture is moved inside.
     """
     width, height = size
     side = min(width, height) / crop.zoom
@@ -117,9 +117,9 @@ def crop_box(size: tuple[int, int], crop: Crop) -> tuple[float, float, float]:
 
 
 def to_tensor(image: Image.Image, resolution: int, crop: Crop = WHOLE) -> Tensor:
-    """The cropped square of an RGB picture: float32 [1, 3, R, R] in [−1, 1], of 256 levels.
+    """Crop and resize an RGB picture: float32 [1, 3, R, R] in [−1, 1], quantised to 256 levels.
 
-    Bicubic, with antialiasing where it is reduced.
+    Resizing is bicubic, with antialiasing when reducing.
     """
     left, top, side = crop_box(image.size, crop)
     box = (left, top, left + side, top + side)
@@ -128,20 +128,20 @@ def to_tensor(image: Image.Image, resolution: int, crop: Crop = WHOLE) -> Tensor
 
 
 def to_picture(image: Tensor) -> Image.Image:
-    """The first sample of [B, 3 or 1, H, W] in [−1, 1], clamped, as an RGB picture."""
+    """Convert the first sample of [B, 3 or 1, H, W] in [−1, 1], clamped, to an RGB picture."""
     return Image.fromarray(to_uint8(image[:1].expand(-1, 3, -1, -1))[0])
 
 
 def from_uint8(pixels: np.ndarray) -> Tensor:
-    """uint8 [B, H, W, 3] → float32 [B, 3, H, W] in [−1, 1]; `ilo.state.to_uint8` is the exact inverse."""
+    """Convert uint8 [B, H, W, 3] to float32 [B, 3, H, W] in [−1, 1]; `ilo.state.to_uint8` is the exact inverse."""
     return torch.from_numpy(pixels).permute(0, 3, 1, 2).float().div(127.5).sub(1).contiguous()
 
 
 def _guarded(name: str, read: Callable[[], Any]) -> Any:
-    """What `read` returns; every failure of a decoder becomes a `PictureError`."""
+    """Call `read` and return its result; every failure of a decoder becomes a `PictureError`."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow's on large pictures (the limits here are narrower) and odd data
+            warnings.simplefilter("ignore")  # Pillow warns of large pictures (the limits here are lower) and odd data
             return read()
     except (PictureError, SettingsError):
         raise
@@ -155,7 +155,7 @@ def _guarded(name: str, read: Callable[[], Any]) -> Any:
         ) from None
     except Image.DecompressionBombError:
         raise PictureError(f"{name} has far too many pixels; {_limits()}") from None
-    except Exception as error:  # a decoder may fail in any way on a broken file
+    except Exception as error:  # decoders raise all kinds of errors on broken files
         reason = " ".join(str(error).split())[:120]
         raise PictureError(f"{name} is broken or cut off ({reason}); save or copy it again.") from error
 
@@ -165,7 +165,7 @@ def _name(source: Source) -> str:
 
 
 def _open(source: Source, smallest: int, largest: int) -> Image.Image:
-    """The decoded picture, upright, in its own mode."""
+    """The decoded picture, rotated upright, in its original mode."""
     if isinstance(source, np.ndarray):
         image = _from_array(source, smallest)
     elif isinstance(source, Image.Image):
@@ -177,7 +177,7 @@ def _open(source: Source, smallest: int, largest: int) -> Image.Image:
     image.load()
     try:
         return ImageOps.exif_transpose(image)
-    except Exception:  # unreadable EXIF data is no reason to refuse the pixels
+    except Exception:  # a picture with unreadable EXIF data is still usable
         return image
 
 
@@ -208,7 +208,7 @@ def _from_array(pixels: np.ndarray, smallest: int) -> Image.Image:
 
 
 def _eight_bits(pixels: np.ndarray) -> np.ndarray:
-    """uint8 values of any supported array."""
+    """Convert any supported array to uint8."""
     if pixels.dtype == np.uint8:
         return np.ascontiguousarray(pixels)
     if pixels.dtype == np.bool_:
@@ -223,9 +223,9 @@ def _eight_bits(pixels: np.ndarray) -> np.ndarray:
 
 
 def _rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I"):  # 16 bits, in 32-bit words for some formats
+    if image.mode.startswith("I"):  # 16-bit values, which some formats store in 32-bit words
         return Image.fromarray(_eight_bits(np.asarray(image).clip(0, 65535).astype(np.uint16))).convert("RGB")
-    if image.mode == "F":  # floats up to 1, or on the 8-bit scale
+    if image.mode == "F":  # floats from 0 to 1 or from 0 to 255
         values = np.asarray(image)
         scale = 255.0 if values.max() > 1 else 1.0
         return Image.fromarray(_eight_bits(values / scale)).convert("RGB")

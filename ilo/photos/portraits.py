@@ -1,4 +1,4 @@
-"""A face of a photograph as a generator knows faces; shared by the page and the command line."""
+"""Cropping faces from photographs for a generator; shared by the page and the command line."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from ilo.photos.pictures import Crop, crop_box, read_picture
 from ilo.priors.load import Model
 from ilo.settings import SettingsError
 
-SMALL_SIDE = 1024  # pixels of the smaller copy's longer side
-CORNERS = np.array([(0, 0), (1, 0), (1, 1), (0, 1)])  # of a crop, in its fractions
-LEAST_SIDE = 24  # pixels of a picture's shorter side; in smaller ones no faces are looked for
-LEAST_EYES = 2.0  # pixels between the eyes
+SMALL_SIDE = 1024  # longer side of the smaller copy, in pixels
+CORNERS = np.array([(0, 0), (1, 0), (1, 1), (0, 1)])  # corners of a crop, as fractions
+LEAST_SIDE = 24  # minimum shorter side in pixels for detecting faces
+LEAST_EYES = 2.0  # minimum distance between the eyes, in pixels
 GUESSED = "Eye positions are estimates."
 
 
 @dataclass
 class Photograph:
-    """A photograph and the faces in it. It is kept as its file was, which is smaller than its pixels.
+    """A photograph and the faces in it. The file's bytes are kept, because they take less memory than the pixels.
 
     Args:
-        data: of the file; `read_picture` has found it good.
-        small: the upright picture, 1,024 px a side at most.
+        data: bytes of the file, already checked by `read_picture`.
+        small: upright copy with a longer side of at most 1,024 px.
         size: width and height of the upright picture.
-        found: its faces, the largest one first, in its pixels.
+        found: detected faces in pixels of the upright picture, largest first.
     """
 
     data: bytes = field(repr=False)
@@ -41,18 +41,18 @@ class Photograph:
 
     @classmethod
     def read(cls, data: bytes, image: Image.Image) -> Photograph:
-        """Find the faces of `image`, which is what `read_picture` gives for `data`."""
+        """Detect the faces in `image`, the result of `read_picture` for `data`."""
         small = image.copy()
         small.thumbnail((SMALL_SIDE, SMALL_SIDE), Image.Resampling.BICUBIC)
         found = faces.detect(np.asarray(image)) if min(image.size) >= LEAST_SIDE else []
         return cls(data, small, image.size, found)
 
     def pixels(self) -> np.ndarray:
-        """uint8 [H, W, 3], decoded anew."""
+        """Decode the photograph again: uint8 [H, W, 3]."""
         return np.asarray(read_picture(self.data, smallest=1))
 
     def placed(self, square: Alignment, before: np.ndarray) -> tuple[Placed, Placed]:
-        """Where a crop uint8 [R, R, 3] lies in the photograph, and in its smaller copy."""
+        """Place a crop uint8 [R, R, 3] in the photograph, and in its smaller copy."""
         small = self.small
         scale = np.array([[small.width / self.size[0]], [small.height / self.size[1]]])
         shown = Placed(lambda: np.asarray(small), before, Alignment(square.matrix * scale))
@@ -60,23 +60,23 @@ class Photograph:
 
 
 def template(model: Model) -> dict[str, list[float]] | str:
-    """Where a model's faces have their landmarks."""
+    """Landmark positions in a model's alignment, or the name of the alignment."""
     return model.alignment or faces.FFHQ
 
 
 def counted(found: list[Face]) -> str:
-    """As a sentence begins: "3 faces were"."""
+    """The beginning of a sentence about the number of faces, such as "3 faces were"."""
     return "1 face was" if len(found) == 1 else f"{len(found) or 'No'} {'faces were' if found else 'face was'}"
 
 
 def cut(photo: np.ndarray, face: Face, model: Model) -> tuple[np.ndarray, Alignment]:
-    """A face of a photograph uint8 [H, W, 3] → the crop uint8 [R, R, 3], and where it lies."""
+    """Crop a face from a photograph uint8 [H, W, 3]. Returns the crop, uint8 [R, R, 3], and its alignment."""
     square = faces.align(face, template(model))
     return faces.crop(photo, square, model.resolution), square
 
 
 def remarks(face: Face, square: Alignment, model: Model, pointed: bool = False) -> list[str]:
-    """What the user should know of a face that was cut out; `pointed`: whose eyes somebody has pointed out."""
+    """Notes for the user about a cropped face; `pointed`: whether its eye positions were given manually."""
     notes = []
     if face.landmarks is None and not pointed:
         notes.append(GUESSED)
@@ -88,10 +88,10 @@ def remarks(face: Face, square: Alignment, model: Model, pointed: bool = False) 
 
 
 def pointed(left: tuple[float, float], right: tuple[float, float], size: tuple[int, int]) -> Face:
-    """A face whose eyes somebody has pointed out in a photograph of `size` (width, height), the image-left one first.
+    """A face defined by eye positions, image-left first, in a photograph of `size` (width, height).
 
     Raises:
-        SettingsError: they cannot be eyes.
+        SettingsError: the positions are not possible.
     """
     width, height = size
     for name, (x, y) in (("left", left), ("right", right)):
@@ -118,7 +118,7 @@ def pointed(left: tuple[float, float], right: tuple[float, float], size: tuple[i
 
 
 def first_eyes(photo: Photograph, model: Model, face: Face | None = None) -> np.ndarray:
-    """Where eyes are looked for at first, [2, 2] in pixels: the face's, else those of a square in the middle."""
+    """Initial eye positions [2, 2] in pixels: those of the face, else those of a centred square."""
     if face is not None:
         return np.clip(face.eyes, 0, photo.size)
     width, height = photo.size
@@ -128,17 +128,17 @@ def first_eyes(photo: Photograph, model: Model, face: Face | None = None) -> np.
 
 
 def square_of(size: tuple[int, int], crop: Crop) -> Alignment:
-    """The upright square that `crop` takes of a picture of `size`."""
+    """The upright square of `crop` in a picture of `size`."""
     left, top, side = crop_box(size, crop)
     return Alignment(np.array([[side, 0, left], [0, side, top]]))
 
 
 def mask_within(mask: Tensor, square: Alignment, side: int) -> Tensor:
-    """What lies in a square of a mask [1, 1, H, W] that was painted on the whole photograph: [1, 1, side, side]."""
+    """Crop a square from a mask [1, 1, H, W] that was painted on the whole photograph: [1, 1, side, side]."""
     pixels = np.repeat((mask[0, 0, :, :, None] * 255).byte().numpy(), 3, axis=2)
     return torch.from_numpy(faces.crop(pixels, square, side)[None, None, :, :, 0] > 127).float()
 
 
 def within(square: Alignment, part: Alignment) -> Alignment:
-    """The square in the photograph of a square given in fractions of another one."""
+    """Convert a square given in fractions of another square to one in pixels of the photograph."""
     return Alignment(np.column_stack([square.matrix[:, :2] @ part.matrix[:, :2], square.to_photo(part.matrix[:, 2])]))

@@ -1,4 +1,4 @@
-"""From a picture and a task to the problem that is solved; shared by the page and the command line."""
+"""Building the problem for a picture and a task; shared by the page and the command line."""
 
 from __future__ import annotations
 
@@ -27,26 +27,26 @@ def build_problem(
     measurement_seed: int = 0,
     noise: Noise | None = None,
 ) -> tuple[Problem, Tensor, list[str]]:
-    """The problem of one picture.
+    """Build the problem for one picture.
 
     Args:
-        model: whose resolution R the picture is brought to.
-        image: upright RGB, from `ilo.photos.pictures.read_picture`.
-        task: an operator's name.
-        operator_settings: the operator's settings; what is not given has its default.
-        mask: [1, 1, H, W] of the cropped square, 1 = observed, for tasks that need one.
-        crop: the square of the picture that is used.
-        damaged_here: True to measure the picture here, so that the truth is known; False if it already is the
+        model: model whose resolution R the picture is resized to.
+        image: upright RGB picture, from `ilo.photos.pictures.read_picture`.
+        task: name of an operator.
+        operator_settings: settings of the operator; omitted ones have their defaults.
+        mask: mask [1, 1, H, W] of the cropped square, 1 = observed, for tasks that need one.
+        crop: square part of the picture to use.
+        damaged_here: True to measure the picture here, so that the truth is known; False if it is already the
             measurement.
-        measurement_seed: of the noise that measuring adds.
-        noise: that measuring adds in place of the operator's own.
+        measurement_seed: random seed of the measurement's noise.
+        noise: noise model; None takes the operator's own.
 
     Returns:
-        The problem; the picture [1, 3, R, R] as cropped (an uploaded small picture at its own size); and sentences
-        about what was done to the input.
+        The problem; the cropped picture [1, 3, R, R] (a small uploaded measurement keeps its size); and sentences
+        about changes made to the input.
 
     Raises:
-        SettingsError: for settings that are not allowed, or a task whose measurement cannot be uploaded as a picture.
+        SettingsError: a setting is not allowed, or the task's measurement cannot be uploaded as a picture.
     """
     check_whole("measurement_seed", measurement_seed, 0, MAX_SEED)
     if noise is not None and not damaged_here:
@@ -75,7 +75,7 @@ def build_problem(
 
 
 def crop_mask(mask: Tensor, crop: Crop) -> Tensor:
-    """The square that `crop` takes of a mask [1, 1, H, W] which was painted on the whole picture."""
+    """Crop a mask [1, 1, H, W] that was painted on the whole picture."""
     height, width = mask.shape[-2:]
     left, top, side = crop_box((width, height), crop)
     pixels = max(1, round(side))

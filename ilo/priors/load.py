@@ -1,4 +1,4 @@
-"""Generators ready for use, by their names in the registry or from files."""
+"""Loading generators by registry id or from files."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ logger = logging.getLogger(__name__)
 
 
 def load(name: str = "faces64", device: str | torch.device = "cpu") -> Model:
-    """A generator by its id in the registry, or from a file.
+    """Load a generator by its registry id, or from a file.
 
     Args:
-        name: an id; or the path of a file: an official network pickle (`.pkl`), a rosinality checkpoint (`.pt`), or
+        name: registry id, or path of a file: an official network pickle (`.pkl`), a rosinality checkpoint (`.pt`), or
             `.safetensors` in the format of assets/faces64.safetensors.
-        device: where the weights go.
+        device: device for the weights.
 
     Raises:
         CheckpointError: no such id or file, or the file is not a usable StyleGAN2 generator.
@@ -62,16 +62,16 @@ def _load(name: str, path: Path, device: torch.device) -> Model:
 
 
 def usual_config(resolution: int) -> Config:
-    """The shape that StyleGAN2's networks of a resolution usually have, to estimate with."""
+    """The usual StyleGAN2 configuration at a resolution, for estimates."""
     base = 16384 if resolution <= 256 else 32768
     sides = [4 * 2**k for k in range(resolution.bit_length() - 2)]
     return Config(512, 512, resolution, {side: min(512, base // side) for side in sides}, conv_clamp=256)
 
 
 def _published(path: Path, found: str) -> tuple[Path, Checkpoint, Generator]:
-    """The generator of a published file of a hash, and where it is kept as safetensors: a later start is fast."""
+    """Load from the converted safetensors cache, converting on first use. Returns its path, content and generator."""
     kept = cache.folder() / f"{found}.safetensors"
-    with suppress(CheckpointError):  # it is not there yet, or was damaged since
+    with suppress(CheckpointError):  # not converted yet, or damaged
         read = checkpoint.read_safetensors(kept)
         return kept, read, checkpoint.build(read, path.name)
     read = published.read(path)
@@ -79,5 +79,5 @@ def _published(path: Path, found: str) -> tuple[Path, Checkpoint, Generator]:
     try:
         checkpoint.write_safetensors(read, kept)
     except OSError as error:
-        logger.warning("%s is read anew at every start: %s.", path.name, error)
+        logger.warning("%s has to be converted again at every start: %s.", path.name, error)
     return kept, read, generator

@@ -1,4 +1,4 @@
-"""The files of a bundle, which is a folder or a .zip: each is read up to the size that it may have."""
+"""Reading the files of a bundle, a folder or a .zip, with a size limit for each file."""
 
 from __future__ import annotations
 
@@ -14,37 +14,37 @@ from ilo.text.words import reason
 from ilo.weights.lazy import Extent, ReadError
 from ilo.weights.safefile import read_header
 
-CHUNK = 2**16  # bytes that are unpacked at a time
-LONGEST_READ = 2**17  # bytes of a .zip at a time; the list of its files is read in one piece
+CHUNK = 2**16  # bytes unpacked at a time
+LONGEST_READ = 2**17  # maximum bytes per read of a .zip, whose file list is read at once
 COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-LARGEST_HEADER = 2**16  # bytes, of a safetensors file; a run's own has 3,000
+LARGEST_HEADER = 2**16  # maximum bytes of a safetensors header; a run's header has 3,000
 
 
 class BundleError(OSError):
-    """A bundle that cannot be written or read; the message is meant for the user."""
+    """A bundle cannot be written or read; the message is meant for the user."""
 
 
 class _ZipFile(io.FileIO):
-    """A file that refuses to read much at once, so that a long list of files is refused before it is looked at."""
+    """A file that limits the bytes per read, so that a .zip with a long file list is refused before parsing it."""
 
     def read(self, size: int | None = -1) -> bytes:
         left = max(0, os.fstat(self.fileno()).st_size - self.tell())
         count = left if size is None or size < 0 else min(size, left)
         if count > LONGEST_READ:
-            raise zipfile.BadZipFile("it lists more files than a run has")
+            raise zipfile.BadZipFile("it has more files than any run")
         return super().read(count)
 
 
 def read_file(path: Path, name: str, most: int) -> bytes | None:
-    """One file of a bundle; None if it is not there.
+    """Read one file of a bundle; None if it does not exist.
 
     Args:
-        path: the bundle's folder or .zip.
-        name: of the file in it.
-        most: bytes that it may have.
+        path: folder or .zip of the bundle.
+        name: name of the file in it.
+        most: maximum size of the file in bytes.
 
     Raises:
-        BundleError: there is no such bundle, or the file is larger, damaged or may not be read.
+        BundleError: there is no such bundle, or the file is too large, damaged or not readable.
     """
     try:
         if path.is_dir():
@@ -71,37 +71,37 @@ def _read_zipped(path: Path, name: str, most: int) -> bytes | None:
             if name not in archive.NameToInfo:
                 return None
             info = archive.getinfo(name)
-            if info.compress_type not in COMPRESSIONS:  # those of other kinds unfold without a limit
+            if info.compress_type not in COMPRESSIONS:  # other methods may decompress without a limit
                 raise BundleError(f"{name} in {path.name} is compressed in a way that a run's files never are.")
             with archive.open(info) as member:
                 return _limited(member, name, most)
     except BundleError:
         raise
-    except Exception as error:  # damaged archives fail in many ways
+    except Exception as error:  # damaged archives raise all kinds of errors
         raise BundleError(f"{path.name} is not a complete .zip of a run ({reason(error)}).") from None
 
 
 def _limited(file: IO[bytes], name: str, most: int) -> bytes:
-    """All that is in a file; what an archive says of its sizes need not be true."""
+    """Read a file with a limit, because the sizes stated in an archive may be wrong."""
     parts, size = [], 0
     while part := file.read(min(CHUNK, most + 1 - size)):
         parts.append(part)
         size += len(part)
         if size > most:
-            raise BundleError(f"{name} is larger than that of any run; it may have {most:,} bytes here.")
+            raise BundleError(f"{name} is larger than that of any run; at most {most:,} bytes are read.")
     return b"".join(parts)
 
 
 def read_tensors(data: bytes, name: str) -> dict[str, Tensor]:
-    """The tensors of a safetensors file; its header is looked at before anything else.
+    """Read the tensors of a safetensors file; its header is checked first.
 
     Raises:
-        BundleError: it is no complete safetensors file, or has more tensors than a run's.
+        BundleError: the file is not a complete safetensors file, or its header is larger than that of any run.
     """
     try:
         tensors, _ = read_header(Extent.of_bytes(data), LARGEST_HEADER)
         if sum(tensor.size for tensor in tensors.values()) > len(data):
-            raise ReadError("its tensors share their numbers")
+            raise ReadError("some of its tensors share the same numbers")
         return {key: tensor.read() for key, tensor in tensors.items()}
     except ReadError as error:
         raise BundleError(f"{name} is not a complete safetensors file of a run ({error}).") from None

@@ -1,4 +1,4 @@
-"""The files that a run leaves behind: writing them, reading them again."""
+"""Writing and reading the bundle of files that a run saves."""
 
 from __future__ import annotations
 
@@ -46,21 +46,21 @@ FILES = (
     "trace.csv",
     "trajectory.mp4",
 )
-QUICKLY = 1  # zlib's level for a photograph, which may have many pixels: four times as fast, 7 % larger
-PHOTO = "photo.png"  # the photograph with the result in it, where a face was taken out of one
-# In bytes, what is read of a bundle's files at most; pictures and measurements depend on the resolution.
+QUICKLY = 1  # zlib level for a photograph, which may be large: four times as fast, 7 % larger
+PHOTO = "photo.png"  # the photograph with the result pasted in, if a face was cropped from one
+# Maximum file sizes in bytes; those of pictures and measurements depend on the resolution.
 LARGEST_RECIPE = 2**20
-LARGEST_LATENTS = 256 * 2**20  # 150 MB at 1024 px, where the last layers were searched
-LARGEST_RESOLUTION = 1024  # of a recipe whose generator is not known
-GUIDANCE = ("classes", "views", "shift", "noise")  # what a morph's recipe says of it, beside the classifier
+LARGEST_LATENTS = 256 * 2**20  # a run at 1024 px that searched the last layers needs 150 MB
+LARGEST_RESOLUTION = 1024  # maximum resolution of a recipe whose generator is not known
+GUIDANCE = ("classes", "views", "shift", "noise")  # settings of `Guidance` in a morph's recipe, besides the classifier
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
 def check_out_folder(folder: Path) -> None:
-    """Ask this before a run: whether `write_bundle` may write there.
+    """Check before a run whether `write_bundle` can write to a folder.
 
     Raises:
-        BundleError: it is a file, holds anything but an earlier bundle, or its parent cannot be written to.
+        BundleError: it is a file, holds anything but an earlier bundle, or its parent is not writable.
     """
     try:
         _check_out_folder(folder.absolute())
@@ -86,15 +86,15 @@ def _check_out_folder(folder: Path) -> None:
 
 
 def write_bundle(recorder: Recorder, folder: Path, model: Prior) -> Path:
-    """Write all files of a run into `folder`, which appears complete or not at all.
+    """Write all files of a run into `folder`, atomically.
 
-    An earlier bundle in its place is replaced.
+    An earlier bundle in the same place is replaced.
 
     Returns:
         The folder.
 
     Raises:
-        BundleError: there is no result yet, the folder is taken, or the disk is full or read-only.
+        BundleError: there is no result yet, the folder holds other files, or the disk is full or read-only.
     """
     check_out_folder(folder)
     files = contents(recorder, model)
@@ -118,7 +118,7 @@ def write_bundle(recorder: Recorder, folder: Path, model: Prior) -> Path:
 
 
 def zip_bundle(recorder: Recorder, path: Path, model: Prior) -> Path:
-    """The same files as one .zip; errors are those of `write_bundle`."""
+    """Write the files of a run as one .zip; errors are those of `write_bundle`."""
     files = contents(recorder, model)
     path = path.resolve()
     with _saving(path):
@@ -135,7 +135,7 @@ def contents(recorder: Recorder, model: Prior) -> dict[str, bytes]:
     """The files of a bundle by name. Raises `BundleError` if there is no result yet."""
     result = recorder.result
     if result is None:
-        raise BundleError("There is no result to save yet; let the run make at least its first step.")
+        raise BundleError("There is no result to save yet; let the run complete its first step.")
     problem, image = recorder.problem, recorder.input_image
     recipe = recorder.final_recipe()
     files = {"result.png": result_png(result)}
@@ -156,20 +156,20 @@ def contents(recorder: Recorder, model: Prior) -> dict[str, bytes]:
 
 
 def result_png(result: Result) -> bytes:
-    """The reconstruction as a PNG file, the same bytes for the same pixels."""
+    """Encode the reconstruction as PNG; equal pixels give equal bytes."""
     return png(to_uint8(result.image)[0])
 
 
 def png(pixels: np.ndarray) -> bytes:
-    """uint8 [H, W, 3] as a PNG file without metadata."""
+    """Encode uint8 [H, W, 3] as PNG without metadata."""
     return _png(Image.fromarray(pixels))
 
 
 def load_latents(path: Path) -> State:
-    """The point at which a run ended: its prior's `render` makes the picture.
+    """Load the final state of a run, from which the prior's `render` makes the picture.
 
     Raises:
-        BundleError: the file is missing, broken, or holds something else.
+        BundleError: the file is missing, broken, or not a latents file.
     """
     data = read_file(path.parent, path.name, LARGEST_LATENTS)
     if data is None:
@@ -178,7 +178,7 @@ def load_latents(path: Path) -> State:
     try:
         layer = int(tensors.pop("layer"))
         if not tensors:
-            raise ValueError("it has a layer alone")
+            raise ValueError("it has only a layer number")
         return State(tensors, layer)
     except (KeyError, ValueError, RuntimeError, OverflowError) as error:
         raise BundleError(f"{path.name} does not hold the latents of a run ({reason(error)}).") from None
@@ -187,19 +187,19 @@ def load_latents(path: Path) -> State:
 def read_bundle(
     path: Path, guide: str | None = None, resolution: int | None = None
 ) -> tuple[Recipe, Problem | Guidance, Tensor | None]:
-    """The recipe, the problem and the cropped picture of a bundle; its hashes are checked, nothing in it is executed.
+    """Read the recipe, problem and cropped picture of a bundle. Hashes are checked; nothing in it is executed.
 
     Args:
-        path: a bundle's folder or .zip.
-        guide: a morph's classifier, if it is not an embedded one: its file.
-        resolution: pixels per side of the generator's pictures; None: as the registry has it of the recipe's.
+        path: folder or .zip of the bundle.
+        guide: file of a morph's classifier, if it is not an embedded one.
+        resolution: side of the generator's pictures in pixels; None takes it from the registry by the recipe's model.
 
     Returns:
-        The recipe, the problem (with its truth if the picture was damaged here; of a morph, its guidance), and the
+        The recipe; the problem (with the truth if the picture was damaged here), or a morph's guidance; and the
         picture [1, 3, …] or None.
 
     Raises:
-        BundleError: a file is missing, broken, too large or not the one that the recipe was made with.
+        BundleError: a file is missing, broken, too large, or does not match the recipe's hash.
         RecipeError: recipe.json cannot be read or used, or is for another resolution.
     """
     recipe = read_recipe(path)
@@ -207,7 +207,7 @@ def read_bundle(
 
 
 def read_recipe(path: Path) -> Recipe:
-    """The recipe of a bundle; errors are those of `read_bundle`."""
+    """Read the recipe of a bundle; errors are those of `read_bundle`."""
     data = read_file(path, "recipe.json", LARGEST_RECIPE)
     if data is None:
         raise BundleError(f"{path} holds no recipe.json; give the folder or the .zip of a run.")
@@ -220,9 +220,9 @@ def read_recipe(path: Path) -> Recipe:
 def read_problem(
     path: Path, recipe: Recipe, guide: str | None = None, resolution: int | None = None
 ) -> tuple[Problem | Guidance, Tensor | None]:
-    """The problem, or a morph's guidance, and the cropped picture of a bundle whose recipe is read already.
+    """Read the problem, or a morph's guidance, and the cropped picture of a bundle whose recipe is already known.
 
-    Sizes are compared before anything is made from them. Arguments and errors are those of `read_bundle`.
+    Sizes are checked before any data is built from them. Arguments and errors are those of `read_bundle`.
     """
     _check_resolution(recipe, resolution)
     try:
@@ -245,7 +245,7 @@ def _read_problem(path: Path, recipe: Recipe) -> tuple[Problem, Tensor | None]:
     image = _input(path, recipe, required=recipe.damaged_here)
     mask = _mask(path, recipe)
     settings = dict(recipe.operator)
-    if mask is not None and _takes_mask(recipe.task):  # others make their own again
+    if mask is not None and _takes_mask(recipe.task):  # other operators recreate their mask
         settings["mask"] = mask
     try:
         operator = build(recipe.task, recipe.resolution, **settings)
@@ -277,7 +277,7 @@ def _check_resolution(recipe: Recipe, resolution: int | None) -> None:
 
 def _measurement(path: Path, recipe: Recipe) -> Tensor:
     """y [1, …] in float32."""
-    # Four times a picture's values, for operators of one's own.
+    # Four times as many values as a picture has, to allow for user-defined operators.
     data = read_file(path, "measurement.safetensors", 4 * 12 * recipe.resolution**2 + LARGEST_HEADER)
     if data is None:
         raise BundleError(f"{path} holds no measurement.safetensors; give the folder or the .zip of a run.")
@@ -293,7 +293,7 @@ def _measurement(path: Path, recipe: Recipe) -> Tensor:
 
 
 def _read_morph(path: Path, recipe: Recipe, guide: str | None) -> tuple[Guidance, Tensor | None]:
-    """The guidance of a morph's recipe, and the photograph that it began with, if any."""
+    """The guidance of a morph's recipe, and the photograph it started from, if any."""
     values = dict(recipe.operator)
     sha256, recorded = values.pop("classifier_sha256", None), values.pop("classifier", None)
     if values.keys() != set(GUIDANCE):
@@ -324,7 +324,7 @@ def _takes_mask(task: str) -> bool:
 
 
 def _input(path: Path, recipe: Recipe, required: bool) -> Tensor | None:
-    """The cropped picture: of the recipe's resolution where it is required, else perhaps smaller."""
+    """Read the cropped picture, which may be smaller than the recipe's resolution unless it is required."""
     data = _read_png(path, "input.png", recipe.resolution)
     if data is None:
         if required:
@@ -349,12 +349,12 @@ def _mask(path: Path, recipe: Recipe) -> Tensor | None:
 
 
 def png_limit(resolution: int) -> int:
-    """Bytes that a picture of a bundle may have: more than its pixels need, however badly they can be packed."""
+    """Maximum file size of a picture in bytes, enough for pixels that cannot be compressed."""
     return 4 * resolution**2 + 2**16
 
 
 def _read_png(path: Path, name: str, resolution: int) -> bytes | None:
-    """A picture's file, still packed, or None; a run writes no other kind. Raises `BundleError`."""
+    """Bytes of a PNG file, not decoded, or None. Raises `BundleError` if the file is not a PNG."""
     data = read_file(path, name, png_limit(resolution))
     if data is not None and not data.startswith(PNG):
         raise BundleError(f"{name} is not a PNG file; give the run as it was saved.")
@@ -364,7 +364,7 @@ def _read_png(path: Path, name: str, resolution: int) -> bytes | None:
 def _latents(state: State, recipe: Recipe, model: Prior) -> bytes:
     tensors = {**state.values, "layer": torch.tensor(state.layer)}
     about = {"model": model.id, "model_sha256": model.sha256, "covariance": recipe.settings.covariance}
-    # One entry only, because the order of several is not the same in every process.
+    # Only one entry, because the order of several differs between processes.
     metadata = {"about": json.dumps(about)}
     return safetensors.torch.save({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, metadata)
 
@@ -387,7 +387,7 @@ def _png(image: Image.Image, level: int = -1) -> bytes:
 
 @contextmanager
 def _saving(target: Path) -> Iterator[None]:
-    """Whatever the disk refuses becomes a `BundleError`."""
+    """Turn disk errors into `BundleError`s."""
     try:
         yield
     except BundleError:
@@ -401,7 +401,7 @@ def _saving(target: Path) -> Iterator[None]:
 
 @contextmanager
 def _partial(target: Path) -> Iterator[Path]:
-    """A folder beside `target`, on the same disk, that is gone afterwards."""
+    """A temporary folder beside `target`, on the same disk."""
     partial = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.", suffix=".partial"))
     try:
         yield partial

@@ -1,4 +1,4 @@
-"""How far a reconstruction is from the truth. Only for showing: the solver never sees the truth.
+"""Error metrics of a reconstruction against the truth. For display only: the solver never sees the truth.
 
 Pictures are `[B,3,R,R]` in [-1, 1] of any floating dtype; values outside are clamped. Errors are on the [0, 1] scale,
 as the paper reports them (section 4.3).
@@ -13,8 +13,8 @@ from skimage.metrics import structural_similarity
 
 from ilo.settings import SettingsError
 
-SSIM_WINDOW = 11  # pixels: Gaussian of σ = 1.5 cut at 3.5 σ
-MAX_PSNR = 100.0  # dB; what `report` gives for equal pictures, so that it stays plain JSON
+SSIM_WINDOW = 11  # window size in pixels: a Gaussian with σ = 1.5 truncated at 3.5 σ
+MAX_PSNR = 100.0  # dB; `report` returns it for equal pictures, because JSON has no infinity
 
 
 def mse(a: torch.Tensor, b: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
@@ -22,13 +22,13 @@ def mse(a: torch.Tensor, b: torch.Tensor, mask: torch.Tensor | None = None) -> t
 
     Args:
         a, b: `[B,3,R,R]` in [-1, 1].
-        mask: `[B or 1,1,R,R]`, 1 = measured there; None measures everywhere.
+        mask: region to evaluate, `[B or 1,1,R,R]`, 1 = included; None: the whole picture.
 
     Returns:
         float64 `[B]`, 0 … 1, on the device of `a`.
 
     Raises:
-        SettingsError: if shapes do not fit, or the mask is empty.
+        SettingsError: shapes do not match, or the mask is empty.
     """
     region = _region(a, b, mask)
     squared = (_unit(a) - _unit(b)) ** 2
@@ -44,18 +44,18 @@ def psnr(a: torch.Tensor, b: torch.Tensor, mask: torch.Tensor | None = None) -> 
 
 
 def ssim(a: torch.Tensor, b: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
-    """Structural similarity per sample (Wang et al. 2004) with their Gaussian window, by scikit-image.
+    """Structural similarity per sample (Wang et al. 2004) with a Gaussian window, by scikit-image.
 
     Args:
         a, b: `[B,3,R,R]` in [-1, 1], R at least 11.
-        mask: `[B or 1,1,R,R]`, 1 = measured there: the mean of the similarity map over that region. None gives the
-            usual mean, which leaves out a border of 5 pixels.
+        mask: `[B or 1,1,R,R]`, 1 = included; averages the similarity map over this region. None gives the usual mean,
+            which omits a border of 5 pixels.
 
     Returns:
         float64 `[B]`, −1 … 1, on the device of `a`.
 
     Raises:
-        SettingsError: if shapes do not fit, the pictures are smaller than 11 pixels, or the mask is empty.
+        SettingsError: shapes do not match, the pictures are smaller than 11 pixels, or the mask is empty.
     """
     region = _region(a, b, mask)[:, 0].cpu().numpy() > 0
     if a.shape[-1] < SSIM_WINDOW:
@@ -78,18 +78,18 @@ def ssim(a: torch.Tensor, b: torch.Tensor, mask: torch.Tensor | None = None) -> 
 
 
 def report(image: torch.Tensor, truth: torch.Tensor, hole: torch.Tensor | None = None) -> dict[str, float]:
-    """All metrics of one sample.
+    """Compute all metrics of one sample.
 
     Args:
         image, truth: `[1,3,R,R]` in [-1, 1].
-        hole: `[1,1,R,R]`, 1 = was hidden; adds the same metrics inside of the hole.
+        hole: `[1,1,R,R]`, 1 = hidden; adds the same metrics inside the hole.
 
     Returns:
-        "mse", "psnr" (dB, at most 100) and "ssim", and with a hole "mse_hole", "psnr_hole" and "ssim_hole". SSIM is
-        left out below 11 pixels, where it is not defined.
+        "mse", "psnr" (dB, at most 100) and "ssim"; with a hole also "mse_hole", "psnr_hole" and "ssim_hole". SSIM is
+        omitted below 11 pixels, where it is not defined.
 
     Raises:
-        SettingsError: if there is more than one sample, shapes do not fit, or the hole is empty.
+        SettingsError: there is more than one sample, shapes do not match, or the hole is empty.
     """
     if image.shape[0] != 1:
         raise SettingsError(f"A report is about one picture, but {image.shape[0]} are given; pass them one by one.")
@@ -106,20 +106,20 @@ def report(image: torch.Tensor, truth: torch.Tensor, hole: torch.Tensor | None =
 
 
 def _unit(x: torch.Tensor) -> torch.Tensor:
-    """[-1, 1] → [0, 1] in float64, without gradient."""
+    """Map [-1, 1] to [0, 1] in float64, without gradient."""
     return (x.detach().double().clamp(-1.0, 1.0) + 1.0) / 2.0
 
 
 def _region(a: torch.Tensor, b: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-    """The region to measure: float64 `[B,1,R,R]` of zeros and ones."""
+    """The region to evaluate: float64 `[B,1,R,R]` of zeros and ones."""
     if a.ndim != 4 or a.shape[1] != 3 or a.shape != b.shape:
         raise SettingsError(f"The pictures have shapes {list(a.shape)} and {list(b.shape)}; give two equal [B,3,R,R].")
     shape = (a.shape[0], 1, *a.shape[-2:])
     if mask is None:
         return torch.ones(shape, dtype=torch.float64, device=a.device)
     if mask.ndim != 4 or mask.shape[0] not in (1, a.shape[0]) or mask.shape[1:] != shape[1:]:
-        raise SettingsError(f"The region has shape {list(mask.shape)}; give {list(shape)}, 1 = measured there.")
+        raise SettingsError(f"The region has shape {list(mask.shape)}; give {list(shape)}, 1 = included.")
     region = (mask.to(a.device) > 0.5).double().expand(shape)
     if not bool((region.sum((1, 2, 3)) > 0).all()):
-        raise SettingsError("The region to measure is empty; give a mask with at least one pixel of 1.")
+        raise SettingsError("The region to evaluate is empty; give a mask with at least one pixel of 1.")
     return region

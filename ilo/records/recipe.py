@@ -1,4 +1,4 @@
-"""Everything needed to replay a run, as JSON, and the part of it that can be shared, as a URL query."""
+"""Recipes: all that is needed to replay a run, as JSON, and the part that can be shared as a URL query."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ from ilo.text.words import reason, shown
 
 VERSION = 1
 MAX_QUERY = 20_000  # characters
-LONGEST_NAME = 200  # characters of a model's name, and of what is recorded of the machine
-MOST_RECORDED = 50  # facts about the machine
+LONGEST_NAME = 200  # characters of a model's name, and of each fact about the machine
+MOST_RECORDED = 50  # maximum number of facts about the machine
 
-# What `ilo.engine.engine.description` records, in words.
+# The entries of `ilo.engine.engine.description`, in words.
 _ENGINE_NAMES = {
     "engine": "The engine",
     "device": "The device",
@@ -52,7 +52,7 @@ _ENGINE_NAMES = {
 
 
 class RecipeError(SettingsError):
-    """A recipe that cannot be read or used; the message is meant for the user."""
+    """A recipe cannot be read or used; the message is meant for the user."""
 
 
 @dataclass(frozen=True)
@@ -60,25 +60,25 @@ class Recipe:
     """Model, problem and settings of one run. The same recipe on the same machine gives the same pixels.
 
     Raises:
-        RecipeError: for fields of a wrong type and values that are not allowed.
+        RecipeError: a field has a wrong type, or a value is not allowed.
     """
 
-    model: str  # id in the registry
-    model_sha256: str  # of the weights file
-    resolution: int  # R
-    task: str  # the operator's name, or "morph"
-    operator: dict[str, Any]  # its settings without the mask; for a morph those of `Guidance`
+    model: str  # registry id or name of the generator
+    model_sha256: str  # SHA-256 of the weights file
+    resolution: int  # side R of the pictures in pixels
+    task: str  # name of the operator, or "morph"
+    operator: dict[str, Any]  # settings of the operator without the mask; of `Guidance` for a morph
     settings: SolverSettings
-    measurement_seed: int  # of the noise that measuring added
-    damaged_here: bool  # False: the upload already was the measurement, and there is no truth
-    input_sha256: str | None  # of the cropped picture's pixels, or of y where there was no picture; a morph needs none
-    measurement_sha256: str | None  # of y; None for a morph
-    mask_sha256: str | None  # of the operator's mask
-    perceptual: str | None  # name of the perceptual distance; None: off, or of no use to the task
+    measurement_seed: int  # random seed of the measurement's noise
+    damaged_here: bool  # False: the upload was already the measurement, so the truth is not known
+    input_sha256: str | None  # hash of the cropped picture, or of y if there was none; None: a morph without photograph
+    measurement_sha256: str | None  # hash of y; None for a morph
+    mask_sha256: str | None  # hash of the operator's mask
+    perceptual: str | None  # name of the perceptual distance; None: switched off, or not usable for the task
     engine: dict[str, str | int]  # ilo.engine.engine.description(device)
-    stopped_at: int | None = None  # steps before the saved result, of a run that was stopped
+    stopped_at: int | None = None  # number of steps after which the run was stopped
     version: int = VERSION
-    noise: dict[str, Any] | None = None  # that measuring added in place of the operator's own: its name and settings
+    noise: dict[str, Any] | None = None  # name and settings of the noise model; None: the operator's own
 
     def __post_init__(self) -> None:
         if self.version != VERSION or isinstance(self.version, bool):
@@ -90,26 +90,26 @@ class Recipe:
             check_whole("stopped_at", self.stopped_at, 0, self._steps)
         if self.noise is not None:
             noise_model(self.noise)
-        # Tuples become lists, so that a recipe equals itself as read.
+        # Convert tuples to lists, so that a recipe equals its copy read from JSON.
         object.__setattr__(self, "operator", _json_plain(self.operator))
 
     @property
     def _steps(self) -> int:
-        """Of the whole run, the inversion of a morph's photograph included."""
+        """Number of steps of the run, including the inversion of a morph's photograph."""
         inverted = self.task == MORPH and self.input_sha256 is not None
         return self.settings.total_steps + (inversion(self.settings).total_steps if inverted else 0)
 
     def to_json(self) -> str:
-        """Readable JSON, with a line for each field; `from_json` is the exact inverse."""
+        """The recipe as readable JSON, one line per field; `from_json` is the exact inverse."""
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         values["settings"] = self.settings.to_dict()
-        if self.noise is None:  # as in the recipes of programs that know no noise models
+        if self.noise is None:  # as in recipes of versions without noise models
             del values["noise"]
         return json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> Recipe:
-        """Raises `RecipeError` for text that is no recipe, unknown or missing fields, and values not allowed."""
+        """Parse a recipe. Raises `RecipeError` if the text is not a recipe, or fields are wrong, unknown or missing."""
         values = _parse(text, "The recipe")
         fields = dataclasses.fields(cls)
         unknown = values.keys() - {f.name for f in fields}
@@ -127,13 +127,13 @@ class Recipe:
             raise RecipeError(str(error)) from None
 
     def to_query(self) -> str:
-        """The query of a URL that fills in the task and the settings; it never holds a picture.
+        """URL query that fills in the task and the settings; it never contains a picture.
 
         Raises:
-            RecipeError: for a morph, and for a measurement with noise that is not its operator's own.
+            RecipeError: the run is a morph, or its measurement used a noise model other than the operator's own.
         """
         if self.noise is not None:
-            raise RecipeError("A measurement with other noise than the task's own has no link; share its recipe.json.")
+            raise RecipeError("A measurement with its own noise model has no link; share its recipe.json.")
         if self.task == MORPH:
             raise RecipeError("A morph has no link; share its recipe.json.")
         return Shared(self.model, self.task, self.operator, self.settings, self.measurement_seed).to_query()
@@ -141,7 +141,7 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Shared:
-    """The part of a recipe that a link can carry: everything but pictures, masks and the machine."""
+    """The part of a recipe that fits into a link: all but pictures, masks and facts about the machine."""
 
     model: str
     task: str
@@ -150,7 +150,7 @@ class Shared:
     measurement_seed: int = 0
 
     def to_query(self) -> str:
-        """Names and values for a URL, without the question mark; `from_query` is the exact inverse."""
+        """URL query without the question mark; `from_query` is the exact inverse."""
         query = {"model": self.model, "task": self.task}
         if self.operator:
             query["operator"] = _compact(self.operator)
@@ -165,20 +165,20 @@ class Shared:
 
     @classmethod
     def from_query(cls, query: str | Mapping[str, str]) -> Shared:
-        """What a link asks for. Names that do not belong to a recipe are passed over.
+        """Parse a link. Names that do not belong to a recipe are ignored.
 
         Args:
-            query: the part of a URL behind its question mark, or its names and values.
+            query: part of a URL after the question mark, or its names and values.
 
         Raises:
-            RecipeError: there is no task, or a value is not allowed.
+            RecipeError: the task is missing, or a value is not allowed.
         """
         if isinstance(query, str):
             if len(query) > MAX_QUERY:
                 raise RecipeError(f"The link has {len(query):,} characters; at most {MAX_QUERY:,} are read.")
             query = dict(parse_qsl(query.removeprefix("?"), keep_blank_values=True))
         if any(len(value) > MAX_QUERY for value in query.values()):
-            raise RecipeError(f"The link has values of more than {MAX_QUERY:,} characters; they are not read.")
+            raise RecipeError(f"The link has values with more than {MAX_QUERY:,} characters, which are not read.")
         task = query.get("task", "")
         if task not in OPERATORS:
             raise RecipeError(f"The link's task is {shown(task)}; allowed are {', '.join(OPERATORS)}.")
@@ -205,14 +205,14 @@ def make_recipe(
     input_image: Tensor | None,
     perceptual: Perceptual | None,
 ) -> Recipe:
-    """The recipe of a run that is about to begin.
+    """Make the recipe of a run before it starts.
 
     Args:
-        model, problem, settings: what `ilo.solve` gets; the problem is of one picture.
-        damaged_here: whether the problem's y was measured from `input_image`, rather than given.
-        measurement_seed: of that measurement.
-        input_image: the cropped picture [1, 3, …] in [−1, 1]; None where only y is known.
-        perceptual: the distance that `ilo.solve` gets; it is recorded where the run uses it.
+        model, problem, settings: arguments of `ilo.solve`; the problem has one picture.
+        damaged_here: whether y was measured from `input_image` rather than uploaded.
+        measurement_seed: random seed of that measurement.
+        input_image: cropped picture [1, 3, …] in [−1, 1]; None if only y is known.
+        perceptual: perceptual distance given to `ilo.solve`; recorded only if the run uses it.
     """
     given = None if input_image is None else picture_sha256(input_image)
     if isinstance(problem, Guidance):
@@ -250,7 +250,7 @@ def make_recipe(
 
 
 def differences(recorded: Mapping[str, str | int], now: Mapping[str, str | int]) -> list[str]:
-    """A sentence for everything outside the settings that is not as it was when a recipe was made."""
+    """Sentences on all facts about software and machine that have changed since a recipe was made."""
     return [
         f"{_ENGINE_NAMES.get(name, f'The version of {named([name])}')} "
         f"was {_plain(recorded.get(name, 'not recorded'))} and is {_plain(now.get(name, 'not known'))} now."
@@ -260,19 +260,19 @@ def differences(recorded: Mapping[str, str | int], now: Mapping[str, str | int])
 
 
 def _plain(value: str | int) -> str:
-    """A recorded fact without quotes, if there is nothing odd about it."""
+    """A recorded fact for a message, quoted only if it has unusual characters."""
     text = str(value)
     return text if text.isprintable() and len(text) <= 80 else shown(value)
 
 
 def picture_sha256(image: Tensor) -> str:
-    """Hash of the shape and the uint8 pixels of a picture [B, 3, H, W] in [−1, 1]."""
+    """SHA-256 of the shape and the uint8 pixels of a picture [B, 3, H, W] in [−1, 1]."""
     pixels = to_uint8(image)
     return hashlib.sha256(str(pixels.shape).encode() + pixels.tobytes()).hexdigest()
 
 
 def tensor_sha256(values: Tensor) -> str:
-    """Hash of the shape and the float32 values of a tensor."""
+    """SHA-256 of the shape and the float32 values of a tensor."""
     array = values.detach().cpu().float().contiguous().numpy()
     digest = hashlib.sha256(str(array.shape).encode())
     digest.update(array.data)
@@ -340,7 +340,7 @@ def _compact(values: dict[str, Any]) -> str:
 
 
 def _preset_of(settings: SolverSettings, task: str) -> str | None:
-    """The preset that these settings are, apart from their seed."""
+    """Name of the preset that equals these settings apart from the seed, or None."""
     if settings.method not in METHODS:
         return None
     return next(
@@ -349,7 +349,7 @@ def _preset_of(settings: SolverSettings, task: str) -> str | None:
 
 
 def _without_defaults(settings: SolverSettings) -> dict[str, Any]:
-    """`SolverSettings.to_dict`, without what `from_dict` fills in anyway."""
+    """`SolverSettings.to_dict` without the values that `from_dict` fills in by default."""
     values = settings.to_dict()
     short = _changed(values, SolverSettings(rounds=settings.rounds).to_dict())
     short["rounds"] = [

@@ -1,4 +1,4 @@
-"""Collecting what a run leaves behind while it runs."""
+"""Collecting the data of a bundle during a run."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ MOST_FRAMES = 300
 
 
 class Recorder:
-    """Collects what a bundle holds, from the steps of one run over one picture.
+    """Collects the contents of a bundle from the snapshots of a run on one picture.
 
     Args:
-        recipe: of the run.
-        problem: what is solved; its y, if it has one, is saved.
-        input_image: the cropped picture [1, 3, …] in [−1, 1] that the problem was made of; None where there is none.
-        placed: where that lies in a photograph, into which the result is put back.
+        recipe: recipe of the run.
+        problem: problem to solve; its y, if any, is saved.
+        input_image: cropped picture [1, 3, …] in [−1, 1] that the problem was made from; None if there is none.
+        placed: place of this picture in a photograph, into which the result is pasted.
     """
 
     def __init__(
@@ -35,17 +35,17 @@ class Recorder:
         placed: Placed | None = None,
     ):
         self.recipe, self.problem, self.input_image, self.placed = recipe, problem, input_image, placed
-        self.film: list[tuple[str, np.ndarray]] = []  # label, uint8 [R, R, 3]: the start and each round's end
-        self.result: Result | None = None  # the last one that came
-        self.stopped_at: int | None = None  # steps before that result
-        self.complete = False  # whether the run came to its end
-        self.total = 0  # steps of the whole run
+        self.film: list[tuple[str, np.ndarray]] = []  # (label, uint8 [R, R, 3]) for the start and the end of each round
+        self.result: Result | None = None  # the latest result
+        self.stopped_at: int | None = None  # number of steps made before that result
+        self.complete = False  # whether the run has finished
+        self.total = 0  # number of steps of the whole run
         self._rows: list[np.ndarray] = []
         self._frames: list[np.ndarray] = []
         self._seen, self._every = 0, 1
 
     def add(self, step: Step) -> None:
-        """Keep what is needed of a snapshot, in the order in which the solver yields them."""
+        """Record a snapshot; call it for each one, in the solver's order."""
         preview = step.preview
         self._add_trace(step)
         self._add_frame(preview)
@@ -62,18 +62,18 @@ class Recorder:
 
     @property
     def frames(self) -> list[np.ndarray]:
-        """Frames of the film, uint8 [R, R, 3] each, evenly thinned to about 300 at most, the last preview included."""
+        """Frames of the film, uint8 [R, R, 3] each: evenly spaced, at most about 300, including the last preview."""
         if not self._frames or self._frames[-1] is self._last:
             return list(self._frames)
         return [*self._frames, self._last]
 
     @property
     def trace(self) -> np.ndarray:
-        """float32 [n, 11] in the columns of `TRACE_HEADER`: a row for each step; NaN for a ball that is off."""
+        """Trace with one row per step, float32 [n, 11] with the columns `TRACE_HEADER`; NaN for balls switched off."""
         return np.concatenate(self._rows) if self._rows else np.zeros((0, len(TRACE_HEADER)), np.float32)
 
     def final_recipe(self) -> Recipe:
-        """The recipe, with the step at which the run was stopped if it was."""
+        """The recipe, including the step at which the run was stopped, if it was."""
         return self.recipe if self.complete else replace(self.recipe, stopped_at=self.stopped_at)
 
     def _round_name(self, step: Step) -> str:

@@ -1,4 +1,4 @@
-"""Reading JSON that comes from outside: of a limited size and depth, in a sentence what is wrong with it."""
+"""Parsing untrusted JSON: size and depth are limited, and errors are one sentence for the user."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from ilo.settings import SettingsError
 from ilo.text.words import reason
 
 MOST_TEXT = 2**20  # characters; a recipe has a few thousand
-MOST_LEVELS = 32  # of lists and objects in each other
+MOST_LEVELS = 32  # nesting depth of lists and objects
 
 
 def parse(text: str, what: str) -> Any:
-    """The values of a JSON text.
+    """Parse a JSON text.
 
     Args:
-        text: at most 2²⁰ characters, at most 32 lists and objects in each other.
-        what: what it is, to begin a sentence with.
+        text: at most 2²⁰ characters, with lists and objects nested at most 32 deep.
+        what: name of the text, which begins the error message.
 
     Raises:
-        SettingsError: it is no JSON, too long or too deep, or has text that cannot be written into a file.
+        SettingsError: the text is not JSON, too long or nested too deeply, or has strings that are not valid Unicode.
     """
     if len(text) > MOST_TEXT:
         raise SettingsError(f"{what} has {len(text):,} characters; at most {MOST_TEXT:,} are read.")
@@ -28,10 +28,10 @@ def parse(text: str, what: str) -> Any:
         values = json.loads(text)
     except json.JSONDecodeError as error:
         raise SettingsError(f"{what} is not JSON ({reason(error)}).") from None
-    except ValueError:  # Python's own limit
-        raise SettingsError(f"{what} has a number of too many digits.") from None
+    except ValueError:  # Python limits the digits of an integer
+        raise SettingsError(f"{what} has a number with too many digits.") from None
     except RecursionError:
-        raise SettingsError(f"{what} is nested too deeply; {MOST_LEVELS} levels are read.") from None
+        raise SettingsError(f"{what} is nested too deeply; at most {MOST_LEVELS} levels are read.") from None
     _check(values, what)
     return values
 
@@ -43,7 +43,7 @@ def _check(values: Any, what: str) -> None:
         level = [part for value in level for part in _parts(value)]
         if not level:
             return
-    raise SettingsError(f"{what} is nested too deeply; {MOST_LEVELS} levels are read.")
+    raise SettingsError(f"{what} is nested too deeply; at most {MOST_LEVELS} levels are read.")
 
 
 def _parts(value: Any) -> list[Any]:
@@ -53,8 +53,8 @@ def _parts(value: Any) -> list[Any]:
 
 
 def _check_texts(values: list[Any], what: str) -> None:
-    """Refuses halves of characters, such as "\\ud800"."""
+    """Raises `SettingsError` for lone surrogates such as "\\ud800"."""
     try:
         "".join(value for value in values if isinstance(value, str)).encode()
     except UnicodeEncodeError:
-        raise SettingsError(f"{what} has text that is not Unicode; take it as it was saved.") from None
+        raise SettingsError(f"{what} has text that is not valid Unicode; use it as it was saved.") from None

@@ -1,4 +1,4 @@
-"""Values that come from outside, as a message can show them."""
+"""Formatting untrusted values for messages."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import PurePath
 
 
 class _Short(reprlib.Repr):
-    """The first few parts of a value; what is long is cut before it is written out."""
+    """A repr that shows the first few items and cuts long values before formatting them."""
 
     def repr_int(self, x: int, level: int) -> str:
         return repr(x) if x.bit_length() < 4000 else "<a number of very many digits>"
@@ -20,7 +20,7 @@ class _Short(reprlib.Repr):
 
 
 def shown(value: object, most: int = 80) -> str:
-    """`repr` of a value from outside, at most `most` characters of it; control characters are escaped."""
+    """`repr` of an untrusted value, cut to `most` characters, with control characters escaped."""
     short = _Short()
     short.maxlevel, short.maxstring = 3, 2 * most
     text = repr(value[:most]) if isinstance(value, str) else short.repr(value)
@@ -28,5 +28,5 @@ def shown(value: object, most: int = 80) -> str:
 
 
 def reason(error: BaseException) -> str:
-    """What an error says, in one short line."""
+    """An error's message as one short line."""
     return shown(" ".join(str(error)[:300].split()), 120)[1:-1]

@@ -1,4 +1,4 @@
-"""What reading one file may cost, whatever is in it."""
+"""Limits on the time and memory spent reading one untrusted file."""
 
 from __future__ import annotations
 
@@ -7,40 +7,40 @@ from dataclasses import dataclass, field
 
 from ilo.weights.lazy import Extent, ReadError
 
-# The largest published files (FFHQ at 1024 px; a ResNet-50 with its optimiser) need a tenth to a quarter of each.
+# The largest published files (FFHQ at 1024 px; a ResNet-50 with its optimiser) use 10 to 25 % of each limit.
 INSTRUCTIONS = 300_000
 TEXT = 4_000_000
 ITEMS = 150_000
 PICKLES = 6_000
 TENSORS = 20_000
 SECONDS = 4.0
-PACE = 100e6  # bytes a second that the slowest format, protocol 2, is decoded at
-EVERY = 1024  # instructions between two looks at the clock
+PACE = 100e6  # bytes per second at which the slowest format, pickle protocol 2, is decoded
+EVERY = 1024  # instructions between two checks of the clock
 
 
 @dataclass
 class Budget:
-    """One for each file, handed through all of its readers; a file that spends more is refused."""
+    """What is left of one file's limits, shared by all its readers; a file that exceeds a limit is refused."""
 
-    copied: int  # bytes that are kept in memory before it is known whether they are wanted
-    instructions: int = INSTRUCTIONS  # of all pickles together
+    copied: int  # bytes that may be kept in memory before it is known whether they are needed
+    instructions: int = INSTRUCTIONS  # instructions of all pickles together
     text: int = TEXT  # bytes of strings
-    items: int = ITEMS  # copied from one container to another
-    pickles: int = PICKLES  # inside the pickle
+    items: int = ITEMS  # items copied from one container to another
+    pickles: int = PICKLES  # pickles nested inside the pickle
     tensors: int = TENSORS
-    seconds: float = SECONDS  # of this thread's processor time, so that a busy machine refuses nothing
+    seconds: float = SECONDS  # CPU time of this thread, so a busy machine does not refuse valid files
     _began: float = field(default_factory=time.thread_time)
 
     @classmethod
     def of(cls, data: Extent) -> Budget:
-        """For a file: as many bytes may be kept as it has, and a large one may take longer."""
+        """The budget for a file: bytes kept are limited to its size, and a large file may take longer."""
         return cls(copied=len(data), seconds=SECONDS + len(data) / PACE)
 
     def spend(self, what: str, amount: int = 1) -> None:
-        """Take from the budget called `what`.
+        """Use up some of the budget named `what`.
 
         Raises:
-            ReadError: it is used up.
+            ReadError: the budget is used up.
         """
         left = getattr(self, what) - amount
         setattr(self, what, left)
@@ -50,6 +50,6 @@ class Budget:
             self.look_at_the_clock()
 
     def look_at_the_clock(self) -> None:
-        """Raise a ReadError if the time is over."""
+        """Raises `ReadError` if the time is used up."""
         if time.thread_time() - self._began > self.seconds:
-            raise ReadError(f"reading it takes more than {self.seconds:g} seconds")
+            raise ReadError(f"reading it takes longer than {self.seconds:g} seconds")

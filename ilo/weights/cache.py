@@ -1,4 +1,4 @@
-"""The folder of what is fetched or made once and kept between starts."""
+"""The cache folder, for files that are downloaded or computed once and kept between starts."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from pathlib import Path
 
 
 def folder() -> Path:
-    """`ILO_CACHE`; else ilo-studio in `HF_HOME`, which a Space keeps; else ilo-studio/models in the user's cache.
+    """The cache folder, which may not exist yet.
 
-    It may not exist yet.
+    It is `ILO_CACHE` if set; else ilo-studio in `HF_HOME`, which a Space keeps; else ilo-studio/models in the user's
+    cache folder.
     """
     if own := os.environ.get("ILO_CACHE"):
         return Path(own)
@@ -20,7 +21,7 @@ def folder() -> Path:
 
 
 def sha256(path: Path) -> str:
-    """Hash of a file of any size."""
+    """SHA-256 of a file of any size, as hex digits."""
     found = hashlib.sha256()
     with path.open("rb") as file:
         while part := file.read(1 << 20):

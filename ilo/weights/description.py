@@ -1,4 +1,4 @@
-"""What a weights file is, found without reading the numbers in it."""
+"""Describing a weights file without reading the numbers in it."""
 
 from __future__ import annotations
 
@@ -11,40 +11,40 @@ from torch import Tensor
 from ilo.text.words import shown
 from ilo.weights.lazy import LazyTensor, ReadError, read_weights
 
-MOST_REASONS = 20  # why a file cannot be used
+MOST_REASONS = 20  # maximum number of problems listed for a file
 
 
 @dataclass
 class Description:
-    """A weights file before it is loaded."""
+    """A weights file before loading."""
 
-    format: str  # for people: what wrote it
-    size: int  # bytes of the file
-    tensors: dict[str, LazyTensor] = field(default_factory=dict)  # under the names of the studio's network
-    filled: dict[str, Tensor] = field(default_factory=dict)  # what the network needs and the file leaves open
+    format: str  # file format, in words
+    size: int  # size of the file in bytes
+    tensors: dict[str, LazyTensor] = field(default_factory=dict)  # its tensors, under the studio's parameter names
+    filled: dict[str, Tensor] = field(default_factory=dict)  # tensors that the network needs and the file lacks
     about: dict[str, Any] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)  # every reason why it cannot be used
 
     @property
     def role(self) -> str:
-        """What it would be used as, for people; empty where the file leaves it open."""
+        """The kind of model in words; empty if the file does not say."""
         return ""
 
     def compare(self, wanted: Mapping[str, Tensor], optional: Sequence[str] = ()) -> None:
-        """Add to the problems how its tensors differ from those of a network.
+        """Compare the tensors with those of a network, and add the differences to the problems.
 
         Args:
-            wanted: the network's state, on the meta device.
-            optional: names that may be missing.
+            wanted: state dict of the network, on the meta device.
+            optional: names of tensors that may be missing.
         """
         shapes = {name: tuple(tensor.shape) for name, tensor in (self.filled | self.tensors).items()}
         self.problems += differences(wanted, shapes, optional)
 
     def weights(self) -> dict[str, Tensor]:
-        """All tensors as float32.
+        """Read all tensors as float32.
 
         Raises:
-            ReadError: there is a problem, or the numbers are missing or not finite.
+            ReadError: the description has problems, or numbers are missing or not finite.
         """
         if self.problems:
             raise ReadError(self.problems[0])
@@ -54,7 +54,7 @@ class Description:
 def differences(
     wanted: Mapping[str, Tensor], given: Mapping[str, Sequence[int]], optional: Sequence[str] = ()
 ) -> list[str]:
-    """How named shapes differ from a network's: a sentence for each of the first ones."""
+    """Differences between the shapes in a file and a network's, one sentence each, for the first few."""
     found = [f"{name} is missing" for name in wanted if name not in given and name not in optional]
     found += [f"{shown(name)} does not belong to the network" for name in sorted(given.keys() - wanted.keys())]
     found += [

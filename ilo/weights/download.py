@@ -1,10 +1,10 @@
-"""Fetching the registry's files: resumed where it broke off, one process at a time, checked before it is used.
+"""Downloading the registry's files: resumable, one process at a time, verified before use.
 
-A file has its final name only once its hash is right. Of files whose hash is not published, the first one's is kept
-beside it (`<file>.sha256`, as `sha256sum -c` reads it), and every later one must be the same.
+A file gets its final name only after its hash has been verified. If the hash is not published, the hash of the first
+download is stored beside the file (`<file>.sha256`, in the format of `sha256sum -c`) and later ones must match it.
 
-A file of the Hub that huggingface_hub has in its own cache, as a Space's `preload_from_hub` puts it there, is not
-downloaded again: it gets its name here as a link.
+A file that is already in huggingface_hub's cache, for example through a Space's `preload_from_hub`, is linked instead
+of downloaded.
 """
 
 from __future__ import annotations
@@ -25,28 +25,30 @@ from filelock import FileLock, Timeout
 from ilo.weights import cache
 from ilo.weights.registry import Embedded, Entry, Hub
 
-ATTEMPTS = 3  # in a row without anything new, before giving up
-WAIT = 1.0  # seconds after the first of them; each later wait is twice as long
-STALL = 20.0  # seconds without a byte
-OFFLINE = ("ILO_OFFLINE", "HF_HUB_OFFLINE")  # either, set to 1, forbids downloads
+ATTEMPTS = 3  # consecutive attempts without progress before giving up
+WAIT = 1.0  # seconds after the first attempt; each later wait is twice as long
+STALL = 20.0  # seconds without data before a connection counts as broken
+OFFLINE = ("ILO_OFFLINE", "HF_HUB_OFFLINE")  # setting either to 1 forbids downloads
+RESUMABLE = "The part downloaded so far is kept, and the next attempt continues from there"
 
-Progress = Callable[[int, "int | None"], None]  # bytes that are here, bytes in all if it is known
+Progress = Callable[[int, "int | None"], None]  # bytes received, and bytes in total if known
 
 
 class DownloadError(Exception):
-    """A file that could not be had; the message says why, and what to do."""
+    """A file could not be obtained; the message says why and what to do."""
 
 
 def fetch(entry: Entry, progress: Progress = lambda done, total: None, say: Callable[[str], None] = print) -> Path:
-    """The file of a model, which is linked from huggingface_hub's cache or downloaded if it is not here.
+    """Return a model's file; link it from huggingface_hub's cache or download it if necessary.
 
     Args:
-        entry: of the registry.
-        progress: called with the bytes that have come and those to come.
-        say: told, in a sentence, what else a user should know: that another process is fetching the same file.
+        entry: the model's registry entry.
+        progress: called with the number of bytes received, and the total if known.
+        say: called with messages for the user, such as that another process is already downloading the file.
 
     Raises:
-        DownloadError: no network, an error of the server, a full disk, a wrong hash, or downloads are switched off.
+        DownloadError: there is no network, the server fails, the disk is full, the hash is wrong, or downloads are
+            switched off.
     """
     if entry.here:
         return checked(entry)
@@ -59,7 +61,7 @@ def fetch(entry: Entry, progress: Progress = lambda done, total: None, say: Call
         raise DownloadError(f"{entry.id} is not downloaded, and {switch} forbids downloads. {by_hand(entry)}")
     try:
         with _only_one(entry, say):
-            if not entry.here:  # unless the other process has brought it
+            if not entry.here:  # another process may have downloaded it meanwhile
                 entry.path.parent.mkdir(parents=True, exist_ok=True)
                 stated, headers = _on_hub(entry.source) if isinstance(entry.source, Hub) else ("", {})
                 _accept(entry, _receive(entry, headers, progress), stated)
@@ -69,10 +71,10 @@ def fetch(entry: Entry, progress: Progress = lambda done, total: None, say: Call
 
 
 def checked(entry: Entry) -> Path:
-    """The file of a model that is here; one put there by hand, or changed since, is checked once.
+    """Return a model's local file; its hash is checked once if it was put there by hand or has changed.
 
     Raises:
-        DownloadError: it is not here, or not the file that it should be.
+        DownloadError: the file is not here, or fails its hash check.
     """
     if not entry.here and isinstance(entry.source, Embedded):
         raise DownloadError(_missing(entry))
@@ -84,21 +86,21 @@ def checked(entry: Entry) -> Path:
 
 
 def verify(entry: Entry) -> str:
-    """Compute the hash of a file that is here, and compare it. Returns the hash.
+    """Check the hash of a model's local file, and return it.
 
     Raises:
-        DownloadError: it is another one.
+        DownloadError: the hash is wrong.
     """
     return _check(entry, entry.path, f"Fetch it again: python -m ilo models remove {entry.id}, then fetch {entry.id}")
 
 
 def remove(entry: Entry) -> list[Path]:
-    """Delete a model's file, and what had come of it; its known hash is kept. Returns what was deleted.
+    """Delete a model's file, any partial download and its converted copy. Returns the deleted paths.
 
-    Of a file in huggingface_hub's cache the link is deleted; the file itself is that library's.
+    The stored hash is kept. If the file is in huggingface_hub's cache, only the link to it is deleted.
 
     Raises:
-        DownloadError: it is embedded, or cannot be deleted.
+        DownloadError: the model is embedded, or the file cannot be deleted.
     """
     if isinstance(entry.source, Embedded):
         raise DownloadError(f"{entry.id} is part of the studio and cannot be removed.")
@@ -119,7 +121,7 @@ def remove(entry: Entry) -> list[Path]:
 
 
 def preloaded(entry: Entry) -> Path | None:
-    """The file of a model in huggingface_hub's own cache, if it is there."""
+    """A model's file in huggingface_hub's cache, or None."""
     if not isinstance(entry.source, Hub):
         return None
     from huggingface_hub import try_to_load_from_cache
@@ -129,31 +131,31 @@ def preloaded(entry: Entry) -> Path | None:
 
 
 def _linked(entry: Entry, say: Callable[[str], None]) -> bool:
-    """Give a file of huggingface_hub's cache its name here, if there is one and its hash is right."""
+    """Link a model's file from huggingface_hub's cache. Returns False if it is not there or its hash is wrong."""
     found = preloaded(entry)
     if found is None:
         return False
     try:
         with _only_one(entry, say):
             if not entry.here:
-                # That library names a large file's blob by its hash.
+                # huggingface_hub names the blob of a large file by its hash.
                 _check(entry, found, "It is downloaded instead", _hash_or_nothing(found.name))
-                entry.path.unlink(missing_ok=True)  # a link to what has been deleted
+                entry.path.unlink(missing_ok=True)  # a dangling link
                 try:
                     entry.path.symlink_to(found)
-                except OSError:  # a disk or a system without links
+                except OSError:  # the disk or the system does not support links
                     shutil.copy2(found, entry.path)
     except DownloadError as error:
         say(f"In the Hugging Face cache, {error}")
         return False
-    except OSError:  # the download tells what is wrong with the folder
+    except OSError:  # the download that follows reports what is wrong with the folder
         return False
     say(f"{entry.id} is used from the Hugging Face cache.")
     return True
 
 
 def _converted(entry: Entry) -> list[Path]:
-    """A published generator is also kept as safetensors, named after its hash."""
+    """The converted safetensors copies of a published generator, which are named by its hash."""
     if entry.kind == "generator":
         with suppress(OSError):
             return list(cache.folder().glob(f"{cache.sha256(entry.path)}.*"))
@@ -165,12 +167,12 @@ def _missing(entry: Entry) -> str:
 
 
 def by_hand(entry: Entry) -> str:
-    """How to get a file without this program."""
+    """Instructions for downloading a file without this program."""
     return f"By hand: save {entry.source.address} as {entry.path}"
 
 
 def known_hash(entry: Entry) -> str:
-    """The published hash, or how it begins; otherwise the one of the first download; empty if there is neither."""
+    """The published hash or its beginning, else the hash of the first download, else an empty string."""
     if entry.sha256:
         return entry.sha256
     return (_read(_pin(entry)).split() or [""])[0]
@@ -181,7 +183,7 @@ def _pin(entry: Entry) -> Path:
 
 
 def _mark(entry: Entry) -> Path:
-    """Says in what state the file was when its hash was right."""
+    """File recording the size and time of the model's file when its hash was last verified."""
     return cache.folder() / f".{entry.file}.checked"
 
 
@@ -195,28 +197,28 @@ def _partial(entry: Entry) -> Path:
 
 
 def _tag(entry: Entry) -> Path:
-    """The server's name for the version of which a part is here."""
+    """File recording the server's ETag for the version that was partly downloaded."""
     return cache.folder() / f"{entry.file}.part.etag"
 
 
 def _check(entry: Entry, path: Path, cure: str, stated: str = "") -> str:
-    """Compare a file's hash with the known one, or else the one stated by the server; keep it where none is known."""
+    """Compare a file's hash with the known one, else with the one stated by the server. Stores and returns it."""
     found, wanted = cache.sha256(path), known_hash(entry) or stated
     if not found.startswith(wanted):
         raise DownloadError(
             f"{entry.file} is not the expected file: its sha256 is {found[:16]}…, not {wanted[:16]}…. {cure}."
         )
     if not isinstance(entry.source, Embedded):
-        with suppress(OSError):  # a cache that cannot be written
+        with suppress(OSError):  # the cache may be read-only
             _pin(entry).write_text(f"{found}  {entry.file}\n")
             _mark(entry).write_text(_state(path))
     return found
 
 
 def _accept(entry: Entry, arrived: Path, stated: str) -> None:
-    """Give what has come its final name, if it is right."""
+    """Verify a complete download and give it its final name."""
     try:
-        _check(entry, arrived, "What had come was deleted; try again, later or from another network", stated)
+        _check(entry, arrived, "The download was deleted; try again, later or from another network", stated)
     except DownloadError:
         arrived.unlink()
         raise
@@ -228,10 +230,10 @@ def _accept(entry: Entry, arrived: Path, stated: str) -> None:
 
 @contextmanager
 def _only_one(entry: Entry, say: Callable[[str], None] | None) -> Iterator[None]:
-    """Of all processes, one fetches a file; the others wait, or fail without `say`. A killed one lets go of the lock.
+    """Per-file lock: one process downloads, the others wait; released if the holder dies.
 
     Raises:
-        DownloadError: without `say`, where another process has the lock.
+        DownloadError: another process holds the lock and `say` is None.
     """
     cache.folder().mkdir(parents=True, exist_ok=True)
     lock = FileLock(cache.folder() / f".{entry.file}.lock")
@@ -251,7 +253,7 @@ def _only_one(entry: Entry, say: Callable[[str], None] | None) -> Iterator[None]
 
 
 def _receive(entry: Entry, extra: dict[str, str], progress: Progress) -> Path:
-    """Download to the partial file, going on where it ends, until it is complete."""
+    """Download to the partial file, continuing where it ends, until it is complete."""
     failures, partial = 0, _partial(entry)
     headers = {**extra, "Accept-Encoding": "identity"}
     with httpx2.Client(follow_redirects=True, timeout=httpx2.Timeout(STALL), headers=headers) as client:
@@ -270,17 +272,17 @@ def _receive(entry: Entry, extra: dict[str, str], progress: Progress) -> Path:
 
 
 def _stream(client: httpx2.Client, entry: Entry, progress: Progress) -> None:
-    """One request for what is still missing."""
+    """Request the missing part of the file once."""
     partial, have, headers = _partial(entry), _size(_partial(entry)), {}
     tag = _read(_tag(entry))
     if have and tag:
         headers = {"Range": f"bytes={have}-", "If-Range": tag}
-    elif have and entry.sha256:  # a part of another version would be found out at the end
+    elif have and entry.sha256:  # the final hash check would reveal a part of another version
         headers = {"Range": f"bytes={have}-"}
     with client.stream("GET", entry.source.address, headers=headers) as response:
-        if response.status_code == 416:  # all of it is here already, or another version
+        if response.status_code == 416:  # the partial file is complete already, or belongs to another version
             partial.unlink()
-            raise httpx2.RemoteProtocolError("the server has no such part", request=response.request)
+            raise httpx2.RemoteProtocolError("the server does not have this range", request=response.request)
         response.raise_for_status()
         have = have if response.status_code == 206 else 0
         length = response.headers.get("Content-Length")
@@ -295,13 +297,13 @@ def _stream(client: httpx2.Client, entry: Entry, progress: Progress) -> None:
                 have += len(chunk)
                 progress(have, total)
     if total is not None and have != total:
-        raise httpx2.RemoteProtocolError(f"{have:,} of {total:,} bytes came")
+        raise httpx2.RemoteProtocolError(f"only {have:,} of {total:,} bytes arrived")
 
 
 def _on_hub(source: Hub) -> tuple[str, dict[str, str]]:
-    """What the Hub says of a file: its hash, if it is one, and the headers with which to ask for it.
+    """Ask the Hub for a file's SHA-256 (empty if it states none) and the request headers for downloading it.
 
-    huggingface_hub itself would not go on with the download of a process that was killed.
+    huggingface_hub's own download cannot resume after its process was killed.
     """
     from huggingface_hub import get_hf_file_metadata
     from huggingface_hub.utils import build_hf_headers
@@ -311,7 +313,7 @@ def _on_hub(source: Hub) -> tuple[str, dict[str, str]]:
 
 
 def _hash_or_nothing(name: str) -> str:
-    """The Hub's name for a content, where it is a sha256; small files have another kind of name."""
+    """The Hub's ETag if it is a SHA-256, else an empty string; small files have another kind of ETag."""
     return name if re.fullmatch("[0-9a-f]{64}", name) else ""
 
 
@@ -332,12 +334,12 @@ def _make_room(folder: Path, wanted: int) -> None:
 
 
 def _passing(status: int) -> bool:
-    """Whether the same request may succeed a little later."""
+    """Whether an HTTP status is temporary, so that a retry may succeed."""
     return status in (408, 429) or status >= 500
 
 
 def _reason(error: BaseException, entry: Entry) -> str:
-    """An error of the network, the server or the disk in words."""
+    """Describe a network, server or disk error in words."""
     causes = [error]
     while (cause := causes[-1].__cause__ or causes[-1].__context__) is not None and cause not in causes:
         causes.append(cause)
@@ -346,19 +348,20 @@ def _reason(error: BaseException, entry: Entry) -> str:
     host = httpx2.URL(entry.source.address).host
     if response is not None:
         status = response.status_code
-        meaning = {401: "it wants a login", 403: "access is not allowed", 404: "the file is not there any more"}
-        return f"{host} answered {status} ({meaning.get(status, 'a fault of the server' if status >= 500 else 'no')})"
+        meaning = {401: "a login is required", 403: "access is denied", 404: "the file is no longer there"}
+        other = "a server error" if status >= 500 else "the request was refused"
+        return f"{host} answered {status} ({meaning.get(status, other)})"
     if any(isinstance(e, httpx2.ConnectError) for e in causes):
         nameless = any(isinstance(e, socket.gaierror) or "name" in str(e).lower() for e in causes)
-        what = f"the address of {host} is not found" if nameless else f"{host} cannot be reached"
+        what = f"the address of {host} was not found" if nameless else f"{host} cannot be reached"
         return f"{what}; there may be no network"
     if any(isinstance(e, httpx2.TimeoutException) for e in causes):
-        return f"nothing came from {host} for {STALL:.0f} s. What has come is kept, and the next try goes on from there"
+        return f"{host} sent nothing for {STALL:.0f} s. {RESUMABLE}"
     if any(isinstance(e, httpx2.HTTPError) for e in causes):
-        return f"the connection to {host} broke. What has come is kept, and the next try goes on from there"
+        return f"the connection to {host} broke. {RESUMABLE}"
     number = getattr(error, "errno", None)
     if number in (errno.ENOSPC, errno.EDQUOT):
-        return f"the disk is full ({error.args[1]}). Make room; what has come is kept"
+        return f"the disk is full ({error.args[1]}). Make room; the part downloaded so far is kept"
     if number in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EEXIST):
-        return f"{cache.folder()} cannot be written. Set ILO_CACHE to a folder that can"
+        return f"{cache.folder()} cannot be written. Set ILO_CACHE to a writable folder"
     return f"{error}"

@@ -1,4 +1,4 @@
-"""Tensors that are still in their file: described first, read when all of them turn out to be wanted."""
+"""Lazy tensors: described first, and read from their file only after the whole file has been checked."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from torch import Tensor
 
 
 class ReadError(ValueError):
-    """A file that cannot be used; the message says why and does not name the file."""
+    """A file cannot be used; the message says why, without naming the file."""
 
 
 class Extent:
-    """Part of a file, read when it is asked for.
+    """Part of a file, read on demand.
 
-    Nothing is mapped into memory: a file that shrinks while it is used is an error and no crash.
+    The file is not memory-mapped: if it shrinks while in use, reading raises an error instead of crashing.
     """
 
     def __init__(self, file: BinaryIO, start: int, length: int):
@@ -27,11 +27,11 @@ class Extent:
 
     @classmethod
     def of_file(cls, path: Path) -> Extent:
-        """The whole of a file, which stays open as long as a part of it is referred to.
+        """A whole file, kept open as long as any part of it is referenced.
 
         Raises:
-            ReadError: it is empty.
-            OSError: it cannot be opened.
+            ReadError: the file is empty.
+            OSError: the file cannot be opened.
         """
         file = path.open("rb", buffering=0)
         length = file.seek(0, io.SEEK_END)
@@ -42,23 +42,23 @@ class Extent:
 
     @classmethod
     def of_bytes(cls, content: bytes) -> Extent:
-        """Bytes that are in memory already."""
+        """Bytes that are already in memory."""
         return cls(io.BytesIO(content), 0, len(content))
 
     def __len__(self) -> int:
         return self._length
 
     def part(self, start: int, length: int) -> Extent:
-        """Some of it, from `start`; a ReadError where it ends before."""
+        """The part of `length` bytes from `start` on. Raises `ReadError` if it is not that long."""
         if start < 0 or length < 0 or start + length > self._length:
             raise ReadError("it ends too early; copy or fetch it again")
         return Extent(self._file, self._start + start, length)
 
     def read(self, start: int = 0, length: int | None = None) -> bytearray:
-        """Its bytes, or some of them.
+        """Read all bytes, or `length` bytes from `start` on.
 
         Raises:
-            ReadError: it ends before, or the file has become shorter.
+            ReadError: the part is shorter, or the file has become shorter.
         """
         length = self._length - start if length is None else length
         if start < 0 or length < 0 or start + length > self._length:
@@ -74,7 +74,7 @@ class Extent:
         return content
 
 
-# Kinds of numbers by their names in torch's pickles.
+# Dtypes by the names of their storage classes in torch's pickles.
 DTYPES = {
     "FloatStorage": torch.float32,
     "HalfStorage": torch.float16,
@@ -91,22 +91,22 @@ DTYPES = {
 
 @dataclass(eq=False)
 class Storage:
-    """Numbers in a row; `data` is None until it is known where in the file they are."""
+    """A flat array of numbers; `data` is None until its position in the file is known."""
 
     dtype: torch.dtype
     count: int
     data: Extent | None = None
 
     def fill(self, data: Extent) -> None:
-        """Say where its numbers are; a ReadError if they are more or fewer."""
+        """Set the part of the file that holds the numbers. Raises `ReadError` if its size differs."""
         if len(data) != self.count * self.dtype.itemsize:
-            raise ReadError("a storage has another size than the file says")
+            raise ReadError("a storage differs in size from what the file says")
         self.data = data
 
 
 @dataclass(frozen=True)
 class LazyTensor:
-    """A tensor that is still in its file. Its elements are distinct numbers of its storage."""
+    """A tensor that has not been read from its file yet. Its elements are distinct elements of its storage."""
 
     storage: Storage
     offset: int
@@ -116,27 +116,27 @@ class LazyTensor:
     def __post_init__(self) -> None:
         sound = isinstance(self.storage, Storage) and isinstance(self.shape, tuple) and isinstance(self.strides, tuple)
         if not sound or len(self.shape) != len(self.strides) or len(self.shape) > 8:
-            raise ReadError("a tensor is not described as one")
+            raise ReadError("the description of a tensor is not valid")
         numbers = (self.offset, *self.shape, *self.strides)
         whole = all(type(n) is int and 0 <= n < 2**40 for n in numbers)
-        if not whole or math.prod(max(1, n) for n in self.shape) >= 2**40:  # an empty one, too
+        if not whole or math.prod(max(1, n) for n in self.shape) >= 2**40:  # also if a dimension is 0
             raise ReadError("a tensor has an impossible shape")
         empty = 0 in self.shape
         extent = 0 if empty else 1 + sum((n - 1) * s for n, s in zip(self.shape, self.strides, strict=True))
-        # An extent smaller than the tensor would make several elements of one number.
+        # If the extent were smaller than the tensor, several elements would share one number.
         if self.offset + extent > self.storage.count or math.prod(self.shape) > extent:
             raise ReadError(f"a tensor of shape {list(self.shape)} does not fit into its {self.storage.count} numbers")
 
     @property
     def size(self) -> int:
-        """Bytes that it has in the file."""
+        """Size in the file, in bytes."""
         return math.prod(self.shape) * self.storage.dtype.itemsize
 
     def without(self, *axes: int) -> LazyTensor:
-        """The tensor without some axes of length 1.
+        """The tensor without the given axes, which must have length 1.
 
         Raises:
-            ReadError: one of them is absent or longer.
+            ReadError: an axis does not exist or is longer.
         """
         if not all(axis < len(self.shape) and self.shape[axis] == 1 for axis in axes):
             raise ReadError(f"it has shape {list(self.shape)}")
@@ -146,10 +146,10 @@ class LazyTensor:
         )
 
     def read(self) -> Tensor:
-        """A contiguous tensor, in the file's number format.
+        """Read a contiguous tensor, in the file's number format.
 
         Raises:
-            ReadError: its numbers are missing, or the file has become shorter.
+            ReadError: the tensor's numbers are missing, or the file has become shorter.
         """
         dtype = self.storage.dtype
         if self.storage.data is None:
@@ -162,22 +162,22 @@ class LazyTensor:
 
 
 def read_weights(tensors: dict[str, LazyTensor], size: int) -> dict[str, Tensor]:
-    """Tensors as float32, in the order of their names.
+    """Read tensors as float32, in the order of their names.
 
     Args:
-        tensors: of a network; their shapes have been found right.
-        size: bytes of the file that they are in.
+        tensors: tensors of a network, whose shapes have been checked.
+        size: size of their file in bytes.
 
     Raises:
-        ReadError: they are no real numbers, are not finite, or are more than the file can hold, because some of them
-            share theirs.
+        ReadError: values are not real or not finite, or the tensors are larger than the file because some share
+            their numbers.
     """
     if sum(tensor.size for tensor in tensors.values()) > size:
-        raise ReadError("it holds fewer numbers than its tensors have: some of them are the same numbers")
+        raise ReadError("it holds fewer numbers than its tensors need: some of them share the same numbers")
     read = {}
     for name in sorted(tensors):
         if not tensors[name].storage.dtype.is_floating_point:
-            raise ReadError(f"{name} holds whole numbers, which no weights are")
+            raise ReadError(f"{name} holds whole numbers, but weights are real numbers")
         read[name] = tensors[name].read().float()
         if not read[name].isfinite().all():
             raise ReadError(f"{name} holds values that are not finite numbers")

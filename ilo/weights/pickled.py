@@ -1,4 +1,4 @@
-"""What a pickle may hold: plain data, tensors that stay in the file, and records of everything else."""
+"""The values that a pickle may hold: plain data, lazy tensors, and inert records of everything else."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Any
 from ilo.weights.budget import Budget
 from ilo.weights.lazy import Extent, LazyTensor, ReadError
 
-SCALARS = {"f8": "<d", "f4": "<f", "i8": "<q", "i4": "<i", "b1": "<?"}  # of numpy, and how they are written
+SCALARS = {"f8": "<d", "f4": "<f", "i8": "<q", "i4": "<i", "b1": "<?"}  # numpy dtype → struct format
 
 
 @dataclass(frozen=True)
 class Name:
-    """What a pickle calls by module and name. It is never looked up."""
+    """A global that a pickle refers to by module and name. It is never imported."""
 
     module: str
     name: str
@@ -26,7 +26,7 @@ class Name:
 
 @dataclass(eq=False)
 class Record:
-    """An object that stays data: whose it would be, and the state that it would get."""
+    """An object kept as inert data: the name of its class, constructor arguments and state."""
 
     name: str
     arguments: tuple[Any, ...] = ()
@@ -35,12 +35,12 @@ class Record:
 
 @dataclass(frozen=True)
 class LongText:
-    """A text in UTF-8 that is still in the file."""
+    """A UTF-8 text that has not been read from the file."""
 
     data: Extent
 
 
-# Constructors, as functions of their arguments.
+# A safe stand-in for a constructor: a function of its arguments and the file's budget.
 Constructor = Callable[[tuple[Any, ...], Budget], Any]
 
 
@@ -51,7 +51,7 @@ def _tensor(arguments: tuple[Any, ...], budget: Budget) -> LazyTensor:
 
 def _parameter(arguments: tuple[Any, ...], budget: Budget) -> LazyTensor:
     if not arguments or not isinstance(arguments[0], LazyTensor):
-        raise ReadError("a parameter is no tensor")
+        raise ReadError("a parameter is not a tensor")
     return arguments[0]
 
 
@@ -69,7 +69,7 @@ def _mapping(arguments: tuple[Any, ...], budget: Budget) -> dict:
 
 
 def _bytes(arguments: tuple[Any, ...], budget: Budget) -> Extent:
-    """Protocol 2 has no bytes: it asks for `_codecs.encode(text, 'latin1')`."""
+    """Bytes of pickle protocol 2, which writes them as `_codecs.encode(text, 'latin1')`."""
     if not arguments:
         return Extent.of_bytes(b"")
     text = arguments[0]
@@ -81,7 +81,7 @@ def _bytes(arguments: tuple[Any, ...], budget: Budget) -> Extent:
 
 
 def _number(arguments: tuple[Any, ...], budget: Budget) -> Any:
-    """A scalar of numpy as a plain number, if it is one."""
+    """A numpy scalar as a plain number, if it is one of the supported kinds."""
     kind, content = arguments if len(arguments) == 2 else (None, None)
     if isinstance(kind, Record) and kind.arguments and isinstance(kind.arguments[0], str):
         code = SCALARS.get(kind.arguments[0])
@@ -91,14 +91,14 @@ def _number(arguments: tuple[Any, ...], budget: Budget) -> Any:
 
 
 def plain_key(value: Any) -> Any:
-    """A key of a dict: text or a small number. Others take for ever to be hashed, if somebody chooses them well."""
+    """Check a dict key: text or a small number. A hostile file could choose other keys that take forever to hash."""
     if isinstance(value, (str, bool, type(None))) or (type(value) is int and abs(value) < 2**31):
         return value
-    raise ReadError("a dict has a key that is neither a text nor a small number")
+    raise ReadError("a dict has a key that is neither text nor a small number")
 
 
 def inert(name: str) -> Constructor:
-    """A constructor of records, for what is never used."""
+    """A constructor that makes inert records, for objects that are never used."""
     return lambda arguments, budget: Record(name, arguments)
 
 

@@ -1,4 +1,4 @@
-"""The registry: every model that the studio knows by name, where its file comes from and on what terms."""
+"""The registry of models known by name: where each file comes from and on what terms."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Kind = Literal["generator", "classifier", "perceptual", "detector"]
 
 @dataclass(frozen=True)
 class Embedded:
-    """It comes with the studio."""
+    """The source of a file that is part of the studio."""
 
     @property
     def address(self) -> str:
@@ -25,14 +25,14 @@ class Embedded:
 
 @dataclass(frozen=True)
 class Url:
-    """A file at an address."""
+    """The source of a file at a web address."""
 
     address: str
 
 
 @dataclass(frozen=True)
 class Hub:
-    """A file of a repository on the Hugging Face Hub, at one revision, so that it never changes."""
+    """The source of a file in a Hugging Face Hub repository, at a fixed revision, so that it never changes."""
 
     repository: str
     file: str
@@ -46,24 +46,24 @@ class Hub:
 
 @dataclass(frozen=True)
 class Entry:
-    """One model: a file, and everything that there is to know of it before it is here."""
+    """One model: its file, and what is known about it before it is downloaded."""
 
     id: str
     kind: Kind
     title: str
-    file: str  # its name in the studio's assets or in the cache folder
+    file: str  # file name in the studio's assets or in the cache folder
     source: Embedded | Url | Hub
-    terms: str  # licence, and what it allows, in one line
-    resolution: int | None = None  # pixels per side, of a generator's or classifier's pictures
-    size: int | None = None  # bytes; None: not published
-    sha256: str = ""  # or how it begins; empty: not published, so that of the first download is kept
-    alignment: str = ""  # how faces lie in a generator's pictures: "ffhq", or "file" if the weights' file says it
-    presets: tuple[str, str] = ("Quick", "Paper")  # suggested on a CPU and on a GPU
-    tested: str = ""  # how its reading was tested, where the published file itself was not at hand
+    terms: str  # licence and what it allows, in one line
+    resolution: int | None = None  # pixels per side of a generator's or classifier's pictures
+    size: int | None = None  # size of the file in bytes; None: not published
+    sha256: str = ""  # hash or its beginning; empty: not published, so the hash of the first download is kept
+    alignment: str = ""  # face alignment of a generator's pictures: "ffhq", or "file" if the weights file states it
+    presets: tuple[str, str] = ("Quick", "Paper")  # suggested presets on a CPU and on a GPU
+    tested: str = ""  # how reading the file was tested, if the published file itself was not available
 
     @property
     def path(self) -> Path:
-        """Where its file lies once it is here."""
+        """Path of the file once it is here."""
         return (ASSETS if isinstance(self.source, Embedded) else cache.folder()) / self.file
 
     @property
@@ -137,5 +137,5 @@ BY_ID = {entry.id: entry for entry in ENTRIES}
 
 
 def ids(kind: Kind) -> tuple[str, ...]:
-    """The names of all models of a kind."""
+    """The ids of all models of a kind."""
     return tuple(entry.id for entry in ENTRIES if entry.kind == kind)

@@ -1,4 +1,4 @@
-"""What people are told about a model's file: where it is, how large it is, how far its download has come."""
+"""Showing the state and download progress of model files in a terminal."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ilo.weights.registry import Embedded, Entry
 
 
 def bring(entry: Entry) -> Path:
-    """A model's file, downloaded under a progress bar if it is not here. Raises `DownloadError`."""
+    """Return a model's file; if necessary, download it with a progress bar. Raises `DownloadError`."""
     if not entry.here:
         print(f"{entry.title}. {entry.terms}.")
     with tqdm(unit="B", unit_scale=True, unit_divisor=1000, desc=entry.id, disable=entry.here, leave=False) as bar:
@@ -21,7 +21,7 @@ def bring(entry: Entry) -> Path:
 
 
 def bring_preloaded() -> None:
-    """Use every model that a Space's `preload_from_hub` has put into the Hugging Face cache; tell which is damaged."""
+    """Link all models that a Space's `preload_from_hub` put into the Hugging Face cache, and report damaged ones."""
     for entry in registry.ENTRIES:
         if not entry.here and download.preloaded(entry):
             try:
@@ -31,7 +31,7 @@ def bring_preloaded() -> None:
 
 
 def state(entry: Entry) -> str:
-    """Whether a model is here, and how large it is."""
+    """Where a model's file is, and its size, in words."""
     if isinstance(entry.source, Embedded):
         return "Part of the studio"
     if entry.here:

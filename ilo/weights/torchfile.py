@@ -1,4 +1,4 @@
-"""What `torch.save` has written (its zip format and the older one), read without executing any of it."""
+"""Reading files of `torch.save` (zip and legacy format) without executing anything in them."""
 
 from __future__ import annotations
 
@@ -13,37 +13,37 @@ from ilo.weights.lazy import DTYPES, Extent, ReadError, Storage
 from ilo.weights.pickled import TENSORS, Name
 from ilo.weights.unpickle import run
 
-MOST_FILES = 10_000  # inside a zip
-LONGEST_READ = 1_000_000  # bytes of a zip's directory
+MOST_FILES = 10_000  # maximum number of files in a zip
+LONGEST_READ = 1_000_000  # maximum bytes of a zip's directory
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 ENCRYPTED = 0x1 | 0x40  # bits of an entry's flags
 ZIP_MAGIC = b"PK\x03\x04"
 
 
 def read_torch(data: Extent, budget: Budget) -> Any:
-    """What `torch.save` has written. Tensors stay in the file, objects of training programs are `Record`s.
+    """Read a file of `torch.save`. Tensors are lazy, and objects of training programs become `Record`s.
 
     Raises:
-        ReadError: it is damaged, names anything but tensors and training programs, takes more than the budget, or is a
-            zip with compressed entries.
+        ReadError: the file is damaged, refers to anything but tensors and training programs, exceeds the budget, or
+            is a zip with compressed entries.
     """
     return _read_zip(data, budget) if is_zip(data) else _read_legacy(data, budget)
 
 
 def is_zip(data: Extent) -> bool:
-    """Whether it begins as a zip does."""
+    """Whether a file begins with the signature of a zip."""
     return len(data) > 4 and bytes(data.read(0, 4)) == ZIP_MAGIC
 
 
 def _described(identity: Any) -> tuple[str, Storage]:
-    """Key of a storage that a torch pickle refers to, and the storage."""
+    """Key and storage of a persistent id in a torch pickle."""
     if not isinstance(identity, tuple) or len(identity) < 5 or identity[0] != "storage":
-        raise ReadError("it refers to something that is no storage")
+        raise ReadError("it refers to something that is not a storage")
     _, kind, key, _, count = identity[:5]
     if not isinstance(kind, Name) or kind.module != "torch" or kind.name not in DTYPES:
         raise ReadError(f"it holds numbers of an unknown kind{f' ({kind})' if isinstance(kind, Name) else ''}")
     if not isinstance(key, (str, int)) or type(count) is not int or not 0 <= count < 2**40:
-        raise ReadError("a storage is not described as one")
+        raise ReadError("the description of a storage is not valid")
     if len(identity) > 5 and identity[5] is not None:
         raise ReadError("it has a view of a storage, which is not supported")
     return str(key), Storage(DTYPES[kind.name], count)
@@ -53,7 +53,7 @@ def _read_zip(data: Extent, budget: Budget) -> Any:
     entries = _entries(data)
     main = [name for name in entries if name.endswith("/data.pkl") or name == "data.pkl"]
     if len(main) != 1:
-        raise ReadError("it is a zip, but not of torch.save")
+        raise ReadError("it is a zip, but was not written by torch.save")
     root = main[0].removesuffix("data.pkl")
     order = entries.get(f"{root}byteorder")
     if order is not None and bytes(order.read(0, min(len(order), 8))) != b"little":
@@ -71,12 +71,12 @@ def _read_zip(data: Extent, budget: Budget) -> Any:
 
     found, end = run(entries[main[0]], 0, TENSORS, budget, True, persistent)
     if end != len(entries[main[0]]):
-        raise ReadError("it has something behind its end")
+        raise ReadError("it has data after its end")
     return found
 
 
 def _entries(data: Extent) -> dict[str, Extent]:
-    """The entries of a zip, none of them compressed."""
+    """The entries of an uncompressed zip, by name."""
     found: dict[str, Extent] = {}
     try:
         with zipfile.ZipFile(_Reader(data)) as archive:
@@ -101,7 +101,7 @@ def _entries(data: Extent) -> dict[str, Extent]:
 
 
 class _Reader:
-    """A seekable file over an extent, for `zipfile`, which reads a whole directory of the size that the zip says."""
+    """A seekable file over an extent, with a limit on single reads, because `zipfile` reads the directory at once."""
 
     def __init__(self, data: Extent):
         self._data, self._at = data, 0
@@ -115,7 +115,7 @@ class _Reader:
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         base = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: len(self._data)}[whence]
         if base + offset < 0:
-            raise OSError("a position before its beginning")
+            raise OSError("a position before the beginning")
         self._at = base + offset
         return self._at
 
@@ -150,13 +150,13 @@ def _read_legacy(data: Extent, budget: Budget) -> Any:
     keys, at = run(data, at, {}, budget)
     plain = isinstance(keys, list) and all(isinstance(key, (str, int)) for key in keys)
     if not plain or sorted(map(str, keys)) != sorted(storages):
-        raise ReadError("its list of storages is not that of its tensors")
+        raise ReadError("its list of storages does not match its tensors")
     for key in keys:
         storage = storages[str(key)]
         size = storage.count * storage.dtype.itemsize
         count = struct.unpack("<q", data.read(at, 8))[0]
         if count != storage.count:
-            raise ReadError("a storage has another size than the file says")
+            raise ReadError("a storage differs in size from what the file says")
         storage.fill(data.part(at + 8, size))
         at += 8 + size
     return found

@@ -1,8 +1,8 @@
-"""Reading pickles without executing them: a machine that knows data and a few constructors' names.
+"""Reading pickles without executing them: an interpreter for plain data and a fixed list of constructors.
 
-Python's own unpickler calls whatever a file names. This one never resolves a name: what a file wants to be constructed
-stays a `Name` until a closed table says which tensor, dict or inert record it stands for; every other name is refused.
-Bytes and long texts stay in the file until they are asked for, and everything that is done is paid from a `Budget`.
+Python's own unpickler calls whatever a file names. This one never imports a name: a global stays a `Name` until a
+fixed table maps it to a tensor, dict or inert record; every other name is refused. Bytes and long texts are read on
+demand, and all work is limited by a `Budget`.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from ilo.weights.budget import Budget
 from ilo.weights.lazy import DTYPES, Extent, LazyTensor, ReadError
 from ilo.weights.pickled import Constructor, LongText, Name, Record, plain_key
 
-WINDOW = 16_384  # bytes of the file that are read at once
-LONGEST_TEXT = 100_000  # bytes of a text that is read; a longer one stays in the file
-LONGEST_NAME = 200  # characters of a module's or a class's name
+WINDOW = 16_384  # bytes of the file read at once
+LONGEST_TEXT = 100_000  # bytes; longer texts stay in the file
+LONGEST_NAME = 200  # characters of a module or class name
 
 
-# Whose objects are passed over in a torch file: they belong to training programs, and their state is never used.
+# Modules of training programs. Their objects in a torch file become inert records, whose state is never used.
 INERT = (
     *("dill", "robustness", "cox", "argparse", "numpy", "torch.optim"),
-    *("__main__", "__builtin__.__main__", "builtins.__dict__"),  # where dill's functions come from
+    *("__main__", "__builtin__.__main__", "builtins.__dict__"),  # used by dill for functions
     *(f"torch.{name}" for name in ("Size", "device", "float16", "bfloat16", "float32", "float64", "int64")),
 )
 
@@ -36,16 +36,16 @@ def _inert(name: str) -> bool:
 
 @dataclass
 class _Machine:
-    """One pickle being read: position, stack, marks and memo."""
+    """The state of reading one pickle: position, stack, marks and memo."""
 
     data: Extent
-    base: int  # where the window begins
+    base: int  # position of the window in the file
     allowed: dict[str, Constructor]
     inert: bool
     persistent: Callable[[Any], Any] | None
     budget: Budget
     window: bytes = b""
-    at: int = 0  # in the window
+    at: int = 0  # position in the window
     stack: list[Any] = field(default_factory=list)
     marks: list[int] = field(default_factory=list)
     memo: dict[int, Any] = field(default_factory=dict)
@@ -55,7 +55,7 @@ class _Machine:
         return self.base + self.at
 
     def take(self, count: int) -> bytes:
-        """The next few bytes."""
+        """Read the next few bytes."""
         if self.at + count > len(self.window):
             self.base, self.at = self.position, 0
             self.window = bytes(self.data.read(self.base, min(max(count, WINDOW), len(self.data) - self.base)))
@@ -66,7 +66,7 @@ class _Machine:
         return part
 
     def skip(self, count: int) -> Extent:
-        """The next bytes, many perhaps, which stay where they are."""
+        """Skip bytes, possibly many, without reading them. Returns their extent."""
         part = self.data.part(self.position, count)
         inside = self.at + count <= len(self.window)
         self.base, self.at = (self.base, self.at + count) if inside else (self.position + count, 0)
@@ -87,7 +87,7 @@ class _Machine:
         while (byte := self.take(1)[0]) != 10:
             characters.append(byte)
             if len(characters) > LONGEST_NAME:
-                raise ReadError("it has a name that is too long")
+                raise ReadError("a name in it is too long")
         return characters.decode("utf-8")
 
     def pop(self) -> Any:
@@ -109,7 +109,7 @@ class _Machine:
         return values
 
     def construct(self, what: Any, arguments: Any) -> Any:
-        if self.inert and isinstance(what, Record):  # what a record would give is as inert
+        if self.inert and isinstance(what, Record):  # calling a record gives another inert record
             return Record(what.name)
         if not isinstance(what, Name) or not isinstance(arguments, tuple):
             raise ReadError("it calls something that has no name")
@@ -119,7 +119,7 @@ class _Machine:
 
     def name(self, module: Any, name: Any) -> Name:
         if not isinstance(module, str) or not isinstance(name, str) or len(module) + len(name) > LONGEST_NAME:
-            raise ReadError("a name is no text, or too long")
+            raise ReadError("a name in it is not text, or too long")
         made = Name(module, name)
         if module.startswith("dnnlib.tflib"):
             raise ReadError(
@@ -127,11 +127,11 @@ class _Machine:
             )
         known = str(made) in self.allowed or (module == "torch" and name in DTYPES)
         if not known and not (self.inert and _inert(str(made))):
-            raise ReadError(f"it names {shown(str(made))}, which no network needs; nothing of it was run")
+            raise ReadError(f"it refers to {shown(str(made))}, which no network needs; nothing was executed")
         return made
 
     def items(self, target: Any, values: list[Any]) -> None:
-        if isinstance(target, Record):  # what would be stored in it is passed over
+        if isinstance(target, Record):  # its items are ignored
             return
         if not isinstance(target, dict) or len(values) % 2:
             raise ReadError("its instructions do not fit together")
@@ -148,7 +148,7 @@ class _Machine:
     def build(self, target: Any, state: Any) -> None:
         if isinstance(target, Record):
             target.state = state
-        # A dict's or a tensor's own state is attributes, such as `_metadata` of a network's state dict.
+        # The state of a dict or tensor consists of attributes, such as a state dict's `_metadata`; it is ignored.
         elif not isinstance(target, (dict, LazyTensor)):
             raise ReadError("it sets the state of something that has none")
 
@@ -160,7 +160,7 @@ class _Machine:
             match code:
                 case 0x80:  # PROTO
                     if self.take(1)[0] > 5:
-                        raise ReadError("it is of a newer pickle protocol than 5")
+                        raise ReadError("it uses a pickle protocol newer than 5")
                 case 0x95:  # FRAME
                     self.take(8)
                 case 0x2E:  # STOP
@@ -273,10 +273,10 @@ class _Machine:
                     self.memo[len(self.memo)] = self.top()
                 case 0x51:  # BINPERSID
                     if self.persistent is None:
-                        raise ReadError("it refers to something outside of itself")
+                        raise ReadError("it refers to an object outside the file")
                     push(self.persistent(self.pop()))
                 case _:
-                    raise ReadError(f"it has the instruction {code:#x}, which no network's file has")
+                    raise ReadError(f"it has the instruction {code:#x}, which network files never use")
 
     def remembered(self, key: int) -> Any:
         if key not in self.memo:
@@ -295,18 +295,18 @@ def run(
     """Read one pickle.
 
     Args:
-        data: where it is.
-        position: where it begins in `data`.
-        allowed: the constructors that it may name, by module and name.
-        budget: what reading the whole file may cost.
+        data: bytes that contain the pickle.
+        position: position in `data` at which the pickle begins.
+        allowed: constructors that the pickle may refer to, by module and name.
+        budget: limits for reading the whole file.
         inert: whether objects of training programs become records; otherwise their names are refused.
-        persistent: what stands for an object outside of the pickle.
+        persistent: function that returns the object of a persistent id; None refuses them.
 
     Returns:
-        What it holds, and the position behind it.
+        The unpickled value, and the position after the pickle.
 
     Raises:
-        ReadError: it is damaged, names anything else, or takes more than the budget.
+        ReadError: the pickle is damaged, refers to any other name, or exceeds the budget.
     """
     machine = _Machine(data, position, allowed, inert, persistent, budget)
     try:

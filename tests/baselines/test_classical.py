@@ -1,4 +1,4 @@
-"""Classical baselines: each must beat doing nothing by a margin, and keep to its contract."""
+"""Classical baselines: each must improve on its measurement by a margin and satisfy its contract."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ R = 32
 
 @pytest.fixture(autouse=True, scope="module")
 def _one_thread() -> Iterator[None]:
-    """Tensors this small are slower on two threads, much slower when the cores are busy."""
+    """Use one thread: small tensors are slower on two, especially on busy cores."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -81,7 +81,7 @@ def test_observed_pixels_stay(method: str) -> None:
     y = op.measure(truth)
     image = fill_holes(y, op.mask, method)
     assert torch.equal(image * op.mask, y)
-    poisoned = y + (1 - op.mask)  # what is in the hole must not matter
+    poisoned = y + (1 - op.mask)  # values in the hole must not matter
     assert torch.equal(fill_holes(poisoned, op.mask, method), image)
 
 
@@ -106,7 +106,7 @@ def test_enlarging_keeps_constants() -> None:
 
 
 def test_sparse_dct_solves_its_own_problem() -> None:
-    """With A the identity the minimiser is known: soft-thresholded coefficients, the constant one untouched."""
+    """If A is the identity, the minimiser is known: soft-thresholded coefficients, except for the constant one."""
     from scipy.fft import dctn, idctn
 
     y = 0.5 * _truth()

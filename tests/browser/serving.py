@@ -1,4 +1,4 @@
-"""The page as its users get it: app.py in a process of its own, and Chromium in front of it."""
+"""Serve the page with app.py in a separate process, and open it in Chromium."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ class Served:
 
     url: str
     process: subprocess.Popen[bytes]
-    seconds: float  # until it answered
+    seconds: float  # time until it answered
 
     def memory(self) -> tuple[float, float]:
-        """Resident megabytes: now, and the most there ever were."""
+        """Resident memory in MB: now, and the peak."""
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         kilobytes = {line.split(":")[0]: int(line.split()[1]) for line in status.splitlines() if line.startswith("Vm")}
         return kilobytes["VmRSS"] / 1024, kilobytes["VmHWM"] / 1024
@@ -39,7 +39,7 @@ class Served:
 
 @contextmanager
 def served(*arguments: str, **environment: str) -> Iterator[Served]:
-    """Start app.py on a free port; it is stopped at the end."""
+    """Run app.py on a free port; it is stopped at the end."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -72,13 +72,13 @@ def _answers(url: str) -> bool:
 
 
 def launch(playwright: Playwright) -> Browser:
-    """The system's Chromium, or else Playwright's own."""
+    """Launch the system's Chromium, or Playwright's own if there is none."""
     path = str(CHROMIUM) if CHROMIUM.exists() else None
     return playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-dev-shm-usage"])
 
 
 def open_page(browser: Browser, url: str, outside: list[str], query: str = "", **context: Any) -> Page:
-    """A fresh tab with the page in it; addresses of requests to any other host are put into `outside`."""
+    """Open the page in a new tab; the addresses of requests to other hosts are appended to `outside`."""
     page = browser.new_context(**{"viewport": {"width": 1280, "height": 800}, **context}).new_page()
 
     def check(route: Any) -> None:

@@ -1,4 +1,4 @@
-"""The Models tab in a real Chromium: a model of one's own, from a file in a published format."""
+"""The Models tab in a real Chromium: using a model file in a published format."""
 
 from playwright.sync_api import expect
 
@@ -40,6 +40,6 @@ def test_the_owner_chooses_a_model_from_a_file(browser, tmp_path):  # noqa: F811
         page.wait_for_selector("#stage img")
         page.click("#run")
         page.wait_for_selector("#stage .compare", timeout=60_000)
-        assert len(list(kept.glob("ilo-studio-*"))) == 1  # what the page before left is gone
-    assert list(kept.glob("ilo-studio-*")) == []  # and so is this one's, after SIGTERM
+        assert len(list(kept.glob("ilo-studio-*"))) == 1  # the folder of the page before is gone
+    assert list(kept.glob("ilo-studio-*")) == []  # and so is this page's, after SIGTERM
     assert outside == []

@@ -1,4 +1,4 @@
-"""An operator of a user's own in a real Chromium: one file, and the page has its task."""
+"""A user-defined operator in a real Chromium: one file adds a task to the page."""
 
 from pathlib import Path
 

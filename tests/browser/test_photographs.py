@@ -1,4 +1,4 @@
-"""Uploaded photographs in a real Chromium: faces are picked, eyes that you marked, and the result is put back."""
+"""Uploaded photographs in a real Chromium: choosing faces, placing eyes by hand, and pasting the result back."""
 
 import os
 import zipfile

@@ -33,7 +33,7 @@ def browser():
 
 @pytest.fixture
 def tab(server, browser):
-    """Opens tabs; afterwards none may have asked another host for anything, or met an error in a script."""
+    """Opens tabs; at the end, checks that none contacted another host or had a script error."""
     outside, errors, pages = [], [], []
 
     def opened(**context):
@@ -68,7 +68,7 @@ def choose(page, group, label):
 
 
 def short(page, steps=20):
-    """One round of a few steps."""
+    """Set one round of a few steps."""
     if page.locator("#rounds").count() == 0 or not page.locator("#rounds").is_visible():
         page.click("#advanced > button")
     page.locator("#advanced input[aria-label*='Rounds']").first.fill("1")
@@ -291,7 +291,7 @@ def test_a_tab_in_the_background_keeps_its_run(page, tab):
     other = page.context.new_page()  # in front of it
     other.goto("about:blank")
     other.bring_to_front()
-    time.sleep(13)  # longer than a run goes on that nobody listens to
+    time.sleep(13)  # longer than a run continues without a listener
     page.bring_to_front()
     other.close()
     before = source(page)

@@ -58,7 +58,7 @@ def test_top_is_sorted(guide):
 
 
 def changed(path, tmp_path, tensors=None, **about):
-    """A copy of a classifier's file with other tensors or another description."""
+    """Copy a classifier's file with changed tensors or metadata."""
     with safe_open(path, "pt") as file:
         kept = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
         text = json.loads(file.metadata()["about"])

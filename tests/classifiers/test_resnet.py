@@ -20,11 +20,11 @@ from ilo.ui import page, text
 
 
 class Schedule:
-    """Something of a training program that the file brings along."""
+    """An object of a training program that is stored in the checkpoint."""
 
 
 class Attacked(torch.nn.Module):
-    """How `robustness` keeps a network: beside its normaliser, and once more inside of what attacks it."""
+    """The module that `robustness` saves: the network, its normaliser, and the attacker with a copy of the network."""
 
     def __init__(self, net, mean, deviation):
         super().__init__()
@@ -37,7 +37,7 @@ class Attacked(torch.nn.Module):
 
 
 def checkpoint(path, classes=1000, entry="model", extra=None, mean=MEAN, deviation=DEVIATION, wrapped=True, **options):
-    """What its training saves, with dill, after a step of SGD."""
+    """Write a checkpoint as `robustness` does after a step of SGD, with dill."""
     torch.manual_seed(0)
     net = resnet50(weights=None, num_classes=classes)
     for module in net.modules():
@@ -99,7 +99,7 @@ def test_in_the_cache_it_is_one_of_the_pages_classifiers_and_guides_a_morph(publ
     (tmp_path / "resnet50_l2_eps3.ckpt").symlink_to(published[1])
     guides = page._guides(model)
     assert list(guides) == list(text.GUIDES) == ["robust64", "standard64", "robust-resnet50"]
-    assert (tmp_path / "resnet50_l2_eps3.ckpt.sha256").is_file()  # another file would be refused from now on
+    assert (tmp_path / "resnet50_l2_eps3.ckpt.sha256").is_file()  # from now on, files with other hashes are refused
     guide = guides["robust-resnet50"]
     assert guide.name == "robust-resnet50"
     settings = morph_preset(layers=model.layers)
@@ -124,7 +124,7 @@ class Touch:
     ("options", "words"),
     [
         ({"wrapped": False}, "it has no network under module.model"),
-        ({"extra": {"schedule": Touch()}}, "which no network needs; nothing of it was run"),
+        ({"extra": {"schedule": Touch()}}, "which no network needs; nothing was executed"),
         ({"extra": {"schedule": Schedule()}}, "which no network needs"),
     ],
 )
@@ -144,7 +144,7 @@ def test_what_dill_writes_is_passed_over(tmp_path):
         "args": argparse.Namespace(lr=0.1),
         "set": {1, 2},
         "frozen": frozenset(["a"]),
-        "lambda": eval("lambda epoch: 0.5**epoch", {"__name__": "__main__"}),  # of the program that was run
+        "lambda": eval("lambda epoch: 0.5**epoch", {"__name__": "__main__"}),  # pickled by dill as part of __main__
         "type": dict,
         "scalar": np.float64(0.25),
         "array": np.arange(3.0),
@@ -165,7 +165,7 @@ def test_a_files_own_normaliser_is_used(tmp_path):
     mean, deviation = (torch.tensor(v)[:, None, None] for v in ((0.5, 0.4, 0.3), (0.2, 0.25, 0.3)))
     torch.testing.assert_close(guide(2 * images - 1), net((images - mean) / deviation), rtol=1e-4, atol=1e-3)
     checkpoint(path, classes=3, deviation=(0.0, 1.0, 1.0))
-    with pytest.raises(ClassifierError, match="its normaliser divides by 0"):
+    with pytest.raises(ClassifierError, match="its input normalisation divides by 0"):
         classifier.load(str(path))
 
 

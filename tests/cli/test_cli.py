@@ -1,4 +1,4 @@
-"""The command line, in this process except once."""
+"""The command line, in this process except for one test."""
 
 import json
 import os
@@ -81,7 +81,7 @@ def test_ctrl_c_saves_the_best_and_replays(photo, tmp_path, capsys, monkeypatch)
     out, real = tmp_path / "run", ilo.solver.solve
 
     def interrupted(*args, **options):
-        time.sleep(1.01)  # so that the next snapshot carries a result
+        time.sleep(1.01)  # makes the next snapshot carry a result
         for step in real(args[0], args[1], args[2], lambda: True, args[4]):
             yield step
             if step.done == 4:
@@ -163,7 +163,7 @@ def test_a_mask_painted_on_the_photo_is_cropped_like_it(photo, tmp_path, capsys)
     assert solve(photo, tmp_path / "run", *options) == 0
     assert "cropped like it" in capsys.readouterr().out
     assert 0.48 < np.asarray(Image.open(tmp_path / "run" / "mask.png")).mean() / 255 < 0.52
-    assert solve(photo, tmp_path / "run", *options, "--crop", "0,0.5,2") == 2  # which leaves nothing to be seen
+    assert solve(photo, tmp_path / "run", *options, "--crop", "0,0.5,2") == 2  # the mask hides all of this crop
     assert "hides every pixel" in capsys.readouterr().err
 
 

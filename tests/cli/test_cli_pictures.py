@@ -1,4 +1,4 @@
-"""The command line's photographs: faces found and put back, published networks."""
+"""Photographs on the command line: detecting and pasting faces, published networks."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ from tests.cli.test_cli import solve
 
 @pytest.fixture
 def portrait(tmp_path, monkeypatch):
-    """A photograph with a face and room around it; faces are found by their boxes."""
+    """A photograph with a face and space around it; faces are detected as boxes only."""
     monkeypatch.delenv("ILO_YUNET", raising=False)
     monkeypatch.setenv("ILO_CACHE", str(tmp_path / "cache"))
     path = tmp_path / "portrait.png"

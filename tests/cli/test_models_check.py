@@ -1,4 +1,4 @@
-"""`python -m ilo models check FILE`: what a file is, what it would be used as, and every reason why not."""
+"""`python -m ilo models check FILE`: the kind of a file, its use, and every reason why it cannot be used."""
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ from tests import published as files
 
 @pytest.fixture
 def nothing_is_read(monkeypatch):
-    """Numbers larger than a filter's stay in the file."""
+    """Fails the test if a tensor larger than a filter is read."""
     read = LazyTensor.read
 
     def refuse(self):

@@ -1,4 +1,4 @@
-"""Number formats, memory, and the description that goes into the recipe."""
+"""Number formats, memory, and the description recorded in recipes."""
 
 import json
 from dataclasses import replace
@@ -94,7 +94,7 @@ def test_a_container_may_have_less_than_the_machine(monkeypatch, tmp_path):
     (tmp_path / "memory.current").write_text("400\n")
     (tmp_path / "memory.max").write_text("1000\n")
     (tmp_path / "memory.stat").write_text("anon 90\nfile 310\ninactive_file 200\nactive_file 100\nshmem 10\n")
-    assert memory.available(torch.device("cpu")) == 900  # copies of files give way
+    assert memory.available(torch.device("cpu")) == 900  # the page cache counts as available
     (tmp_path / "memory.max").write_text("max\n")
     assert memory.available(torch.device("cpu")) > 1e8
 

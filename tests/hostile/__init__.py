@@ -1,6 +1,6 @@
-"""Weights files that must be refused with one sentence, quickly and in little memory, and nothing of which may run.
+"""Hostile weights files. Each must be refused with one sentence, quickly and in little memory, without executing code.
 
-`BOMBS` has a function for each that writes it. Each family is a module here, and says what its attacks are.
+`BOMBS` has a function that writes each file. Each module here is a family of attacks.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ FAMILIES: dict[str, tuple[Table, tuple[str, ...]]] = {
     "classifiers": (classifiers.table(), classifiers.HARMLESS),
     "resnets": (classifiers.checkpoints(), ()),
 }
-# File name (its suffix and "classifier" in it say what reads it) → what writes it.
+# File name (its suffix, and "classifier" in it, select the reader) → function that writes the file.
 BOMBS: dict[str, Write] = {
     f"{family}-{name}": write for family, (table, _) in FAMILIES.items() for name, write in table.items()
 }
-# Of these, what may also be loaded, as it then does no harm; what is loaded must be usable.
+# Files that may also be loaded, because they do no harm; then the model must be usable.
 HARMLESS = frozenset(
     f"{family}-{name}"
     for family, (table, patterns) in FAMILIES.items()
     for name in table
     if any(fnmatchcase(name, pattern.replace("[", "[[]")) for pattern in patterns)
 )
-# The same writers without any change: if these do not load, the others prove nothing.
+# The same writers without attacks: if these files did not load, the other tests would prove nothing.
 GENUINE: dict[str, Write] = {
     "official.pkl": lambda path: files.official(path, parts.small()),
     **{f"official-{n}.pkl": parts.official(lambda content: None, protocol=n) for n in (2, 3, 4, 5)},

@@ -1,4 +1,4 @@
-"""Official pickles with more modules, tensors, names and numbers than any network has, or names not fit to be shown."""
+"""Official pickles with more modules, tensors, names and numbers than any network has, or unprintable names."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from tests.hostile import parts
 from tests.hostile.parts import NASTY, Table, blob, get, mapping, number, put, raw_program, text
 from tests.hostile.structure import module_of, storage_file
 
-# A module of the small generator that has something of a kind.
+# A module of the small generator that has entries of each kind.
 HOLDERS = {"_parameters": "synthesis.b8.conv1", "_buffers": "synthesis.b8.conv1", "_modules": "synthesis"}
 
 
 def table() -> Table:
-    """More modules, tensors, names and numbers than any network has, and names that are not fit to be shown."""
+    """More modules, tensors, names and numbers than any network has, and unprintable names."""
     empty = module_of()
     storage = blob(storage_file(250_000)) + put(1) + b"0"  # 1 MB
     one = parts.LOAD + get(1) + b"\x85R" + put(2) + b"0"
@@ -94,7 +94,7 @@ def table() -> Table:
 
 
 def _wide(kind: torch.dtype, count: int) -> parts.Write:
-    """A tensor of a kind that is smaller in the file than as float32, in the place of one that is looked at."""
+    """Replace a tensor that is read by one with a dtype smaller than float32."""
     return parts.official(
         lambda content: parts.inner(content, "mapping")["_buffers"].__setitem__("w_avg", torch.zeros(count, dtype=kind))
     )
@@ -108,4 +108,4 @@ def _moved(entries: dict[str, Any], old: str, new: str) -> None:
     entries[new] = entries.pop(old)
 
 
-HARMLESS = ("option-called-*.pkl",)  # one that is not used
+HARMLESS = ("option-called-*.pkl",)  # an option that is not used

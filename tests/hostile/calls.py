@@ -1,4 +1,4 @@
-"""Files that call something: what pickles are known to run, in every container and way of calling."""
+"""Files that call functions: known pickle attacks, in every container and with every calling instruction."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ OPEN = text("open('executed', 'w')")
 NESTED = parts.blob(program(call(name("os", "system"), TOUCH)))
 BIG = number(10**11)
 
-# What a file may name, with arguments that would leave a trace: commands, code, files, sockets, memory.
+# Callables that a file may name, with arguments that would leave a trace: commands, code, files, sockets, memory.
 CALLS: dict[str, tuple[bytes, ...]] = {
     # commands
     **dict.fromkeys(("os.system", "posix.system", "nt.system", "os.popen", "commands.getoutput"), (TOUCH,)),
@@ -196,7 +196,7 @@ CALLS: dict[str, tuple[bytes, ...]] = {
 
 
 def _styles(what: str, arguments: tuple[bytes, ...]) -> dict[str, bytes]:
-    """The same call in every way that a pickle can make one."""
+    """The same call with every instruction that can make one."""
     owner, _, attribute = what.rpartition(".")
     short, stacked = name(owner, attribute), parts.stack_name(owner, attribute)
     first, _, rest = what.partition(".")
@@ -216,7 +216,7 @@ def _styles(what: str, arguments: tuple[bytes, ...]) -> dict[str, bytes]:
 
 
 def alone() -> Table:
-    """Each call as a pickle of its own, the ways of calling in turn."""
+    """Each call as a separate pickle, with the calling instructions in turn."""
     made = {}
     for i, (what, arguments) in enumerate(CALLS.items()):
         styles = _styles(what, arguments)
@@ -226,7 +226,7 @@ def alone() -> Table:
 
 
 def _official_places() -> dict[str, Callable[[dict, Raw], Any]]:
-    """Where in a genuine official pickle a call is put."""
+    """Places in a genuine official pickle for a call."""
 
     def key(content: dict, code: Raw) -> Any:
         return Raw(mapping([(code.code, number(1))]))
@@ -253,7 +253,7 @@ def _official_places() -> dict[str, Callable[[dict, Raw], Any]]:
 
 
 def _torch_places() -> dict[str, Callable[[dict, Raw], Any]]:
-    """Where in a genuine rosinality checkpoint a call is put."""
+    """Places in a genuine rosinality checkpoint for a call."""
     return {
         "tensor": lambda content, code: content["g_ema"].__setitem__("style.1.weight", code),
         "average": lambda content, code: content.__setitem__("latent_avg", code),
@@ -292,7 +292,7 @@ def contained() -> Table:
 
 
 def referred() -> Table:
-    """Calls in what a torch file's storages are described by, and in the small pickles of its older format."""
+    """Calls in the storage descriptions of torch files, and in the small pickles of the legacy format."""
     code = call(name("os", "system"), TOUCH)
     made = {}
     for i, place in enumerate(("whole", "word", "kind", "key", "device", "count", "view")):
@@ -316,7 +316,7 @@ def referred() -> Table:
 
 
 def passed_over() -> Table:
-    """Code among what torch files may bring along from training programs: it stays where it is."""
+    """Code among the objects of training programs in torch files, which is ignored."""
     code = pickle.dumps(torch.nn.Linear, 2)
     made = {}
     for what, arguments in CALLS.items():
@@ -338,7 +338,7 @@ def passed_over() -> Table:
 
 
 def brought_along() -> Table:
-    """Source code that an official pickle brings along, in every field that its programs would run."""
+    """Source code stored in an official pickle, in every field that NVIDIA's programs would run."""
     made: Table = {}
     for field in ("module_src", "type", "version", "class_name", "hooks"):
         pairs = [(text(field), text(files.SOURCE))]
@@ -362,7 +362,7 @@ def brought_along() -> Table:
     return made
 
 
-HARMLESS = ("beside-*.pt", "lambda-with-a-call.pt")  # inert, and beside what is read
+HARMLESS = ("beside-*.pt", "lambda-with-a-call.pt")  # inert, and not among the parts that are read
 
 
 def table() -> Table:

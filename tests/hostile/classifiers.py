@@ -1,4 +1,4 @@
-"""Classifiers: the studio's own files with impossible descriptions, and ResNet checkpoints that are none."""
+"""Classifiers: files of the studio's format with impossible metadata, and invalid ResNet checkpoints."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _tensors() -> dict[str, torch.Tensor]:
 
 
 def own(about: Any = None, change: Callable[[dict[str, torch.Tensor]], Any] = lambda tensors: None) -> Write:
-    """A genuine small classifier but for its description (text as it is) or its tensors."""
+    """A genuine small classifier except for its description (text is written unchanged) or its tensors."""
 
     def write(path: Path) -> None:
         tensors = {key: value.clone() for key, value in _tensors().items()}
@@ -170,7 +170,7 @@ HARMLESS = (
 )  # fmt: skip
 
 
-# ResNet-50 checkpoints. A whole one has 94 MB, so these are refused before any of that, or share their numbers.
+# ResNet-50 checkpoints. A complete one has 94 MB, so these are refused before reading tensors, or share numbers.
 
 
 @cache
@@ -190,7 +190,7 @@ def _checkpoint(make: Callable[[], Any], zipped: bool = True) -> Write:
 
 
 def _shared(kind: torch.dtype = torch.float32, **others: Any) -> dict[str, Any]:
-    """All tensors of a ResNet-50, of the right shapes, on the numbers of the largest of them."""
+    """All tensors of a ResNet-50 with the right shapes, sharing the numbers of the largest one."""
     base = torch.full([2048 * 512 * 9], 0.01).to(kind)
     found = {k: base[: torch.Size(s).numel()].view(s) for k, s in _resnet_shapes().items() if not k.endswith("tracked")}
     return {**found, **others}
@@ -202,7 +202,7 @@ def _small(**others: Any) -> dict[str, Any]:
 
 
 def checkpoints() -> Table:
-    """ResNet checkpoints: one tensor that decides on the size, shapes, names and kinds that are none of its."""
+    """ResNet checkpoints: a huge size implied by one tensor, and wrong shapes, names and dtypes."""
     made: Table = {}
     heads: dict[str, Callable[[], Any]] = {
         "100000": lambda: torch.zeros(100_000), "1000": lambda: torch.zeros(1000), "1": lambda: torch.zeros(1),

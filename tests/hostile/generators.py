@@ -15,7 +15,7 @@ from tests.hostile.parts import NASTY, Raw, Table, call, mapping, name, number, 
 
 
 def set_option(content: dict[str, Any], option: str, value: Any) -> None:
-    """An option of the arguments, which nothing depends on; the clamp and the multiplier where layers have them."""
+    """Set an option in the generator's arguments, or, for the clamp and the multiplier, in its layers."""
     where = {"conv_clamp": "synthesis.", "bias_gain": "mapping."}.get(option)
     if where is None:
         parts.inner(content)["_init_kwargs"][option] = value
@@ -25,7 +25,7 @@ def set_option(content: dict[str, Any], option: str, value: Any) -> None:
 
 
 def options() -> Table:
-    """Options of a genuine generator that are of a wrong kind or out of range."""
+    """Options of a genuine generator with a wrong type or out of range."""
     made = {}
     wrong: dict[str, Any] = {
         "text": "256",
@@ -65,7 +65,7 @@ def options() -> Table:
 
 
 def numbers() -> Table:
-    """Weights that are no usable numbers: of whole layers nothing, or more than the latents can be fitted to."""
+    """Unusable weights: layers of zeros or not finite, or too large for fitting the latents."""
     made = {}
     for kind, value in (
         ("zeros", 0.0),
@@ -91,7 +91,7 @@ def numbers() -> Table:
 
 
 def described() -> Table:
-    """Tensors whose shape, strides, offset or storage is impossible, or far more than the file has."""
+    """Tensors with an impossible shape, strides, offset or storage, or far larger than the file."""
     edges = (-1, 0, 1, 2**31 - 1, 2**31, 2**39, 2**40 - 1, 2**62, 2**63 - 1, 2**63, 2**64, 2**127)
     four, one = parts.numbers(4), parts.numbers(1)
     cases: dict[str, tuple[bytes, bytes, bytes]] = {}
@@ -190,7 +190,7 @@ def described() -> Table:
 
 
 def _storage_file() -> bytes:
-    """Four numbers as `_load_from_bytes` gets them."""
+    """Four numbers in the format of `_load_from_bytes`."""
     code = parts.stored()
     small = [
         number(parts.MAGIC),
@@ -204,18 +204,18 @@ def _storage_file() -> bytes:
 
 @cache
 def wide() -> Generator:
-    """A generator with layers of 512, as the published ones, for its shapes."""
+    """A generator with 512 channels per layer, like the published ones, used for its shapes."""
     return files.generator(16, layers=2, width=512, channels=512)
 
 
 @cache
 def narrow() -> Generator:
-    """A generator with a mapping of 512, and hardly more."""
+    """A generator with a mapping network of width 512 and otherwise minimal."""
     return files.generator(8, layers=2, width=512, channels=4)
 
 
 def keys() -> Table:
-    """Names in a rosinality checkpoint that stand for absurd layers, for one another, or are not fit to be shown."""
+    """Names in a rosinality checkpoint of absurd layers, duplicate names, or unprintable ones."""
     made = {}
     one = torch.zeros(1)
     names = {
@@ -265,7 +265,7 @@ def keys() -> Table:
 
 
 def tensors() -> Table:
-    """Genuine rosinality checkpoints with tensors of other kinds, shapes and sizes than a generator's."""
+    """Genuine rosinality checkpoints with tensors of wrong dtypes, shapes and sizes."""
     made = {}
     averages = {
         "bytes": lambda: torch.zeros(30_000_000, dtype=torch.uint8),
@@ -313,7 +313,7 @@ def tensors() -> Table:
         made[f"content-is-{kind}.pt"] = parts.saved(lambda value=value: value)
 
     def one_storage(content: dict[str, Any], spread: int) -> None:
-        # All layers look at the same numbers: the file is as large as the largest of them.
+        # All layers share the same numbers, so the file is only as large as the largest layer.
         state = content["g_ema"]
         base = torch.full([max(v.numel() for v in state.values()) + spread * len(state)], 0.01)
         for i, (key, value) in enumerate(state.items()):
@@ -346,7 +346,7 @@ def _many_layers(content: dict[str, Any]) -> None:
 
 
 HARMLESS = (
-    # Options that nobody needs, as the shapes say the same, or that make no difference.
+    # Options that are not needed because the shapes determine them, or that make no difference.
     "z_dim-*.pkl", "w_dim-*.pkl", "c_dim-*.pkl", "img_*.pkl", "mapping_kwargs-*.pkl", "synthesis_kwargs-*.pkl",
     "conv_clamp-infinity.pkl", "conv_clamp-huge.pkl", "conv_clamp-whole.pkl", "lr_multiplier-*.pkl",
     "init_kwargs-is-*.pkl", "parameters-is-*.pkl", "buffers-is-*.pkl",  # the generator itself has no tensors

@@ -1,4 +1,4 @@
-"""Pickles whose instructions lie, are cut, repeat for ever, or are of the kinds that no network's file has."""
+"""Pickles with false, truncated, endlessly repeated or unusual instructions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MANY = 3_000_000
 
 
 def lone() -> Table:
-    """Every instruction alone on an empty stack, without its argument, and with one that ends too early."""
+    """Every instruction alone on an empty stack, without its argument, and with a truncated one."""
     made = {}
     for opcode in pickletools.opcodes:
         code = opcode.code.encode("latin-1")
@@ -24,7 +24,7 @@ def lone() -> Table:
 
 
 def floods() -> Table:
-    """One byte, or a few, that cost far more memory or time than they take in the file."""
+    """A few bytes that cost far more memory or time than their size."""
     repeated = {
         "NONE": b"N",
         "MARK": b"(",
@@ -82,7 +82,7 @@ def floods() -> Table:
 
 
 def sizes() -> Table:
-    """Lengths that the file does not have."""
+    """Lengths that exceed the file."""
     made = {}
     lengths = {
         "<I": (2**31 - 1, 2**31, 2**32 - 1),
@@ -109,7 +109,7 @@ def sizes() -> Table:
 
 
 def frames_in_genuine_files() -> Table:
-    """A genuine file whose frames lie: either way of reading it is harmless."""
+    """A genuine file with wrong frame lengths: reading or refusing it are both harmless."""
 
     def changed(length: int):
         def write(path):
@@ -163,7 +163,7 @@ def lines() -> Table:
                     lambda content, value=value: parts.inner(content).__setitem__("x", value),
                     protocol=2 if code == "p" else 4,
                 )
-    # Memo indices of one hash.
+    # Memo indices with the same hash.
     made["put-of-one-hash.pkl"] = raw_program(
         b"N", lambda: b"".join(b"p%d\n" % (i * parts.PRIME) for i in range(1, 120_000)), protocol=0
     )
@@ -173,7 +173,7 @@ def lines() -> Table:
 
 
 def odd() -> Table:
-    """Instructions for things that no network has: extensions, buffers, byte arrays, names that are no text."""
+    """Instructions that network files do not use: extensions, buffers, byte arrays, names that are not text."""
     made = {
         "byte-array.pkl": raw_program(b"\x96", struct.pack("<Q", 3), b"abc", protocol=5),
         "byte-arrays.pkl": raw_program(lambda: (b"\x96" + struct.pack("<Q", 0)) * 600_000, protocol=5),
@@ -226,7 +226,7 @@ def odd() -> Table:
 
 
 def nasty_names() -> Table:
-    """Names of things to call that are not fit to be shown."""
+    """Calls of functions with unprintable names."""
     made = {}
     for kind, nasty in NASTY.items():
         made[f"module-{kind}.pkl"] = raw_program(lambda nasty=nasty: parts.stack_name(nasty, "system"), protocol=4)

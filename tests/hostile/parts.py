@@ -1,4 +1,4 @@
-"""What hostile files are put together from: pickle instructions, genuine files with one change, zips that lie."""
+"""Building blocks of hostile files: pickle instructions, genuine files with one change, zips with false headers."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from tests import published as files
 
 Write = Callable[[Path], object]
 Table = dict[str, Write]
-MAGIC = 0x1950A86A20F9469CFC6C  # of torch's older format
-PRIME = 2**61 - 1  # all multiples of it have the hash 0
+MAGIC = 0x1950A86A20F9469CFC6C  # magic number of torch's legacy format
+PRIME = 2**61 - 1  # all multiples of it have hash 0
 
-# Texts that a message must not repeat as they are.
+# Texts that a message must not contain unescaped.
 NASTY = {
     "escape": "\x1b[2J\x1b[31mred\x07",
     "newlines": "one\r\ntwo\nthree\u2028four",
@@ -36,7 +36,7 @@ NASTY = {
 }
 
 
-# Pickle instructions, as bytes that can be joined.
+# Pickle instructions as bytes, to be concatenated.
 
 
 def text(value: str) -> bytes:
@@ -93,7 +93,7 @@ def get(index: int) -> bytes:
 
 
 def doubled(start: bytes, times: int) -> bytes:
-    """Tuples of twice the same thing, inside each other: 2^times things as seen by whoever walks through."""
+    """Nested tuples that each hold the same object twice: 2^times objects for a reader that visits them all."""
     return start + b"2\x86" * times
 
 
@@ -105,12 +105,12 @@ MODULE = name("torch_utils.persistence", "_reconstruct_persistent_obj")
 
 
 def program(*code: bytes, protocol: int = 2) -> bytes:
-    """A whole pickle."""
+    """A complete pickle."""
     return (b"\x80" + bytes([protocol]) if protocol >= 2 else b"") + b"".join(code) + b"."
 
 
 def stored(kind: str = "FloatStorage", key: bytes | None = None, count: bytes | None = None) -> bytes:
-    """A storage as torch files refer to it."""
+    """A reference to a storage in a torch file."""
     key, count = text("0") if key is None else key, number(4) if count is None else count
     return several(text("storage"), name("torch", kind), key, text("cpu"), count) + b"Q"
 
@@ -124,13 +124,13 @@ def numbers(*values: int) -> bytes:
 
 
 def module(class_name: bytes, state: bytes, more: Iterable[tuple[bytes, bytes]] = ()) -> bytes:
-    """A module as official pickles have it."""
+    """A module in an official pickle."""
     pairs = [(text("type"), text("class")), (text("version"), number(6)), (text("module_src"), text(files.SOURCE))]
     return call(MODULE, mapping([*pairs, (text("class_name"), class_name), (text("state"), state), *more]))
 
 
 def generator_of(modules: bytes = b"}", parameters: bytes = b"}", buffers: bytes = b"}") -> bytes:
-    """An official pickle's content whose generator has these dicts."""
+    """The content of an official pickle whose generator has these dicts."""
     state = [(text("_parameters"), parameters), (text("_buffers"), buffers), (text("_modules"), modules)]
     return mapping([(text("G_ema"), module(text("Generator"), mapping(state)))])
 
@@ -143,19 +143,19 @@ def raw(content: bytes | Callable[[], bytes]) -> Write:
 
 
 def raw_program(*code: bytes | Callable[[], bytes], protocol: int = 2) -> Write:
-    """A pickle; functions among its code are called when it is written, as their code is large."""
+    """A pickle; functions among its code are called only when it is written, because their code is large."""
     return raw(lambda: program(*(part() if callable(part) else part for part in code), protocol=protocol))
 
 
 @dataclass(eq=False)
 class Raw:
-    """Instructions in place of a value; they leave one value on the stack and use no memo."""
+    """Instructions in place of a value; they leave one value on the stack and do not use the memo."""
 
     code: bytes
 
 
-class _Pickler(pickle._Pickler):  # type: ignore[name-defined]  # the one that is written in Python can be extended
-    """Pickles `Raw` as it is, and with `storages` tensors as torch files have them."""
+class _Pickler(pickle._Pickler):  # type: ignore[name-defined]  # the Python implementation can be extended
+    """Writes `Raw` instructions unchanged and, with `storages`, tensors in the format of torch files."""
 
     def __init__(self, file: io.BytesIO, protocol: int, storages: dict[str, Any] | None = None):
         super().__init__(file, protocol)
@@ -188,7 +188,7 @@ def small() -> Generator:
 
 
 def official(change: Callable[[dict[str, Any]], Any], made: Generator | None = None, protocol: int = 4) -> Write:
-    """A genuine official pickle, of which `change` has changed the content before it is written."""
+    """A genuine official pickle, whose content `change` modifies before writing."""
 
     def write(path: Path) -> None:
         def dumps(content: Any, *_: Any, **__: Any) -> bytes:
@@ -202,7 +202,7 @@ def official(change: Callable[[dict[str, Any]], Any], made: Generator | None = N
 
 
 def inner(content: dict[str, Any], path: str = "") -> dict[str, Any]:
-    """The state of a module inside G_ema by its dotted name."""
+    """The state of a module in G_ema, by its dotted name."""
     found = content["G_ema"]
     for part in path.split(".") if path else ():
         found = found._modules[part]
@@ -210,7 +210,7 @@ def inner(content: dict[str, Any], path: str = "") -> dict[str, Any]:
 
 
 class Persisted:
-    """A module of an official pickle that is written with other words: its state or its class's name, for instance."""
+    """A module of an official pickle that is written with changes, for example to its state or class name."""
 
     def __init__(self, module: Any, **changes: Any):
         self.module, self.changes = module, changes
@@ -226,7 +226,7 @@ def rewritten(content: dict[str, Any], **changes: Any) -> None:
 
 
 def torch_bytes(content: Any, zipped: bool = True) -> bytes:
-    """What `torch.save` writes of plain data, tensors and `Raw`."""
+    """A file of `torch.save` with plain data, tensors and `Raw`."""
     stream, storages = io.BytesIO(), {}
     if not zipped:
         for value in (MAGIC, 1001, {"protocol_version": 1001, "little_endian": True, "type_sizes": {}}):
@@ -246,7 +246,7 @@ def torch_bytes(content: Any, zipped: bool = True) -> bytes:
 
 
 def saved(make: Callable[[], Any], zipped: bool = True) -> Write:
-    """A torch file of what `make` gives."""
+    """A torch file with the result of `make`."""
     return lambda path: path.write_bytes(torch_bytes(make(), zipped))
 
 
@@ -257,7 +257,7 @@ def torch_zip(code: bytes, storages: dict[str, bytes] | None = None) -> bytes:
 
 
 def rosinality(change: Callable[[dict[str, Any]], Any], made: Callable[[], Generator] = small, zipped: bool = True):
-    """A genuine rosinality checkpoint, of which `change` has changed the content before it is written."""
+    """A genuine rosinality checkpoint, whose content `change` modifies before writing."""
 
     def content() -> Any:
         state = {key: value.clone() for key, value in files.rosinality_state(made()).items()}
@@ -268,26 +268,26 @@ def rosinality(change: Callable[[dict[str, Any]], Any], made: Callable[[], Gener
     return saved(content, zipped)
 
 
-# Zips, with every field free.
+# Zips in which every field can be set.
 
 
 @dataclass
 class Entry:
-    """A file in a zip; what is None is as it should be."""
+    """A file in a zip; fields that are None get their correct values."""
 
     name: str | bytes
     data: bytes = b""
     method: int = 0
     flags: int = 0
-    size: int | None = None  # that the directory claims
-    packed: int | None = None  # of the compressed data, as the directory claims
+    size: int | None = None  # size stated in the directory
+    packed: int | None = None  # compressed size stated in the directory
     crc: int | None = None
     local_name: bytes | None = None
     local_extra: bytes = b""
     extra: bytes = b""
     comment: bytes = b""
-    offset: int | None = None  # of the local header, as the directory claims
-    local: bool = True  # whether there is one
+    offset: int | None = None  # offset of the local header stated in the directory
+    local: bool = True  # whether there is a local header
     packed_data: bytes | None = None
 
 
@@ -301,7 +301,7 @@ def zip_bytes(
     between: bytes = b"",
     after: bytes = b"",
 ) -> bytes:
-    """A zip; `count`, `size` and `offset` are what its end claims of the directory."""
+    """A zip; `count`, `size` and `offset` are the values for the directory in its end record."""
     body, directory = bytearray(before), bytearray()
     total = 0
     for entry in entries:
@@ -331,7 +331,7 @@ def zip_bytes(
 
 
 def safetensors(header: Any, data: bytes = b"", length: int | None = None) -> bytes:
-    """A file with this header (bytes as they are, else as JSON) and the length that it claims of it."""
+    """A file with this header (bytes unchanged, other values as JSON) and this stated header length."""
     given = header if isinstance(header, bytes) else json.dumps(header).encode("utf-8", "surrogatepass")
     return struct.pack("<Q", len(given) if length is None else length) + given + data
 
@@ -345,7 +345,7 @@ def generator_file(
     metadata: dict[str, str] | None = None,
     change: Callable[[dict[str, torch.Tensor]], Any] = lambda tensors: None,
 ) -> Write:
-    """A genuine file of the small generator but for its configuration (text as it is), metadata or tensors."""
+    """A genuine file of the small generator except for its configuration (text unchanged), metadata or tensors."""
 
     def write(path: Path) -> None:
         tensors = {key: value.contiguous().clone() for key, value in small().state_dict().items()}

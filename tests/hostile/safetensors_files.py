@@ -1,4 +1,4 @@
-"""Generators as safetensors: headers that lie or never end, configurations of no network, latents of another one."""
+"""Generators as safetensors: false or huge headers, impossible configurations, latents of another network."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.hostile.parts import CONFIG, NASTY, Table, Write, generator_file, raw
 DEEP = "[" * 200_000
 DEEP_DICT = '{"a":' * 200_000
 CLOSED = "[" * 200_000 + "]" * 200_000
-NEARLY_DEEP = "[" * 900 + "]" * 900  # near the depth at which the interpreter gives up
+NEARLY_DEEP = "[" * 900 + "]" * 900  # close to the interpreter's recursion limit
 CONFIG_TEXT = json.dumps(CONFIG)
 
 
@@ -32,7 +32,7 @@ def many_metadata() -> bytes:
 
 
 def headers(names: tuple[str, ...] = ("config",)) -> Table:
-    """The container alone; `names` are of the metadata that its reader looks at."""
+    """Hostile containers; `names`: names of the metadata that the reader uses."""
     described = {"__metadata__": {name: CONFIG_TEXT for name in names}}
     one = {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}
     four = bytes(4)
@@ -131,7 +131,7 @@ def headers(names: tuple[str, ...] = ("config",)) -> Table:
 
 
 def configurations() -> Table:
-    """A genuine file but for its configuration."""
+    """Genuine files except for the configuration."""
     made: Table = {}
     wrong: dict[str, Any] = {"zero": 0, "minus": -1, "huge": 10**9, "half": 4.5, "true": True, "nan": float("nan")}
     wrong |= {
@@ -206,7 +206,7 @@ def configurations() -> Table:
 
 
 def descriptions() -> Table:
-    """What a genuine file says of itself besides: where faces lie, how it was trained, its licence."""
+    """Genuine files except for other metadata: alignment, training summary, licence."""
     points = {
         "eye_left": [0.3, 0.3],
         "eye_right": [0.7, 0.3],
@@ -321,7 +321,7 @@ def _wide_state() -> dict[str, torch.Tensor]:
 
 
 def neighbours() -> Table:
-    """A genuine generator beside which somebody has put latents that do not belong to it, or nothing of the kind."""
+    """A genuine generator with a file of latents beside it that belongs to another network or is broken."""
     fingerprint = parts.small().mapping.fc1.weight.detach().double().sum(0)
     fit = {"mean": torch.zeros(4), "factor": torch.eye(4), "fingerprint": fingerprint}
     wrong: dict[str, dict[str, torch.Tensor]] = {
@@ -371,7 +371,7 @@ def neighbours() -> Table:
     return {f"neighbour-{kind}": write for kind, write in made.items()}
 
 
-# What comes to the same network as a genuine file, or is passed over; it must be usable then.
+# Files that give the same network as a genuine file, or whose changes are ignored; the model must be usable.
 HARMLESS = (
     "*_dim-half.*", "*-float.*", "*-as-text.*", "mapping_layers-half.*", "img_channels-*",
     "img_resolution-true.*",

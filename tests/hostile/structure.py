@@ -1,4 +1,4 @@
-"""Small pickles that stand for enormous or endless structures, and genuine ones with such a structure inside."""
+"""Small pickles that describe enormous or recursive structures, alone and inside genuine files."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ from tests.hostile.parts import (
 )
 
 NONE = b"N"
-FIRST = 100_000  # memo index above those of a genuine pickle
-FLOOD = 60_000  # keys: enough for minutes, and few enough for any limit of instructions
+FIRST = 100_000  # memo index above all those of a genuine pickle
+FLOOD = 60_000  # number of keys: enough to take minutes, and below any limit on instructions
 
 
 def module_of(modules: bytes = b"}", parameters: bytes = b"}") -> bytes:
@@ -41,17 +41,17 @@ def module_of(modules: bytes = b"}", parameters: bytes = b"}") -> bytes:
 
 
 def storage_file(count: int) -> bytes:
-    """A storage as `_load_from_bytes` gets it."""
+    """A storage in the format of `_load_from_bytes`."""
     stream = io.BytesIO()
     torch.save(torch.zeros(count)._typed_storage(), stream, _use_new_zipfile_serialization=False)
     return stream.getvalue()
 
 
 def shared_modules() -> Table:
-    """Modules that hold the same module twice, in a chain: 2^depth ways lead to the last one."""
+    """A chain of modules that each hold the next one twice: 2^depth paths lead to the last one."""
 
     def chain(depth: int, wide: int, leaf: bytes) -> bytes:
-        # The stack holds one module; each turn stores it and makes one that holds it `wide` times.
+        # The stack holds one module; each iteration stores it and makes a module that holds it `wide` times.
         code = module_of(parameters=mapping([(text("w"), leaf)]))
         for level in range(depth):
             children = mapping((text(f"c{i}"), get(FIRST + level)) for i in range(wide))
@@ -87,7 +87,7 @@ def shared_modules() -> Table:
 
 
 def cycles() -> Table:
-    """Things that contain themselves."""
+    """Objects that contain themselves."""
     empty = b"}" + put(1)
     state = b"}" + put(1)
     return {
@@ -99,7 +99,7 @@ def cycles() -> Table:
             mapping([(text("G_ema"), module(text("Generator"), state + text("state") + get(1) + b"s"))])
         ),
         "module-in-itself.pkl": raw_program(
-            # The state is known before the module is, and gets the module as its child afterwards.
+            # The state is created before the module, which becomes its child afterwards.
             b"}", put(1), b"0", b"}", put(2), b"0", get(1), text("_modules"), get(2), b"s0",
             module(text("Generator"), get(1)), put(3), b"0", get(2), text("c"), get(3), b"s0",
             mapping([(text("G_ema"), get(3))]),
@@ -144,7 +144,7 @@ def _deep_modules(depth: int) -> bytes:
 
 
 def doubling() -> Table:
-    """Tuples, lists and dicts of twice the same thing, 60 deep, wherever a value may be compared, shown or hashed."""
+    """Tuples, lists and dicts that double 60 times, wherever a value may be compared, shown or hashed."""
     pair = doubled(b")", 60)
     turns = range(FIRST, FIRST + 60)
     lists = b"]" + b"".join(put(i) + b"0](" + get(i) + get(i) + b"e" for i in turns)
@@ -210,7 +210,7 @@ def doubling() -> Table:
 
 
 def copying() -> Table:
-    """Constructors that copy what they get, called again and again on the same large thing."""
+    """Constructors that copy their argument, called repeatedly on the same large object."""
     pairs = b"](" + b"".join(several(number(i), NONE) for i in range(2000)) + b"e"
     texts = b"](" + b"".join(text(f"{i:04}"[:2]) for i in range(2000)) + b"e"
     table = b"}(" + b"".join(number(i) + NONE for i in range(100_000)) + b"u"
@@ -277,7 +277,7 @@ def copying() -> Table:
 
 
 def flooding() -> Table:
-    """Keys that all have one hash, which makes every insertion as slow as the dict is long; and keys of other kinds."""
+    """Many keys with the same hash, so that each insertion takes linear time; and keys of other types."""
     made: Table = {}
     kinds: dict[str, Callable[[int], bytes]] = {
         "int": lambda i: number(i * PRIME),
@@ -338,11 +338,11 @@ def flooding() -> Table:
 
 
 HARMLESS = (
-    "cycle-in-a-genuine-file.pkl",  # of what nobody looks at
+    "cycle-in-a-genuine-file.pkl",  # in a part that is not read
     "doubled-*-beside-*.pt",
     "doubled-*-as-option-*.pkl",
     "*-as-a-key-of-_buffers.pkl",
-    "none-as-a-key-of-_parameters.pkl",  # a plain key, of what is no tensor
+    "none-as-a-key-of-_parameters.pkl",  # a plain key, whose value is not a tensor
     "true-as-a-key-of-_parameters.pkl",
     "negative-as-a-key-of-_parameters.pkl",
 )

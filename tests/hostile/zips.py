@@ -1,4 +1,4 @@
-"""Torch files whose container lies: zips with impossible directories, and torch's older format."""
+"""Torch files with a false container: zips with impossible directories, and torch's legacy format."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def _genuine() -> tuple[Entry, ...]:
 
 
 def _changed(change: Callable[[list[Entry]], Any], **options: Any) -> Write:
-    """A genuine checkpoint, of which `change` has changed the entries."""
+    """A genuine checkpoint whose zip entries are modified by `change`."""
 
     def write(path: Path) -> None:
         entries = [Entry(entry.name, entry.data) for entry in _genuine()]
@@ -43,7 +43,7 @@ def _changed(change: Callable[[list[Entry]], Any], **options: Any) -> Write:
 
 
 def _set(index: int, **fields: Any) -> Write:
-    """A genuine checkpoint in which one entry's fields are others."""
+    """A genuine checkpoint in which some fields of one entry are replaced."""
     return _changed(lambda entries: [setattr(entries[index], key, value) for key, value in fields.items()])
 
 
@@ -52,7 +52,7 @@ def genuine() -> Write:
 
 
 def entries() -> Table:
-    """Entries that are compressed, encrypted, overlapping, elsewhere, or of another size than is said."""
+    """Entries that are compressed, encrypted, overlapping, or with a wrong position or size."""
     deflated = zlib.compress(bytes(40_000_000), 9)[2:-4]
     made: Table = {}
     for index, kind in ((0, "pickle"), (3, "storage")):
@@ -128,7 +128,7 @@ def _resize(entry: Entry, by: int) -> None:
 
 
 def amplified() -> Table:
-    """Many entries of a zip that all lie over the same bytes: a generator of ten times the file's size."""
+    """Many zip entries over the same bytes: a generator ten times as large as the file."""
 
     def overlapping(path: Path) -> None:
         state = {key: value.clone() for key, value in files.rosinality_state(wide()).items()}
@@ -156,7 +156,7 @@ def _directory(entries: list[Entry]) -> bytes:
 
 
 def directories() -> Table:
-    """Directories that are too long, elsewhere, of another length than is said, or not there."""
+    """Directories that are too long, missing, or with a wrong position or length."""
     made: Table = {}
     same: Callable[[list[Entry]], Any] = lambda entries: None  # noqa: E731
     for kind, options in {
@@ -248,7 +248,7 @@ def _end64(count: int, size: int, offset: int) -> bytes:
 
 
 def _zip64(count: int, size: int, offset: int) -> bytes:
-    """A genuine checkpoint whose end says that the 64-bit end counts, which lies."""
+    """A genuine checkpoint whose end record refers to a false 64-bit end record."""
     plain = zip_bytes(_genuine())
     body, at = plain[:-22], len(plain) - 22
     record = _end64(count, size, offset)
@@ -257,7 +257,7 @@ def _zip64(count: int, size: int, offset: int) -> bytes:
 
 
 def older() -> Table:
-    """Torch's older format: five pickles in a row, then the numbers."""
+    """Torch's legacy format: five pickles in a row, then the numbers."""
     good: dict[str, bytes] = {
         "magic": number(parts.MAGIC),
         "protocol": number(1001),
@@ -357,7 +357,7 @@ def older() -> Table:
 
 
 HARMLESS = (
-    # Read as they are meant, or not at all: nothing in them costs or changes anything.
+    # Read correctly or refused: their changes have no effect.
     "*-wrong-crc.pt", "*-comment-64KB.pt", "comment-*.pt", "*-local-extra-64KB.pt", "*-extra-of-no-kind.pt",
     "*-local-name-differs.pt", "*-patched.pt", "ends-after-the-end.pt", "trailing-*.pt", "signatures-between.pt",
     "hole-between.pt", "64-bit-end-that-lies.pt", "before.pt", "another-zip-before.pt", "case-differs.pt",

@@ -1,4 +1,4 @@
-"""An operator of a user's own: this file is all that there is of it."""
+"""A user-defined operator, complete in this file."""
 
 import ilo
 from ilo import Setting

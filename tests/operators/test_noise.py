@@ -1,4 +1,4 @@
-"""Noise models: any operator can be measured with any of them."""
+"""Noise models: each works with every operator."""
 
 import json
 import math
@@ -33,7 +33,7 @@ def test_every_operator_can_be_measured_with_noise(op):
     assert error.abs().max() > 0
     torch.testing.assert_close(noisy[1:], op.measure(x[1:], 5, Gaussian(20)), rtol=1e-5, atol=1e-6)
     if op.mask is not None and op.name != "compose":
-        assert not (error * (1 - op.mask)).any()  # what is hidden is not measured
+        assert not (error * (1 - op.mask)).any()  # hidden pixels get no noise
     assert Problem.damage(x, op, 4, Gaussian(20)).y.equal(noisy)
 
 

@@ -31,7 +31,7 @@ from ilo.settings import SettingsError
 
 @pytest.fixture(autouse=True, scope="module")
 def _one_thread() -> Iterator[None]:
-    """Tensors this small are slower on two threads, much slower when the cores are busy."""
+    """Use one thread: small tensors are slower on two, especially on busy cores."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -103,7 +103,7 @@ def test_second_derivative_of_compressed_sensing() -> None:
 
 @pytest.mark.parametrize("op", EIGHT, ids=_names(EIGHT))
 def test_contract(op: Operator) -> None:
-    """Shapes, counts, dtypes, noise per sample, the picture and the way back from settings."""
+    """Shapes, counts, dtypes, per-sample noise, the picture, and rebuilding from settings."""
     x = _random(3, 3, 8, 8, dtype=torch.float32)
     y = op.measure(x, seed=5)
     assert y.shape == (3, *op.measurement_shape)
@@ -134,7 +134,7 @@ def test_contract(op: Operator) -> None:
 
     moved = op.to("meta")
     assert moved(x.to("meta")).device.type == "meta"
-    torch.testing.assert_close(op(x), again(x), rtol=0, atol=0)  # the original stays where it was
+    torch.testing.assert_close(op(x), again(x), rtol=0, atol=0)  # the original keeps its device
 
 
 @pytest.mark.parametrize("op", EIGHT, ids=_names(EIGHT))
@@ -241,7 +241,7 @@ def test_super_resolution_is_pillows_bicubic_away_from_the_border(factor: int) -
 
 @pytest.mark.parametrize("factor", [2, 4])
 def test_super_resolution_reflects_at_the_border(factor: int) -> None:
-    """A direct tap sum over a reflected picture."""
+    """Compare with a direct sum of taps over a reflected picture."""
     x = _random(1, 3, 16, 16)
 
     def keys(t: float) -> float:

@@ -1,4 +1,4 @@
-"""Forward operators in use: what a perceptual distance compares, validation, registry."""
+"""Forward operators in use: pictures for perceptual distances, validation, registry."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ from tests.operators.test_operators import EIGHT, _mask, _random
 
 @pytest.fixture(autouse=True, scope="module")
 def _one_thread() -> Iterator[None]:
-    """Tensors this small are slower on two threads, much slower when the cores are busy."""
+    """Use one thread: small tensors are slower on two, especially on busy cores."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
 
 
-# What a perceptual distance compares
+# Pictures compared by a perceptual distance
 
 
 def test_comparable_fills_holes_with_generated_pixels() -> None:
@@ -154,7 +154,7 @@ def test_comparable_works_first_without_and_then_with_gradient() -> None:
         ("compose", {"operators": "denoise"}, "give a list"),
         ("compose", {"operators": [{"sigma": 3}]}, "name and settings"),
         ("compose", {"operators": [{"name": "inpaint"}]}, "has no mask"),
-        ("compose", {"operators": [{"name": "identity"}], "mask": _mask(8)}, "no operator of the list"),
+        ("compose", {"operators": [{"name": "identity"}], "mask": _mask(8)}, "no operator in the list"),
         ("compose", {"operators": [{"name": "colorize"}, {"name": "denoise"}]}, "put it last"),
         ("compose", {"operators": [{"name": "compressed-sensing"}, {"name": "denoise"}]}, "put it last"),
         ("compose", {"operators": [Identity(resolution=4)]}, "made for 4 px but gets pictures of 8 px"),
@@ -203,7 +203,7 @@ def test_a_users_operator() -> None:
         return Dim
 
     define()
-    define()  # a notebook's cell that runs twice
+    define()  # as when a notebook cell runs twice
     op = build("dim", 4, gain=0.25)
     x = _random(1, 3, 4, 4)
     torch.testing.assert_close(op.measure(x), 0.25 * x.flip(-1))
@@ -226,7 +226,7 @@ def test_a_users_operator_may_measure_anything(linear: bool) -> None:
             return x.sum((1, 3)) if linear else x.square().sum((1, 3))
 
     x = _random(1, 3, 8, 8)
-    with pytest.raises(SettingsError, match=r"Sums measures \[8\] per picture.*override that property in Sums"):
+    with pytest.raises(SettingsError, match=r"Sums gives a measurement of shape \[8\].*override that property in Sums"):
         build("sums", 8).measure(x)
     Sums.measurement_shape = property(lambda self: (self.resolution,))  # type: ignore[assignment]
     Sums.linear = linear

@@ -1,4 +1,4 @@
-"""Operators from elsewhere: one file is enough, and what is wrong with it is said in a line."""
+"""User-defined operators: one file is enough, and mistakes get a one-line message."""
 
 import ast
 import json
@@ -27,7 +27,7 @@ FILE = Path(__file__).parent / "channel_mix.py"
 
 @pytest.fixture(autouse=True)
 def registry():
-    """What a test registers is gone after it."""
+    """Undoes a test's registrations afterwards."""
     before = dict(OPERATORS)
     yield
     OPERATORS.clear()
@@ -40,7 +40,7 @@ def channel_mix():
     return kind
 
 
-# A file is all that an operator needs.
+# One file is enough for an operator.
 
 
 def test_it_can_be_built(channel_mix):
@@ -127,7 +127,7 @@ def test_an_installed_package_brings_its_operators(monkeypatch, capsys):
     assert "their_operators of an installed package cannot be imported (ZeroDivisionError" in capsys.readouterr().err
 
 
-# What is wrong with it is said in a line.
+# Mistakes get a one-line message.
 
 HEAD = """
 import ilo
@@ -144,7 +144,7 @@ class Own(ilo.Operator):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("", "registers no operator; put @register above a class"),
+        ("", "registers no operator; put @register above its operator class"),
         ("def broken(:", "cannot be imported (SyntaxError"),
         ("import nothing_of_the_kind", "cannot be imported (ModuleNotFoundError"),
         ("raise SystemExit(0)", "cannot be imported (SystemExit"),
@@ -163,18 +163,21 @@ class Own(ilo.Operator):
         (f"{HEAD}    gain: float = Setting.number(1.0, 0.0, 2.0, label='', help='')", "no label or no help"),
         (f"{HEAD}    gain: float = Setting.number(1.0, 0.0, 1e999, label='Gain', help='G.')", "give finite numbers"),
         (f"{HEAD}    way: str = Setting.choice('a b', {{'a b': 'A'}}, label='Way', help='W.')", "the choice 'a b'"),
-        (f"{HEAD}    size: float = Setting.number(1.0, 0.0, 2.0, label='Size', help='S.')", "uses already"),
+        (
+            f"{HEAD}    size: float = Setting.number(1.0, 0.0, 2.0, label='Size', help='S.')",
+            "name of an attribute of every operator",
+        ),
         (f"{HEAD}    way: str = Setting.choice('up', {{}}, label='Way', help='W.')", "way is 'up'"),
         (
             f"{HEAD}    a: int = Setting.whole(1, 0, 2, label='A', help='A.')\n"
             "    b: int = Setting.whole(1, 0, 2, label='A', help='B.')",
-            "setting b of Own has the label 'A' of another one",
+            "setting b of Own has the label 'A' of another setting",
         ),
         (
             f"{HEAD}    a: int = Setting.whole(1, 0, 2, when=('b', 'c'), label='A', help='A.')",
-            "there is no such choice",
+            "but no earlier choice has this value",
         ),
-        (f"{HEAD}    def __init__(self, *, resolution, gain=1): pass", "compute what is needed once in prepare"),
+        (f"{HEAD}    def __init__(self, *, resolution, gain=1): pass", "do one-time computations in prepare"),
     ],
 )
 def test_a_bad_module_gets_one_line(text, words, tmp_path, capsys):

@@ -1,4 +1,4 @@
-"""Faces: found, aligned, cut out and put back."""
+"""Faces: detecting, aligning, cropping and pasting back."""
 
 import cv2
 import numpy as np
@@ -10,7 +10,7 @@ from ilo.photos.faces import FFHQ, Alignment, Face, align, crop, detect, from_ey
 from ilo.settings import SettingsError
 from ilo.weights import registry
 
-EYES = np.array([[203.0, 101.5], [247.0, 103.0]])  # the astronaut's
+EYES = np.array([[203.0, 101.5], [247.0, 103.0]])  # of the astronaut
 TEMPLATE = {
     "eye_left": (0.294, 0.286),
     "eye_right": (0.678, 0.287),
@@ -49,7 +49,7 @@ def test_two_points_are_met_exactly():
 
 
 def test_ffhq_by_hand():
-    """An upright face: the square is 4 eye distances or 3.6 eye–mouth distances wide, whichever is more."""
+    """For an upright face, the square is 4 eye distances or 3.6 eye–mouth distances wide, whichever is larger."""
     points = np.array([(80, 100), (120, 100), (100, 120), (85, 140), (115, 140)], float)
     square = align(Face((0, 0, 1, 1), 1, points), FFHQ)
     assert square.side == pytest.approx(max(4 * 40, 3.6 * 40))
@@ -60,7 +60,7 @@ def test_ffhq_by_hand():
 @pytest.mark.parametrize("angle", [0.0, 0.5, -2.0])
 @pytest.mark.parametrize("side", [50, 100, 290])
 def test_a_crop_shows_what_lies_under_its_square(angle, side):
-    """A picture whose colours are coordinates tells where each pixel came from."""
+    """In a picture whose colours encode coordinates, each pixel shows where it came from."""
     rows, columns = np.mgrid[0:300, 0:250] + 0.5
     photo = np.stack([columns, rows, np.full_like(rows, 7)], 2).astype(np.uint8)
     middle = turned(angle, side, 125, 150)

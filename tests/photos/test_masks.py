@@ -1,4 +1,4 @@
-"""Masks: fitting to a resolution, and the ready-made ones."""
+"""Masks: resizing to a resolution, and preset masks."""
 
 from __future__ import annotations
 

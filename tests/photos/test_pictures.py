@@ -1,4 +1,4 @@
-"""Every kind of picture that people have, and the broken ones."""
+"""Reading all supported kinds of pictures, and refusing broken ones."""
 
 import contextlib
 import io
@@ -26,7 +26,7 @@ from ilo.settings import SettingsError
 
 
 def gradient(width=24, height=16):
-    """uint8 [H, W, 3]: red grows to the right, green downwards."""
+    """Gradient uint8 [H, W, 3]: red increases to the right, green downwards."""
     red, green = np.meshgrid(np.linspace(0, 250, width), np.linspace(0, 250, height))
     return np.stack([red, green, np.full_like(red, 40)], 2).astype(np.uint8)
 
@@ -38,7 +38,7 @@ def encoded(image, format, **options):
 
 
 def png_header(width, height):
-    """A valid PNG of that size by its header, with hardly any data."""
+    """A PNG with a valid header of this size, but almost no data."""
 
     def chunk(kind, data):
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -78,7 +78,7 @@ def test_arrays():
 def test_exif_rotation():
     pixels = gradient()
     exif = Image.Exif()
-    exif[0x0112] = 6  # the camera was turned: to be shown rotated by 90° clockwise
+    exif[0x0112] = 6  # rotate by 90° clockwise for display
     upright = read_picture(encoded(Image.fromarray(pixels), "PNG", exif=exif))
     assert upright.size == (16, 24)
     assert np.array_equal(np.asarray(upright), np.rot90(pixels, -1))
@@ -154,7 +154,7 @@ def test_palette_cmyk_bitmap_and_animation():
 )
 def test_what_is_refused(source, sentence):
     with warnings.catch_warnings():
-        warnings.simplefilter("error")  # a warning of Pillow's would be noise on the user's screen
+        warnings.simplefilter("error")  # Pillow's warnings would only confuse users
         with pytest.raises(PictureError, match=re.escape(sentence)) as error:
             read_picture(source)
     assert "\n" not in str(error.value)

@@ -1,4 +1,4 @@
-"""Weights files: what loads, and what each broken one says."""
+"""Weights files: valid ones load, and broken ones give a helpful message."""
 
 import json
 import subprocess
@@ -112,7 +112,7 @@ def test_a_small_file_that_claims_a_huge_network_takes_no_memory(tmp_path):
     path = write(tmp_path / "huge.safetensors", config=SMALL | {"channels": channels, "img_resolution": 16})
     made = subprocess.run([sys.executable, "-c", PEAK, path], capture_output=True, text=True, check=True)
     assert "synthesis.b16.resample_filter is missing" in made.stdout
-    assert int(made.stdout.split()[-1]) < 200e6  # one of its convolutions alone has 600 MB
+    assert int(made.stdout.split()[-1]) < 200e6  # a single convolution of that network has 600 MB
 
 
 def test_official_names(root):

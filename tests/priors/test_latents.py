@@ -1,4 +1,4 @@
-"""Gaussianised W: does it match the mapping network, is it cached."""
+"""Gaussianised W: agreement with the mapping network, and caching."""
 
 import pytest
 import torch

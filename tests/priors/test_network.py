@@ -1,4 +1,4 @@
-"""The network against numbers that an independent implementation computed from the same weights."""
+"""Comparison of the network with an independent implementation on the same weights."""
 
 import pytest
 import torch

@@ -1,7 +1,7 @@
-"""Real files: what the official programs drew with networks of random weights, and what is drawn from their files here.
+"""Comparison with pictures that the official programs generated with random weights.
 
-tests/data/official-*.safetensors hold numbers alone: a network's state under its program's own names, latents z, and
-the picture that the program drew of them (Python 3.7 and 3.8, torch 1.7 and 1.9, on a CPU), with constant noise maps.
+tests/data/official-*.safetensors hold only numbers: a network's state under its program's own names, latents z, and the
+picture that the program generated (Python 3.7 and 3.8, torch 1.7 and 1.9, on a CPU), with constant noise maps.
 """
 
 import json
@@ -38,7 +38,7 @@ def official_network(state, about):
 
 
 def assert_same(found, wanted):
-    """Alike to 1e-4, of the largest value where activations of 256 make values beyond [−1, 1]."""
+    """Equal within 1e-4, relative to the largest value where activations of 256 give values beyond [−1, 1]."""
     assert (found - wanted).abs().max() <= 1e-4 * max(1.0, wanted.abs().max() / 100)
 
 
@@ -48,10 +48,10 @@ def test_a_network_pickle_draws_what_its_program_drew(tmp_path, data, name, prot
     state, pictures, about = golden(data / f"official-{name}.safetensors")
     path = files.official(tmp_path / "net.pkl", official_network(state, about), protocol)
     made = checkpoint.build(published.read(path), path.name)
-    assert made.config.conv_clamp == 256  # as its layers say, where its arguments do not
+    assert made.config.conv_clamp == 256  # stated by its layers, but not by its arguments
     assert_same(made(pictures["z"]), pictures["image"])
     unclamped = checkpoint.build(Checkpoint(Config(**{**vars(made.config), "conv_clamp": None}), state, {}), "golden")
-    assert (unclamped(pictures["z"]) - pictures["image"]).abs().max() > 10  # the clamp is in force
+    assert (unclamped(pictures["z"]) - pictures["image"]).abs().max() > 10  # the clamp has an effect
 
 
 @pytest.mark.parametrize("zipped", [True, False])
@@ -115,16 +115,16 @@ def test_layers_that_differ_are_refused(tmp_path):
 def test_other_filters_are_refused(tmp_path):
     made = files.generator(16)
     kernel = torch.outer(torch.tensor([1.0, 2, 3, 4]), torch.tensor([1.0, 2, 3, 4])) / 100
-    with pytest.raises(CheckpointError, match=r"'convs\.0\.conv\.blur\.kernel': it is another filter"):
+    with pytest.raises(CheckpointError, match=r"'convs\.0\.conv\.blur\.kernel': it is a filter other"):
         published.read(files.rosinality(tmp_path / "blur.pt", made, kernel=4 * kernel))
     made.synthesis.b8.conv0.resample_filter.copy_(kernel)
-    with pytest.raises(CheckpointError, match=r"b8\.conv0 resamples with another filter than \[1, 3, 3, 1\]"):
+    with pytest.raises(CheckpointError, match=r"b8\.conv0 resamples with a filter other than \[1, 3, 3, 1\]"):
         published.read(files.official(tmp_path / "net.pkl", made))
 
 
 def test_a_multiplier_that_the_file_does_not_say_is_noticed(tmp_path):
     made = files.generator(16, multiplier=0.1)
-    with pytest.raises(CheckpointError, match=r"another learning rate multiplier than 0\.01"):
+    with pytest.raises(CheckpointError, match=r"a learning rate multiplier other than 0\.01"):
         published.read(files.rosinality(tmp_path / "net.pt", made))
 
 

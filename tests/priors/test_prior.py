@@ -1,4 +1,4 @@
-"""The solver asks nothing of a prior that only StyleGAN2 has: it runs on a small stack of convolutions, too."""
+"""The solver needs nothing specific to StyleGAN2: it also runs on a small stack of convolutions."""
 
 import copy
 
@@ -41,7 +41,7 @@ class Stack(nn.Module):
         return x
 
     def entered(self, state):
-        """What enters the state's layer."""
+        """The features entering the state's layer."""
         return state.values["x"] if state.layer else state.values["z"][:, 0, :, None, None]
 
     def draw(self, seed, batch=1):

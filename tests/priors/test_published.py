@@ -1,4 +1,4 @@
-"""Published generators: the same pictures from every format, and nothing of a hostile file is ever run."""
+"""Published generators: every format gives the same pictures, and hostile files are never executed."""
 
 import builtins
 import hashlib
@@ -78,7 +78,7 @@ def test_a_cache_that_cannot_be_written_is_done_without(tmp_path, monkeypatch, c
     monkeypatch.setenv("ILO_CACHE", str(tmp_path / "cache"))
     path = files.official(tmp_path / "net.pkl", files.generator(8))
     assert models.load(str(path)).resolution == 8
-    assert "read anew at every start" in caplog.text
+    assert "converted again at every start" in caplog.text
 
 
 def test_half_precision_and_clamps_are_read(tmp_path):
@@ -100,7 +100,7 @@ def test_weights_in_another_memory_order_are_read(tmp_path):
 
 
 class Call:
-    """Pickles as a call of anything."""
+    """Pickles as a call of any function."""
 
     def __init__(self, what, *arguments, state=None):
         self.what, self.arguments, self.state = what, arguments, state
@@ -110,7 +110,7 @@ class Call:
 
 
 class Chain:
-    """A call of what a call gives."""
+    """Pickles as a call of a call's result."""
 
     def __reduce__(self):
         return getattr, (Call(__import__, "os"), "system")
@@ -134,7 +134,7 @@ def pickled(value, protocol=4):
 
 
 def inside(value):
-    """As the generator of an official pickle."""
+    """Write a value as the generator of an official pickle."""
 
     def write(path):
         network = programs.Discriminator()
@@ -159,7 +159,7 @@ def zipped(entries, compression=zipfile.ZIP_STORED):
 
 
 def tensor_pickle(kind, shape, strides, count, offset=0, storage_count=None):
-    """A torch zip whose one tensor is described by hand."""
+    """A torch zip with one tensor, whose description is given explicitly."""
     module, name = kind
 
     class Pickler(pickle.Pickler):
@@ -279,7 +279,7 @@ def test_nothing_of_a_hostile_file_is_run(name, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     path = tmp_path / name
     HOSTILE[name](path)
-    (tmp_path / "executed").unlink(missing_ok=True)  # writing some of them opens it
+    (tmp_path / "executed").unlink(missing_ok=True)  # writing some of the files creates it
     with pytest.raises(CheckpointError) as caught:
         checkpoint.build(published.read(path), name)
     message = str(caught.value)
@@ -309,7 +309,7 @@ def test_damaged_bytes_never_escape_as_another_error(tmp_path):
         for at in torch.randint(0, len(content), (3,), generator=rng).tolist():
             content[at] = int(torch.randint(0, 256, (1,), generator=rng))
         path.write_bytes(content)
-        with suppress(CheckpointError):  # in a number of a tensor the damage cannot be seen
+        with suppress(CheckpointError):  # damage in a tensor's numbers cannot be detected
             checkpoint.build(published.read(path), path.name)
 
 

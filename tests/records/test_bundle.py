@@ -1,4 +1,4 @@
-"""What a run leaves behind: complete or not at all, and readable without trust."""
+"""Bundles: written completely or not at all, and safe to read from untrusted sources."""
 
 import csv
 import errno

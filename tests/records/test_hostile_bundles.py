@@ -1,4 +1,4 @@
-"""Bundles that were made to do harm: each is refused in one line, soon, and with little memory."""
+"""Hostile bundles: each is refused with one line, quickly, and with little memory."""
 
 import io
 import json
@@ -22,12 +22,12 @@ from ilo.settings import RoundSettings, SolverSettings
 from tests.records.test_bundle import record
 
 MB = 2**20
-BESIDE = 64 * MB  # that a refusal may take, beside twice the bundle's size
+BESIDE = 64 * MB  # memory that a refusal may use, in addition to twice the bundle's size
 SECONDS = 5
 ESCAPE = "\x1b[31m\n\r\x07\u202e"
 LONG = "x" * 900_000
 
-# Replays every path of its arguments, one after the other, and tells of each what came of it.
+# Replays every path from its standard input in turn, and reports the outcome of each.
 CHILD = """
 import contextlib, gc, io, json, signal, sys, time, traceback
 import torch
@@ -69,7 +69,7 @@ for path in sys.stdin.read().split("\\n"):
 
 
 def changed(**changes):
-    """A bundle whose recipe has other values."""
+    """A bundle with changed values in its recipe."""
 
     def write(files, folder):
         recipe = json.loads(files["recipe.json"])
@@ -109,7 +109,7 @@ def without(name):
 
 
 def measured(y, **changes):
-    """Another measurement, of which the recipe has the hash."""
+    """Another measurement, whose hash is in the recipe."""
 
     def write(files, folder):
         sha256 = tensor_sha256(y)
@@ -154,7 +154,7 @@ def morph(**changes):
 
 
 def zipped(compression=zipfile.ZIP_DEFLATED, make=None, spoil=None):
-    """The bundle as a .zip, its bytes changed by `spoil`."""
+    """The bundle as a .zip, whose bytes are changed by `spoil`."""
 
     def write(files, folder):
         path = folder / "run.zip"
@@ -169,7 +169,7 @@ def zipped(compression=zipfile.ZIP_DEFLATED, make=None, spoil=None):
 
 
 def many_entries(files, folder):
-    """A list of 500,000 files that are not there."""
+    """A zip directory of 500,000 files that do not exist."""
     path = zipped()(files, folder)
     entry = struct.pack("<4s4B4HL2L5H2L", b"PK\x01\x02", 20, 0, 20, 0, *[0] * 4, *[0] * 3, 1, *[0] * 4, 0, 0) + b"a"
     count = 500_000
@@ -179,7 +179,7 @@ def many_entries(files, folder):
 
 
 def special(make):
-    """A folder whose recipe.json is no plain file."""
+    """A folder whose recipe.json is not a regular file."""
 
     def write(files, folder):
         for name, data in files.items():
@@ -206,7 +206,7 @@ RANDOM = "random-inpaint"
 ZEROS = torch.zeros(1, 3, 64, 64)
 TENSOR = {"dtype": "F32", "shape": [1, 3, 64, 64], "data_offsets": [0, 49152]}
 CASES = {
-    # The review's.
+    # Expensive in time or memory.
     "resolution 4096, motion blur": changed(resolution=4096, task="deblur", operator={"kind": "motion", "length": 4e3}),
     "45 MB of {}, in a zip": zipped(make=text(b"[" + b"{}," * 15_000_000 + b"{}]")),
     "compose 400 deep": composed(400),
@@ -398,7 +398,7 @@ CASES = {
     "morph of noise NaN": morph(noise=math.nan),
     "morph with an escape": morph(**{ESCAPE: 1}),
 }
-# No reason to refuse a run.
+# Odd contents that are no reason to refuse a run.
 ODD = {
     "facts with escapes": recorded(torch=ESCAPE, **{ESCAPE: 1}),
     "a distance with an escape": changed(perceptual=ESCAPE),
@@ -417,7 +417,7 @@ def good(model):
 
 @pytest.fixture(scope="module")
 def came(good, root, tmp_path_factory):
-    """What came of replaying all bundles, one after the other in one process, and their sizes."""
+    """The outcomes of replaying all bundles in turn in one process, and their sizes."""
     paths = []
     for write in {**CASES, **ODD}.values():
         folder = tmp_path_factory.mktemp("bundle")
@@ -429,11 +429,11 @@ def came(good, root, tmp_path_factory):
         capture_output=True,
         text=True,
         cwd=root,
-        # What is freed is given back, so that the next one's need is seen.
+        # Freed memory is returned to the system, so that the next bundle's memory use is visible.
         env={**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"},
     )
     lines = [json.loads(line) for line in done.stdout.splitlines()]
-    lines += [[done.stderr[-2000:], "", "", 0, 0]] * (len(paths) - len(lines))  # of a process that has ended itself
+    lines += [[done.stderr[-2000:], "", "", 0, 0]] * (len(paths) - len(lines))  # the process has exited
     return {name: (*line, size(path)) for name, line, path in zip({**CASES, **ODD}, lines, paths, strict=True)}
 
 
@@ -475,7 +475,7 @@ def test_odd_but_replayed(name, came):
 
 
 def test_the_command_itself(good, root, tmp_path):
-    """One of them as a user has it."""
+    """Replay one of them with the actual command."""
     path = save(CASES["compose 5 deep"](good, tmp_path), tmp_path)
     done = subprocess.run([sys.executable, "-m", "ilo", "replay", path], capture_output=True, text=True, cwd=root)
     assert done.returncode == 2

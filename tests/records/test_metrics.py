@@ -1,4 +1,4 @@
-"""Metrics against values known by hand and against scikit-image called plainly."""
+"""Metrics compared with known values and with direct calls of scikit-image."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Recipes come back from JSON and links as they were, and broken ones are refused in a sentence."""
+"""Recipes survive JSON and links exactly, and broken ones are refused with a sentence."""
 
 import dataclasses
 import json
@@ -97,7 +97,7 @@ def test_links_of_presets_are_short(model):
     assert "preset=Quick" in query
     assert "seed=4" in query
     assert len(query) < 160
-    # What does not belong to a recipe, such as the page's own names, is passed over.
+    # Names that do not belong to a recipe, such as the page's own, are ignored.
     assert Shared.from_query("?__theme=dark&task=identity").settings == preset("Quick")
     assert Shared.from_query({"task": "identity", "method": "csgm", "seed": "3"}).settings == preset(
         "Quick", "csgm", seed=3

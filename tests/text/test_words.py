@@ -1,4 +1,4 @@
-"""Values from outside, as messages show them."""
+"""Formatting untrusted values for messages."""
 
 from collections import OrderedDict
 

@@ -1,4 +1,4 @@
-"""Measuring generators: distances of distributions, groups, and larger pictures on the same scale."""
+"""Evaluating generators: distances of distributions, groups, and larger pictures at the same scale."""
 
 from dataclasses import replace
 
@@ -33,7 +33,7 @@ def test_precision_and_recall():
     points = torch.randn(200, 8, generator=torch.Generator().manual_seed(0))
     assert evaluation.precision_recall(points, points.clone()) == (1, 1)
     assert evaluation.precision_recall(points, points + 100) == (0, 0)
-    # Half of the modes, each well drawn: precise, without half of the variety.
+    # Only half of the modes, each reproduced well: high precision, recall of one half.
     modes = torch.cat([points[:100], points[:100] + 100])
     assert evaluation.precision_recall(modes, points[:100].clone()) == (1, 0.5)
 

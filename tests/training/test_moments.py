@@ -1,4 +1,4 @@
-"""Pulling generated features towards the data's mean and covariance."""
+"""The loss that pulls generated features towards the data's mean and covariance."""
 
 import pytest
 import torch
@@ -8,7 +8,7 @@ from training.moments import Moments, Transport, transport
 
 
 def gaussian(count, size, seed):
-    """Vectors with a mean and a covariance of their own, none of whose variances is very small."""
+    """Vectors with a random mean and covariance without very small variances."""
     rng = torch.Generator().manual_seed(seed)
     x = torch.randn(count, size, generator=rng)
     return x @ torch.randn(size, size, generator=rng) + torch.randn(count, size, generator=rng) + x.new_tensor(seed)
@@ -38,7 +38,7 @@ def test_its_gradient_is_that_of_the_frechet_distance():
     pull = Transport(5, images=1e9, every=1, begin=1).double()
     (gradient,) = torch.autograd.grad(pull(fake, real), fake)
     step, x = 1e-3, fake.detach()
-    along = gradient.sign() * torch.rand_like(gradient)  # a direction in which it rises
+    along = gradient.sign() * torch.rand_like(gradient)  # a direction of ascent
     rise = (frechet_distance(x + step * along, real) - frechet_distance(x - step * along, real)) / (2 * step)
     assert float((gradient * along).sum()) == pytest.approx(rise, rel=0.01)
 

@@ -1,4 +1,4 @@
-"""Training a generator: its discriminator, its augmentation, and going on where it stopped."""
+"""Training a generator: discriminator, augmentation, and resuming."""
 
 import copy
 import importlib.util
@@ -22,7 +22,7 @@ from training.augment import Adaption
 from training.discriminator import Discriminator
 
 SHARED = Path(__file__).parents[3] / "shared" / "models"
-# Its target lets p grow at every change, so that the augmentation is at work after four steps.
+# With this target p grows at every change, so the augmentation is active after four steps.
 TINY = Plan(
     (8, 8, 8), 8, batch=4, warmup=8, r1_every=2, r1_batch=2, path=1.0, mixing=0.9, ada_target=-2.0, ada_images=64
 )
@@ -125,7 +125,7 @@ def test_each_network_gets_the_gradient_of_its_own_loss(features, tmp_path, pict
 
 
 def compare(loss, network, updated):
-    """The gradient of a loss in one network, and the one that its updated copy was given."""
+    """Compare the gradient of a loss in a network with the one of its updated copy."""
     wanted = torch.autograd.grad(loss, list(network.parameters()), retain_graph=True)
     for gradient, parameter in zip(wanted, updated.parameters(), strict=True):
         torch.testing.assert_close(parameter.grad, gradient, rtol=1e-3, atol=1e-6)
@@ -182,7 +182,7 @@ def test_told_to_end_it_saves(training, pictures, tmp_path, monkeypatch):
         for number, handler in handlers.items():
             signal.signal(number, handler)
     assert Training(TINY, training.path).step == 1
-    assert reported == [0]  # measuring takes time, which whoever ends it may not have
+    assert reported == [0]  # no measurement after an interruption, because it takes time
     assert len((tmp_path / "log.csv").read_text().splitlines()) == 2
     assert Image.open(tmp_path / "grid-000000.png").size == (8 * 16, 8 * 16)
 

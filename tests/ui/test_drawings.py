@@ -1,4 +1,4 @@
-"""The page's drawings, its words, and that it keeps to itself."""
+"""The page's drawings and texts, and that it loads nothing from other hosts."""
 
 import math
 

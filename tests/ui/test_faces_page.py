@@ -1,4 +1,4 @@
-"""Uploaded photographs without a browser: faces found, picked, placed by hand, and put back."""
+"""Uploaded photographs without a browser: detecting, choosing and placing faces, and pasting results back."""
 
 import zipfile
 from pathlib import Path
@@ -37,7 +37,7 @@ def studio(model, runs, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def values(model):
-    """What the page's controls hold, for a run of a few steps."""
+    """Values of the page's controls for a run of a few steps."""
     fields = controls.fields_of(preset(), model.layers)
     return {
         "source": None, "painter": painter.first_value(model, examples.load()[0].name), "truth": "here",
@@ -47,7 +47,7 @@ def values(model):
 
 @pytest.fixture
 def chosen(studio, values, group):
-    """After the upload of the group."""
+    """The page's answer to uploading the group photograph."""
     return taken(values, studio.upload(values, "s", str(group)))
 
 

@@ -1,4 +1,4 @@
-"""No single visitor can stop the page: forged requests to a served one, and what is kept of whom."""
+"""No visitor can block the page: forged requests to a served page, and limits on stored data."""
 
 import io
 import json
@@ -17,13 +17,13 @@ LONG = {"Rounds": 1, "Adam_steps": 4_900}  # some two minutes
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
-    """A page with the limits that it has by default."""
+    """A page with the default limits."""
     with served(tmp_path_factory.mktemp("page")) as forged:
         yield forged
 
 
 def photograph():
-    """A JPEG file of 19 MB, most of them behind the picture; no two are the same."""
+    """A JPEG file of 19 MB, most of it after the picture data; each file is different."""
     file = io.BytesIO()
     Image.effect_noise((1200, 900), 60).convert("RGB").save(file, "JPEG")
     return file.getvalue() + os.urandom(19_000_000)
@@ -92,7 +92,7 @@ def test_96_joined_runs_leave_the_page_to_others(page):
     assert page.client.get("").status_code == 200
     start = time.monotonic()
     assert "data:image" in page.ask("visitor", "call")  # a preview
-    assert page.join("visitor", "follow").status_code == 200  # what a page asks for when it is opened
+    assert page.join("visitor", "follow").status_code == 200  # the request of a newly opened page
     assert time.monotonic() - start < 5
     answers = [answer_of(page, session) for session in reversed(sessions)]  # the first ones may be forgotten by now
     assert answers.count("refused") > 10
@@ -157,7 +157,7 @@ def test_a_large_file_is_refused(page):
 
 @pytest.fixture(scope="module")
 def hasty(tmp_path_factory):
-    """A page that forgets quickly."""
+    """A page with short time limits."""
     folder = tmp_path_factory.mktemp("hasty")
     quick = {"unheard_seconds": 2, "session_seconds": 4, "tidy_seconds": 0.5, "read_seconds": 0.5, "messages": 40}
     with served(folder, **quick, uploads_bytes=50_000_000, uploads_files=10) as forged:
@@ -174,7 +174,7 @@ def test_visits_without_a_heartbeat_are_forgotten(hasty):
         return json.dumps(list(hasty.read(session)))
 
     for i in range(3):
-        visit(f"first {i}", photograph())  # what is loaded on first use stays
+        visit(f"first {i}", photograph())  # modules loaded on first use stay in memory
     time.sleep(6)
     before = hasty.memory()
     most = before
@@ -203,7 +203,7 @@ def test_who_is_on_the_page_or_reads_keeps_the_run(hasty):
         time.sleep(5)
         words = [json.dumps(message) for message in hasty.read("tab in the background")]
     assert "400 steps in" in words[-2]
-    assert len(words) < 100  # what was not read has not piled up
+    assert len(words) < 100  # unread messages have not accumulated
     assert "400 steps in" in hasty.ask("no browser", **steps)
 
 

@@ -1,4 +1,4 @@
-"""The Morph tab without a browser: what its controls stand for, and what its handlers answer."""
+"""The Morph tab without a browser: settings from its controls, and the answers of its handlers."""
 
 import math
 from dataclasses import replace
@@ -44,7 +44,7 @@ def values(model):
 
 @pytest.fixture
 def short(monkeypatch):
-    """Presets of a few steps."""
+    """Shortens the presets to a few steps."""
     monkeypatch.setattr("ilo.methods.MORPH_PRESETS", {"Quick": (3, 2, 2, 2), "Paper": (4, 4, 4, 4)})
 
 

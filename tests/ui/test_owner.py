@@ -1,4 +1,4 @@
-"""The Models tab: only the owner's, and what its buttons do."""
+"""The Models tab: access for the owner only, and its buttons."""
 
 import hashlib
 import html
@@ -25,7 +25,7 @@ CONTENT = b"0123456789" * 100_000
 
 @pytest.fixture
 def entry(served, monkeypatch):
-    """A registered model that a server on this machine has."""
+    """A registered model that a server on this machine offers."""
     folder, address = served
     (folder / "thing.pkl").write_bytes(CONTENT)
     made = Entry("thing", "generator", "A thing", "thing.pkl", Url(f"{address}/thing.pkl"), "free", 64)
@@ -137,7 +137,7 @@ def test_the_classes_follow_the_classifier(guide, model, tmp_path):
 
 
 def skewed(path):
-    """A generator whose file says of its faces what no program can use."""
+    """A generator whose file has an unusable face alignment."""
     read = checkpoint.read_safetensors(BY_ID["faces64"].path)
     checkpoint.write_safetensors(replace(read, about={**read.about, "alignment": {"eye_left": "left"}}), path)
     return path

@@ -1,4 +1,4 @@
-"""The page's temporary folder: it goes with the page, however that ends."""
+"""The page's temporary folder: it is deleted however the page ends."""
 
 import os
 import signal

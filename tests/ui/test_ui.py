@@ -1,4 +1,4 @@
-"""The page without a browser: settings from controls, drawings, and what the handlers answer."""
+"""The page without a browser: settings from controls, drawings, and the answers of handlers."""
 
 import math
 import time
@@ -40,7 +40,7 @@ def studio(model, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def values(model):
-    """What the page's controls hold at first."""
+    """Initial values of the page's controls."""
     fields = controls.fields_of(preset(), model.layers)
     with gr.Blocks(analytics_enabled=False):
         own = {name: component.value for name, component in tasks.controls(model.resolution).items()}
@@ -228,7 +228,7 @@ def test_uploads(studio, model, values, tmp_path):
 
 
 def gone(path, studio):
-    """Whether a file is deleted when the page looks at its folder the next time."""
+    """Whether the page's next clean-up deletes a file."""
     time.sleep(0.02)
     temporary.tidy(studio.cache, studio.limits)
     return not path.exists()
@@ -429,7 +429,7 @@ def test_run_pressed_twice_starts_one(studio, values):
 def test_runs_wait_in_line_and_a_waiting_one_can_leave(studio, values):
     first = studio.run({**values, "0.steps": 4_000}, "a")
     next(first)
-    while studio.runs.of("a").step is None:  # what earlier tests have stopped may still be ending
+    while studio.runs.of("a").step is None:  # runs stopped by earlier tests may still be ending
         next(first)
     second = studio.run(short(values), "b")
     next(second)

@@ -1,4 +1,4 @@
-"""Who is on the page: open connections, silence, and what happens at the door."""
+"""Visitors of the page: open connections, inactivity, and limits on requests."""
 
 import time
 from types import SimpleNamespace
@@ -73,7 +73,7 @@ def test_who_has_gone_is_forgotten(visitors):
 
 
 def asking(door, path, *parts, method="POST", query="", headers=()):
-    """What part of a request reaches an application behind a door, and how the client is answered."""
+    """Send a request through the door. Returns the part that reaches the application, and the client's answer."""
     seen, sent = bytearray(), []
 
     async def app(scope, receive, send):

@@ -1,4 +1,4 @@
-"""Downloads: from a server on this machine, with everything that can go wrong."""
+"""Downloads from a server on this machine, with all kinds of failures."""
 
 import errno
 import hashlib
@@ -23,12 +23,12 @@ from ilo.weights.registry import Entry, Hub, Url
 ROOT = Path(__file__).parents[2]
 CONTENT = bytes(range(256)) * 12_000  # 3 MB
 HASH = hashlib.sha256(CONTENT).hexdigest()
-PIECE = 50_000  # bytes that come at once
+PIECE = 50_000  # bytes sent at a time
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 class Handler(BaseHTTPRequestHandler):
-    """/file and the Hub's path for it; what goes wrong is said by `server.plan`."""
+    """Serves /file and its path on the Hub, with the failures listed in `server.plan`."""
 
     protocol_version = "HTTP/1.1"
 
@@ -67,7 +67,7 @@ class Handler(BaseHTTPRequestHandler):
         for at in range(start, stop, PIECE):
             try:
                 self.wfile.write(content[at : min(at + PIECE, stop)])
-            except ConnectionError:  # the other side was killed, or has seen enough
+            except ConnectionError:  # the client was killed or closed the connection
                 self.close_connection = True
                 return
             if plan == "slow":
@@ -185,7 +185,9 @@ def test_a_part_that_is_complete_or_too_long_is_begun_anew(server, monkeypatch):
     assert download.fetch(entry).read_bytes() == CONTENT
 
 
-@pytest.mark.parametrize(("status", "words"), [(404, "404 .*not there"), (401, "401 .*login"), (403, "403 .*allowed")])
+@pytest.mark.parametrize(
+    ("status", "words"), [(404, "404 .*no longer there"), (401, "401 .*login"), (403, "403 .*denied")]
+)
 def test_refusals_of_the_server_are_told_at_once(server, entry, status, words):
     server.always = status
     with pytest.raises(DownloadError, match=words) as told:
@@ -200,7 +202,7 @@ def test_a_faulty_server_is_asked_again(server):
     assert download.fetch(entry).is_file()
     download.remove(entry)
     server.always = 500
-    with pytest.raises(DownloadError, match=r"answered 500 .*fault of the server"):
+    with pytest.raises(DownloadError, match=r"answered 500 .*server error"):
         download.fetch(entry)
 
 
@@ -216,9 +218,9 @@ def test_a_server_that_stalls_is_given_up_and_the_part_is_kept(server, monkeypat
     server.plan, server.always = [], None
     assert download.fetch(entry).read_bytes() == server.content
 
-    silent = socket.create_server(("127.0.0.1", 0))  # takes connections and never answers
+    silent = socket.create_server(("127.0.0.1", 0))  # accepts connections and never answers
     mute = replace(entry, id="mute", file="mute.bin", source=Url(f"http://127.0.0.1:{silent.getsockname()[1]}/x"))
-    with pytest.raises(DownloadError, match=r"nothing came from .* the next try goes on"):
+    with pytest.raises(DownloadError, match=r"sent nothing for .* the next attempt continues"):
         download.fetch(mute)
     silent.close()
 
@@ -356,7 +358,7 @@ def test_a_generator_is_removed_with_what_was_made_of_it(server, entry):
 
 @pytest.fixture(params=[COMMIT, "main"])
 def preloaded(request, server):
-    """A model whose file huggingface_hub itself has put into its own cache; the server is not asked any more."""
+    """A model whose file huggingface_hub has stored in its own cache; the server is not contacted again."""
     server.etag = f'"{HASH}"'
     entry = Entry(
         "thing", "generator", "A thing", "thing.bin", Hub("a/b", "c/f.bin", request.param, server.address), ""
@@ -412,7 +414,7 @@ def test_a_hub_cache_that_was_emptied_leaves_no_trap(server, preloaded, tmp_path
     huggingface_hub.hf_hub_download("a/b", "c/f.bin", revision=preloaded.source.revision, endpoint=server.address)
     download.fetch(preloaded)
     shutil.rmtree(tmp_path / "hub")
-    assert download.remove(preloaded) == [preloaded.path]  # the link to nothing
+    assert download.remove(preloaded) == [preloaded.path]  # the dangling link
     assert not preloaded.path.is_symlink()
 
 

@@ -1,4 +1,4 @@
-"""Hostile weights files: refused in one sentence, quickly and in little memory; nothing of them is run."""
+"""Hostile weights files: refused with one sentence, quickly and in little memory, without executing code."""
 
 import builtins
 import json
@@ -22,7 +22,7 @@ SHOWN = 60  # violations of a family
 
 @pytest.fixture(scope="module")
 def runner(tmp_path_factory, root):
-    """A process that loads files each in a fork of itself, and says what became of them."""
+    """A process that loads each file in a fork of itself and reports the outcomes."""
     folder = tmp_path_factory.mktemp("genuine")
     for name, write in GENUINE.items():
         write(folder / name)
@@ -53,20 +53,20 @@ def runner(tmp_path_factory, root):
 
 
 def _size(path: Path) -> int:
-    """Of a file and of what was put beside it."""
+    """Size of a file and of the files written beside it."""
     beside = path.with_suffix(".latents.safetensors")
     return path.stat().st_size + (beside.stat().st_size if beside.is_file() else 0)
 
 
 def _violations(result: dict, size: int, harmless: bool) -> list[str]:
-    """What a file did that none may do."""
+    """Descriptions of everything forbidden that loading a file did."""
     found = [f"EXECUTED {event}" for event in result["executed"]]
     outcome = result["outcome"]
     if outcome != "refused" and not (harmless and outcome == "loaded"):
         found.append(f"{outcome} {result['message'][:100]}".strip())
     if result.get("grown", 0) > 2 * size + MOST_MEMORY:
         found.append(f"took {result['grown'] >> 20} MB for a file of {size / 2**20:.1f} MB")
-    # Of its own time, not by the clock: other programs may be running.
+    # CPU time, not wall-clock time, because other programs may be running.
     if result.get("cpu", 0) > ALLOWED_SECONDS:
         found.append(f"took {result['cpu']:.1f} s")
     if outcome == "refused" and result["length"] > LONGEST_MESSAGE:
@@ -106,7 +106,7 @@ def test_genuine_files_load(runner, tmp_path):
         Call(print, "executed"),
         Call(os.mkdir, "executed"),
         Call(pickle.loads, pickle.dumps(os.getcwd)),
-        Call(os.getcwd),  # harmless, but something was looked up
+        Call(os.getcwd),  # harmless, but it imports a name
     ],
     ids=lambda value: value.what.__name__,
 )
@@ -122,7 +122,7 @@ def test_what_runs_is_noticed(runner, tmp_path, value):
 def test_hostile_files_do_no_harm(runner, tmp_path, family):
     names = [name for name in BOMBS if name.startswith(f"{family}-")]
     wrong = {}
-    for begin in range(0, len(names), 50):  # at once on the disk
+    for begin in range(0, len(names), 50):  # number of files on the disk at the same time
         paths = [tmp_path / name for name in names[begin : begin + 50]]
         for path in paths:
             BOMBS[path.name](path)

@@ -1,4 +1,4 @@
-"""Random and damaged files: every reader reads them or raises its own error, whatever they hold."""
+"""Random and damaged files: every reader must read them or raise its own error."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from ilo.priors.stylegan2 import checkpoint, published
 from ilo.priors.stylegan2.checkpoint import CheckpointError
 from tests.hostile import GENUINE, classifiers, parts
 
-FEWEST = 20  # files that a test tries
+FEWEST = 20  # minimum number of files per test
 SECONDS = 1.5  # for each reader and kind of file
-ADDRESSES = 3 << 30  # bytes that a reader may map
+ADDRESSES = 3 << 30  # bytes of address space that a reader may use
 OPTIONS = settings(
-    max_examples=1_000_000,  # the clock ends it
-    derandomize=True,  # the same files every time, as far as the time reaches
+    max_examples=1_000_000,  # limited by time instead
+    derandomize=True,  # the same files every time, as many as the time allows
     database=None,
     deadline=None,
     phases=[Phase.generate],
@@ -37,7 +37,7 @@ OPTIONS = settings(
 
 
 class _Enough(BaseException):
-    """The time is over; nothing of a test that catches exceptions holds it up."""
+    """Raised when the time is over; a BaseException, so that no test code catches it."""
 
 
 def _generator(path: Path) -> None:
@@ -52,7 +52,7 @@ def _classifier(path: Path) -> None:
     classifier.load(str(path))
 
 
-# File name → what reads it, and the genuine files that are damaged for it.
+# File name → its reader, and the genuine files that are damaged for it.
 READERS: dict[str, tuple[Callable[[Path], None], tuple[str, ...]]] = {
     "x.pkl": (_generator, ("official.pkl",)),
     "x.pt": (_generator, ("rosinality.pt", "rosinality-old.pt", "rosinality-zipped.pt")),
@@ -65,7 +65,7 @@ WRITERS = {**GENUINE, "resnet.ckpt": classifiers.checkpoints()["one-number-each.
 
 @pytest.fixture
 def bounded():
-    """Addresses are limited: a reader that wants all the memory there is gets a MemoryError, and fails."""
+    """Limits the address space: a reader that allocates too much gets a MemoryError and fails."""
     size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     before = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (size + ADDRESSES, before[1]))
@@ -75,7 +75,7 @@ def bounded():
 
 @pytest.fixture
 def attempt(tmp_path, monkeypatch, bounded):
-    """Runs a reader on files of a strategy until the time is over."""
+    """Runs a reader on files from a strategy until the time is over."""
     monkeypatch.setenv("ILO_CACHE", str(tmp_path / "cache"))
 
     def run(name: str, contents: st.SearchStrategy[bytes], seconds: float = SECONDS) -> None:
@@ -103,7 +103,7 @@ def attempt(tmp_path, monkeypatch, bounded):
 
 @pytest.fixture(scope="module")
 def genuine(tmp_path_factory):
-    """The bytes of genuine files, by their names."""
+    """The bytes of genuine files, by name."""
     folder = tmp_path_factory.mktemp("genuine")
 
     @cache
@@ -118,7 +118,7 @@ def genuine(tmp_path_factory):
 
 
 def _damaged(whole: bytes, seed: int, times: int) -> bytes:
-    """A file with a few of its bytes flipped, changed, repeated, moved, left out or replaced by telling ones."""
+    """A file with a few bytes flipped, changed, repeated, moved, omitted or replaced by significant values."""
     chance = random.Random(seed)
     content = bytearray(whole)
     telling = [
@@ -142,7 +142,7 @@ def _damaged(whole: bytes, seed: int, times: int) -> bytes:
         b"1e400",
     ]
     for _ in range(times):
-        # Most of a file are numbers of tensors; what says what they are lies at its beginning and end.
+        # Most of a file is tensor data; its description is at the beginning and the end.
         edge = chance.choice((64, 600, 5000, len(content)))
         at = chance.randrange(max(1, min(edge, len(content))))
         at = len(content) - 1 - at if chance.random() < 0.4 else at
@@ -172,7 +172,7 @@ def _damaged(whole: bytes, seed: int, times: int) -> bytes:
 
 
 def damaged(wholes: list[bytes]) -> st.SearchStrategy[bytes]:
-    """Genuine files with some damage, and one's beginning with another's end."""
+    """Genuine files with some damage, and the beginning of one file with the end of another."""
     whole, seed = st.sampled_from(wholes), st.integers(0, 2**32)
     changed = st.builds(_damaged, whole, seed, st.integers(1, 6))
     spliced = st.builds(lambda a, b, i, j: a[: i % len(a)] + b[j % len(b) :], whole, whole, seed, seed)
@@ -183,7 +183,7 @@ def damaged(wholes: list[bytes]) -> st.SearchStrategy[bytes]:
 
 
 def _argument(opcode: pickletools.OpcodeInfo) -> st.SearchStrategy[bytes]:
-    """Bytes such as an instruction may have after it, sound or not."""
+    """Argument bytes of an instruction, valid or not."""
     if opcode.arg is None:
         return st.just(b"")
     lines = st.sampled_from(
@@ -247,7 +247,7 @@ WHOLE = parts.stored()
 
 
 def _compound(inside: st.SearchStrategy[bytes]) -> st.SearchStrategy[bytes]:
-    """Values made of values, by every way that the readers know; mostly of the wrong kinds."""
+    """Compound values in all ways that the readers know, mostly of wrong types."""
     few, pairs = (
         st.lists(inside, max_size=7),
         st.lists(st.tuples(st.sampled_from(TEXTS).map(parts.text) | inside, inside), max_size=5),
@@ -283,7 +283,7 @@ CODES = st.one_of(VALUES, VALUES, STEPS)
 
 
 def _older(codes: list[bytes], numbers: bytes) -> bytes:
-    """A file of torch's older format, in which some of the pickles are random."""
+    """A file in torch's legacy format, in which some of the pickles are random."""
     good = [parts.number(parts.MAGIC), parts.number(1001), parts.mapping([(parts.text("little_endian"), b"\x88")])]
     good += [parts.mapping([(parts.text("g_ema"), WHOLE)]), parts.sequence(parts.text("0"))]
     return b"".join(parts.program(random or sound) for random, sound in zip(codes, good, strict=True)) + numbers
@@ -327,7 +327,7 @@ JSON = st.recursive(
 
 
 def _replaced(tree: object, path: list[int], value: object) -> object:
-    """A tree of JSON with one of its parts replaced, which the numbers lead to."""
+    """A JSON tree with the part at `path` replaced."""
     if not path or not tree or not isinstance(tree, (dict, list)):
         return value
     if isinstance(tree, dict):
@@ -338,7 +338,7 @@ def _replaced(tree: object, path: list[int], value: object) -> object:
 
 
 def described(whole: bytes) -> st.SearchStrategy[bytes]:
-    """A genuine safetensors file with other JSON somewhere in its header, or in the JSON inside that."""
+    """A genuine safetensors file with changed JSON in its header, or in JSON text within the header."""
     length = struct.unpack("<Q", whole[:8])[0]
     header, data = json.loads(whole[8 : 8 + length]), whole[8 + length :]
     (name,) = [name for name in header["__metadata__"] if name in ("config", "about")]

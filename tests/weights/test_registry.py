@@ -1,4 +1,4 @@
-"""The registry, and the commands that fetch, list, verify and remove what is in it."""
+"""The registry, and the commands that download, list, verify and remove its models."""
 
 import hashlib
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Generators from files: described first, then read; nothing in a file is ever executed."""
+"""Reading generators from files: described first, then read; nothing in a file is ever executed."""
 
 from __future__ import annotations
 
@@ -21,28 +21,28 @@ from ilo.weights.find import reading
 from ilo.weights.lazy import Extent, ReadError
 from ilo.weights.safefile import parse_json, read_header
 
-LEAST_WIDTH = 0.05  # of the picture, between the eyes and between the corners of the mouth
+LEAST_WIDTH = 0.05  # minimum distance between the eyes, and between the mouth corners, as a fraction of the picture
 LANDMARKS = ("eye_left", "eye_right", "nose", "mouth_left", "mouth_right")
 
 
 class CheckpointError(ValueError):
-    """A weights file that cannot be used; the message names the file and the reason."""
+    """A weights file cannot be used; the message names the file and the reason."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A weights file as read: tensors in the official names, and what the file says about itself."""
+    """The content of a weights file: tensors under the official names, and metadata."""
 
     config: Config
     tensors: dict[str, Tensor]
-    about: dict[str, Any]  # alignment template, training summary, licence
+    about: dict[str, Any]  # metadata: alignment template, training summary, licence
 
 
 @dataclass
 class GeneratorDescription(Description):
-    """A generator's weights file before it is loaded; its tensors have the official names."""
+    """A generator's weights file before loading; its tensors have the official names."""
 
-    config: Config | None = None  # None where the file leaves it open
+    config: Config | None = None  # None if the file does not determine it
 
     @property
     def role(self) -> str:
@@ -56,15 +56,15 @@ class GeneratorDescription(Description):
         return f"a generator of {size} pixels: {latents}, channels {widths}, {clamp}"
 
     def compare_network(self, optional: Sequence[str] = ()) -> None:
-        """Compare its tensors with those of its configuration's network."""
+        """Compare the tensors with those of a network with this configuration."""
         if self.config is not None:
             self.compare(_state(self.config), optional)
 
     def read(self) -> Checkpoint:
-        """The checkpoint.
+        """Read the checkpoint.
 
         Raises:
-            ReadError: there is a problem, or the numbers are missing or not finite.
+            ReadError: the description has problems, or numbers are missing or not finite.
         """
         tensors = self.weights()
         if self.config is None:
@@ -73,10 +73,10 @@ class GeneratorDescription(Description):
 
 
 def describe(data: Extent) -> GeneratorDescription:
-    """What a safetensors file is: a generator, if its metadata have a `config`.
+    """Describe a safetensors file, which is a generator if its metadata has a `config`.
 
     Raises:
-        ReadError: it is no complete safetensors file.
+        ReadError: the file is not a complete safetensors file.
     """
     tensors, metadata = read_header(data)
     found = GeneratorDescription("safetensors in the studio's own format", len(data), tensors=tensors)
@@ -93,8 +93,8 @@ def describe(data: Extent) -> GeneratorDescription:
             found.about[key] = metadata[key]
     if "alignment" in found.about and not _is_alignment(found.about["alignment"]):
         found.problems.append(
-            f"its alignment is {shown(found.about['alignment'])}; it has to say where {', '.join(LANDMARKS)} are, each "
-            "as [x, y] from 0.01 to 0.99, left and right apart"
+            f"its alignment is {shown(found.about['alignment'])}; it must give {', '.join(LANDMARKS)}, each as [x, y] "
+            "from 0.01 to 0.99, with left and right apart"
         )
     found.compare_network()
     return found
@@ -111,10 +111,10 @@ def read_safetensors(path: Path) -> Checkpoint:
 
 
 def write_safetensors(checkpoint: Checkpoint, path: Path) -> None:
-    """Write a generator so that `read_safetensors` reads it again; a reader never sees half of it.
+    """Write a generator in the format of `read_safetensors`, atomically.
 
     Raises:
-        OSError: there is no room, or no right to write.
+        OSError: the disk is full, or the folder is not writable.
     """
     config = {**asdict(checkpoint.config), "channels": {str(k): n for k, n in checkpoint.config.channels.items()}}
     metadata = {"config": json.dumps(config)}
@@ -131,16 +131,16 @@ def write_safetensors(checkpoint: Checkpoint, path: Path) -> None:
 
 
 def _state(config: Config) -> dict[str, Tensor]:
-    """The state of a configuration's network, without memory for its numbers."""
+    """State dict of a configuration's network, on the meta device."""
     with torch.device("meta"):
         return Generator(config).state_dict()
 
 
 def build(checkpoint: Checkpoint, name: str) -> Generator:
-    """The frozen float32 generator of a checkpoint.
+    """Build the frozen float32 generator of a checkpoint.
 
     Raises:
-        CheckpointError: tensors are missing, have other shapes than the configuration says, or are not finite.
+        CheckpointError: tensors are missing, have wrong shapes for the configuration, or are not finite.
     """
     wrong = differences(_state(checkpoint.config), {key: tensor.shape for key, tensor in checkpoint.tensors.items()})
     wrong += [
@@ -167,7 +167,7 @@ def _config(raw: dict[str, Any]) -> Config:
 
 
 def _is_alignment(value: Any) -> bool:
-    """Whether it has every landmark inside the picture, the eyes and the corners of the mouth apart."""
+    """Whether every landmark is inside the picture, with the eyes and the mouth corners apart."""
     if not isinstance(value, dict) or sorted(value) != sorted(LANDMARKS):
         return False
     points = list(value.values())
@@ -177,5 +177,5 @@ def _is_alignment(value: Any) -> bool:
 
 
 def _is_fraction(value: Any) -> bool:
-    """Whether it is a position that is not at the very edge of the picture."""
+    """Whether a value is a position that is not at the very edge of the picture."""
     return type(value) in (int, float) and 0.01 <= value <= 0.99

@@ -1,7 +1,7 @@
-"""Gaussianised W (Menon et al. 2020, PULSE §3.3): latents z ~ N(0, I) whose w look like the mapping network's.
+"""Gaussianised W (Menon et al. 2020, PULSE §3.3): latents z ~ N(0, I) whose w resemble the mapping network's.
 
-The mapping network ends in a leaky ReLU of slope 0.2. With slope 5 applied to its outputs they are nearly Gaussian;
-their mean μ and a factor L of their covariance then give w = LeakyReLU_0.2(L z + μ).
+The mapping network ends in a leaky ReLU of slope 0.2. Its inverse, a leaky ReLU of slope 5, makes the outputs nearly
+Gaussian; their mean μ and a factor L of their covariance then give w = LeakyReLU_0.2(L z + μ).
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ class GaussianW:
     factor: Tensor  # [D, D] lower triangular, Cholesky factor of the covariance
 
     def __call__(self, z: Tensor, covariance: str = "diagonal") -> Tensor:
-        """z [B, S, D] ~ N(0, I) → w [B, S, D].
+        """Map z [B, S, D] ~ N(0, I) to w [B, S, D].
 
-        `covariance`: "diagonal" uses the standard deviations alone, as PULSE does; "full" uses L.
+        `covariance`: "diagonal" uses only the standard deviations, as PULSE does; "full" uses L.
         """
-        # Row i of L has the norm of coordinate i's standard deviation.
+        # The norm of row i of L is the standard deviation of coordinate i.
         spread = z @ self.factor.t() if covariance == "full" else z * self.factor.norm(dim=1)
         return F.leaky_relu(spread + self.mean, SLOPE)
 
     def inverse(self, w: Tensor, covariance: str = "diagonal") -> Tensor:
-        """The z [B, D] whose w is the given one."""
+        """The z [B, D] that maps to a given w [B, D]."""
         spread = F.leaky_relu(w, 1 / SLOPE) - self.mean
         if covariance == "full":
             return torch.linalg.solve_triangular(self.factor, spread.t(), upper=False).t()
@@ -54,10 +54,10 @@ class GaussianW:
 
 @torch.no_grad()
 def fit(generator: Generator, samples: int = SAMPLES) -> GaussianW:
-    """Fit to `samples` outputs of the mapping network. Deterministic: the z come from a fixed seed.
+    """Fit to `samples` outputs of the mapping network. Deterministic: the z use a fixed seed.
 
     Raises:
-        ValueError: the mapping network's outputs are all alike, or too large to be numbers.
+        ValueError: the mapping network's outputs are all the same, or not finite.
     """
     dim = generator.config.w_dim
     rng = torch.Generator().manual_seed(0)
@@ -77,7 +77,7 @@ def fit(generator: Generator, samples: int = SAMPLES) -> GaussianW:
 
 
 def cached(generator: Generator, path: Path) -> GaussianW:
-    """The fit stored at `path`; fitted, and stored there where that is possible, if absent or of another network."""
+    """Load the fit at `path`; if it is missing or of another network, fit and, if possible, store it."""
     fingerprint = _fingerprint(generator)
     stored = _stored(path, generator.config.w_dim, fingerprint)
     if stored is not None:
@@ -86,12 +86,12 @@ def cached(generator: Generator, path: Path) -> GaussianW:
     try:
         save_file({"mean": latents.mean, "factor": latents.factor, "fingerprint": fingerprint}, path)
     except (OSError, SafetensorError) as error:
-        logger.info("The fit of the latents is not kept (%s).", error)
+        logger.info("The fit of the latents could not be stored (%s).", error)
     return latents
 
 
 def _stored(path: Path, dim: int, fingerprint: Tensor) -> GaussianW | None:
-    """The fit in a file, if it is one of this network."""
+    """The fit in a file, or None if it is not of this network."""
     wanted = {"mean": (dim,), "factor": (dim, dim), "fingerprint": tuple(fingerprint.shape)}
     try:
         tensors, _ = read_header(Extent.of_file(path))
@@ -107,6 +107,6 @@ def _stored(path: Path, dim: int, fingerprint: Tensor) -> GaussianW | None:
 
 
 def _fingerprint(generator: Generator) -> Tensor:
-    """A few numbers that differ from network to network: the last mapping layer's weights, summed per input."""
+    """Numbers that identify a network: the last mapping layer's weights, summed per input."""
     layer = getattr(generator.mapping, f"fc{generator.mapping.num_layers - 1}")
     return layer.weight.detach().double().sum(0).cpu()

@@ -1,4 +1,4 @@
-"""How much memory a run with StyleGAN2 takes beside the loaded model."""
+"""Estimating the memory that a run with StyleGAN2 needs in addition to the loaded model."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from ilo.settings import SolverSettings
 BYTES = {"float32": 4, "bfloat16": 2}
 # Temporary copies of the largest activation during the backward pass.
 PASSING = 4
-SCRATCH = 150e6  # bytes that the libraries take for themselves
-# Copies of a searched variable: value, start, gradient, both of Adam's averages, the best, and what a projection needs.
+SCRATCH = 150e6  # bytes allocated by the libraries themselves
+# Copies of a searched variable: value, start, gradient, Adam's two averages, best value, and the projection's buffers.
 COPIES = 9
-PERCEPTUAL = 300e6  # of VGG-16 at 256 px and batch 1, forwards and backwards; the embedded network needs a tenth
+PERCEPTUAL = 300e6  # bytes for VGG-16 at 256 px, batch 1, forward and backward; the embedded network needs a tenth
 
 
 def needed(config: Config, settings: SolverSettings, batch: int = 1, checkpointed: bool = False) -> int:
-    """Bytes that a run takes at its peak, in the round that takes the most.
+    """Peak memory of a run in bytes, in its most demanding round.
 
     Args:
-        config: of the generator.
-        settings: rounds, first layer, number format, weight of the perceptual term.
+        config: configuration of the generator.
+        settings: settings of the run; rounds, first layer, number format and perceptual weight matter.
         batch: number of samples.
-        checkpointed: only the states between blocks are kept, and each block is computed again on the way back.
+        checkpointed: whether only the states between blocks are kept and blocks are recomputed in the backward pass.
     """
     layers = range(settings.first_layer, settings.first_layer + len(settings.rounds))
     if settings.first_layer == config.num_layers:  # the picture itself is searched
@@ -35,21 +35,21 @@ def needed(config: Config, settings: SolverSettings, batch: int = 1, checkpointe
 
 
 def _parameters(config: Config) -> int:
-    """Of the convolutions, which are nearly all."""
+    """Number of parameters of the convolutions, which are nearly all of the network."""
     widths = [config.channels[4 * 2**k] for k in range(config.num_layers)]
     return 9 * (widths[0] ** 2 + sum(b * (a + b) for a, b in pairwise(widths)))
 
 
 def _round(config: Config, first: int, itemsize: int, checkpointed: bool) -> float:
     sizes = [4 * 2**k for k in range(config.num_layers)]
-    blocks = []  # elements that each block keeps: two layers with their convolution's result and their output
+    blocks = []  # elements kept per block: the convolution result and the output of its two layers
     for k in range(first, config.num_layers):
         area = sizes[k] ** 2
         blocks.append((2 if k else 1) * 2 * config.channels[sizes[k]] * area)
     states = [config.channels[size] * size**2 for size in sizes[max(0, first - 1) : -1]]
     passing = PASSING * max(config.channels[size] * size**2 for size in sizes[first:])
     kept = (max(blocks) + sum(states)) if checkpointed else sum(blocks)
-    picture = 40 * 3 * config.img_resolution**2 * 4  # the pictures between the blocks, and those of the losses
+    picture = 40 * 3 * config.img_resolution**2 * 4  # RGB pictures between the blocks and in the losses
     searched = COPIES * 4 * (config.channels[sizes[first - 1]] * sizes[first - 1] ** 2 if first else 0)
     noise = COPIES * 4 * sum(2 * size**2 for size in sizes[: first + 3])
     return (kept + passing) * itemsize + picture + searched + noise

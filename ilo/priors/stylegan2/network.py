@@ -1,4 +1,4 @@
-"""StyleGAN2's generator (Karras et al. 2020), splittable before any block.
+"""The StyleGAN2 generator (Karras et al. 2020), which can be split before any block.
 
 Parameter names follow the official PyTorch release, so that its checkpoints load without renaming.
 """
@@ -25,19 +25,19 @@ MOST_MAPPING_LAYERS = 16
 
 @dataclass(frozen=True)
 class Config:
-    """Shape of a generator.
+    """Architecture parameters of a generator.
 
     Raises:
-        ValueError: StyleGAN2 never has such a shape.
+        ValueError: the values are not possible for StyleGAN2.
     """
 
     z_dim: int
     w_dim: int
     img_resolution: int  # a power of two, 8 or more
-    channels: dict[int, int]  # of each block: {4: …, 8: …, …, img_resolution: …}
+    channels: dict[int, int]  # channels of each block: {4: …, 8: …, …, img_resolution: …}
     mapping_layers: int = 8
     mapping_lr_multiplier: float = 0.01
-    conv_clamp: float | None = None  # limit of the activations' magnitude
+    conv_clamp: float | None = None  # limit on the magnitude of activations; None: no limit
     img_channels: int = 3
 
     def __post_init__(self) -> None:
@@ -74,15 +74,15 @@ class Config:
 
     @property
     def noise_sizes(self) -> list[int]:
-        """Sides of the noise maps in order: 4, 8, 8, 16, 16, …"""
+        """Side lengths of the noise maps in order: 4, 8, 8, 16, 16, …"""
         return [4] + [4 * 2**k for k in range(1, self.num_layers) for _ in range(2)]
 
 
 class Features(NamedTuple):
-    """The state entering layer k ≥ 1: what layer k − 1 hands on."""
+    """The state entering layer k ≥ 1, which is the output of layer k − 1."""
 
-    x: Tensor  # [B, C, r, r] activations
-    rgb: Tensor  # [B, 3, r, r] the picture so far (skip architecture)
+    x: Tensor  # activations [B, C, r, r]
+    rgb: Tensor  # RGB picture so far [B, 3, r, r] (skip architecture)
 
 
 Noise = Sequence[Tensor | None]  # one [B, 1, r, r] per noise map, None for no noise
@@ -103,7 +103,7 @@ class FullyConnected(nn.Module):
 
 
 class MappingNetwork(nn.Module):
-    """z [B, z_dim] → w [B, w_dim]."""
+    """Mapping network: z [B, z_dim] → w [B, w_dim]."""
 
     w_avg: Tensor
 
@@ -141,7 +141,7 @@ class SynthesisLayer(nn.Module):
         self.frozen: ops.FrozenWeights | None = None
 
     def freeze(self, dtype: torch.dtype) -> None:
-        """Prepare what depends on the weights alone, for use without weight gradients."""
+        """Precompute everything that depends only on the weights, for use without weight gradients."""
         kernel = self.resample_filter if self.up else None
         self.frozen = ops.freeze_layer(self.weight, self.bias, self.gain, kernel, dtype)
 
@@ -159,7 +159,7 @@ class SynthesisLayer(nn.Module):
 
 
 class ToRGB(nn.Module):
-    """Modulated 1×1 convolution without demodulation: activations → their addition to the picture."""
+    """Modulated 1×1 convolution without demodulation, from activations to their contribution to the picture."""
 
     def __init__(self, inputs: int, outputs: int, w_dim: int, clamp: float | None):
         super().__init__()
@@ -171,7 +171,7 @@ class ToRGB(nn.Module):
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
         style = self.affine(w) * self.gain
-        # Three output channels only: here scaling the weights is cheaper than scaling the activations.
+        # With only three output channels, scaling the weights is cheaper than scaling the activations.
         weight = (self.weight[:, :, 0, 0].t() * style[:, :, None]).to(x.dtype)  # [B, C, 3]
         pixels = x.permute(0, 2, 3, 1).flatten(1, 2)  # [B, H·W, C], no copy for channels_last
         rgb = torch.baddbmm(self.bias.to(x.dtype), pixels, weight).transpose(1, 2).unflatten(2, x.shape[2:])
@@ -179,7 +179,7 @@ class ToRGB(nn.Module):
 
 
 class SynthesisBlock(nn.Module):
-    """Layer k: one convolution at 4 px, two (the first up-samples) at every other resolution, and its ToRGB."""
+    """Layer k: one convolution at 4 px, or two (the first up-samples) at other resolutions, and a ToRGB."""
 
     resample_filter: Tensor
 
@@ -202,7 +202,7 @@ class SynthesisBlock(nn.Module):
             self._upsampling = ops.upsampling_matrix(self.resample_filter, 2 * 2**self.layer)
 
     def forward(self, state: Features | None, ws: Tensor, noise: Noise) -> Features:
-        """`ws` [B, num_ws, w_dim] and `noise` are the generator's whole lists; the block takes its own."""
+        """`ws` [B, num_ws, w_dim] and `noise` are the generator's full lists; the block uses its own entries."""
         k = self.layer
         if state is None:
             x = self.const.expand(ws.shape[0], -1, -1, -1)
@@ -214,12 +214,12 @@ class SynthesisBlock(nn.Module):
             rgb = ops.upsample(state.rgb, self.resample_filter)
         else:
             rgb = self._upsampling @ state.rgb @ self._upsampling.t()
-        # The picture is summed in the latents' format whatever the convolutions run in.
+        # The picture is summed in the latents' number format, whatever format the convolutions use.
         return Features(x, rgb + self.torgb(x, ws[:, 2 * k + 1]).to(ws.dtype))
 
 
 class SynthesisNetwork(nn.Module):
-    """Blocks b4, b8, … of the generator."""
+    """The generator's blocks b4, b8, …"""
 
     def __init__(self, config: Config):
         super().__init__()
@@ -240,7 +240,7 @@ class SynthesisNetwork(nn.Module):
 
 
 class Generator(nn.Module):
-    """G: latents → picture, as G2 ∘ G1 for a cut before any layer (`prefix`, `suffix`)."""
+    """The generator G: latents → picture, or G2 ∘ G1 when split before a layer (`prefix`, `suffix`)."""
 
     def __init__(self, config: Config):
         super().__init__()
@@ -249,7 +249,7 @@ class Generator(nn.Module):
         self.synthesis = SynthesisNetwork(config)
 
     def freeze(self, dtype: torch.dtype = torch.float32) -> Generator:
-        """Switch to use without weight gradients, convolving in `dtype`. Call again after moving; returns self."""
+        """Disable weight gradients and convolve in `dtype`. Call again after moving devices. Returns self."""
         self.eval().requires_grad_(False)
         for module in self.modules():
             if isinstance(module, SynthesisLayer):
@@ -259,9 +259,9 @@ class Generator(nn.Module):
         return self
 
     def checkpointed(self) -> Generator:
-        """The same network, with the same weights, that keeps only the states between its blocks for a gradient.
+        """A network sharing these weights, with gradient checkpointing between its blocks (Chen et al. 2016).
 
-        Each block is computed again on the way back (Chen et al. 2016): the same numbers, less memory, more time.
+        Each block is recomputed in the backward pass: the same numbers, less memory, more time.
         """
         made, synthesis = copy.copy(self), copy.copy(self.synthesis)
         synthesis.checkpointing = True
@@ -273,22 +273,22 @@ class Generator(nn.Module):
         return self.mapping.w_avg.device
 
     def prefix(self, ws: Tensor, noise: Noise, layer: int) -> Features | None:
-        """G1: the state entering `layer`; None for layer 0, whose input is the network's constant."""
+        """G1: the state entering `layer`; None for layer 0, whose input is a learned constant."""
         return self.synthesis(None, ws, noise, 0, layer)
 
     def suffix(self, state: Features | None, ws: Tensor, noise: Noise, layer: int) -> Tensor:
-        """G2: the picture [B, 3, R, R], about [−1, 1], from the state entering `layer`.
+        """G2: the pictures [B, 3, R, R], approximately in [−1, 1], from the state entering `layer`.
 
-        `ws` [B, num_ws, w_dim]; of it and of `noise` only what layers ≥ `layer` use is read.
+        Only the entries of `ws` [B, num_ws, w_dim] and `noise` that layers ≥ `layer` use are read.
         """
         return self.synthesis(state, ws, noise, layer, self.config.num_layers).rgb
 
     def forward(self, z: Tensor, noise: Noise | None = None) -> Tensor:
-        """Pictures [B, 3, R, R] of z [B, z_dim], through the mapping network; `noise` defaults to the constant maps."""
+        """Pictures [B, 3, R, R] from z [B, z_dim], through the mapping network; by default with constant noise."""
         ws = self.mapping(z)[:, None].expand(-1, self.config.num_ws, -1)
         return self.suffix(None, ws, self.noise_const() if noise is None else noise, 0)
 
     def noise_const(self) -> list[Tensor]:
-        """The constant noise maps that the network was stored with, each [1, 1, r, r]."""
+        """The constant noise maps stored with the network, each [1, 1, r, r]."""
         layers = [m for m in self.synthesis.modules() if isinstance(m, SynthesisLayer)]
         return [layer.noise_const[None, None] for layer in layers]

@@ -1,7 +1,7 @@
-"""Network pickles of NVIDIA's PyTorch programs: StyleGAN2-ADA, and StyleGAN2 as the StyleGAN3 repository has it.
+"""Network pickles of NVIDIA's PyTorch programs: StyleGAN2-ADA, and StyleGAN2 from the StyleGAN3 repository.
 
-Their modules are records of attributes, parameters and buffers here. What an attribute says of a network's pictures is
-compared with what this project's network does, layer by layer: it is adopted, or the file is refused.
+Their modules are read as inert records of attributes, parameters and buffers. Each attribute that affects the pictures
+is compared with this project's network, layer by layer: it is adopted, or the file is refused.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from ilo.weights.torchfile import read_torch
 from ilo.weights.unpickle import run
 
 FORMAT = "a network pickle of NVIDIA's StyleGAN2 programs for PyTorch"
-DEEPEST = 8  # modules inside modules
-TOLERANCE = 1e-5  # relative, of gains
+DEEPEST = 8  # maximum nesting depth of modules
+TOLERANCE = 1e-5  # relative tolerance for gains
 
 
 def describe(data: Extent) -> GeneratorDescription:
-    """The generator of a network pickle (its `G_ema`).
+    """Describe the generator in a network pickle (its `G_ema`).
 
     Raises:
-        ReadError: it is damaged, names anything else than those programs do, takes more than the budget, or holds no
-            generator.
+        ReadError: the file is damaged, refers to anything that those programs do not use, exceeds the budget, or
+            holds no generator.
     """
     content = run(data, 0, NAMES, Budget.of(data))[0]
     network = content.get("G_ema") if isinstance(content, dict) else content
@@ -64,10 +64,10 @@ def _storage(arguments: tuple[Any, ...], budget: Budget) -> Storage:
 
 
 def _persistent(arguments: tuple[Any, ...], budget: Budget) -> Record:
-    """A module of a class whose source is in the file. It is not looked at."""
+    """A module whose class source is stored in the file; the source is ignored."""
     (meta,) = arguments
     if not isinstance(meta, dict) or not isinstance(meta.get("class_name"), str):
-        raise ReadError("a module is not described as one")
+        raise ReadError("the description of a module is not valid")
     return Record(meta["class_name"], (), meta.get("state"))
 
 
@@ -76,7 +76,7 @@ NAMES: dict[str, Constructor] = {
     "torch.storage._load_from_bytes": _storage,
     "torch_utils.persistence._reconstruct_persistent_obj": _persistent,
     "dnnlib.util.EasyDict": TENSORS["collections.OrderedDict"],
-    # Of StyleGAN3's networks, so that their refusal says what they are.
+    # Used by StyleGAN3's networks; allowed so that the error message can say what they are.
     **{f"numpy.{core}.multiarray._reconstruct": inert("numpy.ndarray") for core in ("core", "_core")},
     "numpy.ndarray": inert("numpy.ndarray"),
 }
@@ -87,7 +87,7 @@ def _dict(value: Any) -> dict[str, Any]:
 
 
 def _modules(path: str, module: Any, seen: set[int]) -> Iterator[tuple[str, Record]]:
-    """Every module with its path, which ends in a dot; a module is part of one other, or the file is refused."""
+    """Iterate over all modules with their paths, which end in a dot. Raises `ReadError` if a module is shared."""
     if not isinstance(module, Record) or not isinstance(module.state, dict) or path.count(".") > DEEPEST:
         raise ReadError("its modules do not fit together")
     if id(module) in seen:
@@ -103,7 +103,7 @@ def _kind(network: Record, modules: dict[str, Record]) -> str:
     return "a StyleGAN3" if any(path.startswith("synthesis.L") for path in modules) else f"called {shown(network.name)}"
 
 
-# What the network of this project does, and the attribute that says it of a layer.
+# Layer class → attribute → value that this project's network implements.
 _FIXED: dict[str, dict[str, Any]] = {
     "SynthesisBlock": {"architecture": "skip", "img_channels": 3},
     "SynthesisLayer": {"activation": "lrelu", "use_noise": True, "act_gain": ops.GAIN, "padding": 1},
@@ -116,7 +116,7 @@ _FIXED: dict[str, dict[str, Any]] = {
 
 
 def _differences(path: str, module: Record) -> Iterator[str]:
-    """A sentence for everything that makes a layer's function another one than this project's."""
+    """Sentences on every difference between a layer's function and this project's."""
     where = path.removesuffix(".") or "the generator"
     if module.name not in _FIXED:
         yield f"{where} is a {shown(module.name)}, which StyleGAN2's generator does not have"
@@ -137,7 +137,7 @@ def _differences(path: str, module: Record) -> Iterator[str]:
             yield f"{where} has {name} {shown(given)}; the studio's network has {shown(value)}"
     kernel = _dict(module.state.get("_buffers")).get("resample_filter")
     if kernel is not None and not is_usual(kernel):
-        yield f"{where} resamples with another filter than [1, 3, 3, 1]"
+        yield f"{where} resamples with a filter other than [1, 3, 3, 1]"
 
 
 def _fan_gain(module: Record) -> float:
@@ -147,7 +147,7 @@ def _fan_gain(module: Record) -> float:
 
 
 def _alike(given: Any, wanted: Any) -> bool:
-    """Whether two plain values are the same, numbers nearly. Nested ones never are: comparing them may never end."""
+    """Whether two plain values are equal, numbers approximately. False for containers, which may be recursive."""
     if not isinstance(given, (int, float, str, type(None))):
         return False
     if isinstance(given, (bool, str, type(None))) or isinstance(wanted, (bool, str, type(None))):
@@ -156,7 +156,7 @@ def _alike(given: Any, wanted: Any) -> bool:
 
 
 def is_usual(kernel: Any, gain: float = 1.0) -> bool:
-    """Whether a tensor of a file is StyleGAN2's resampling filter [1, 3, 3, 1], times a gain."""
+    """Whether a file's tensor is StyleGAN2's resampling filter [1, 3, 3, 1], times a gain."""
     usual = ops.binomial_filter([1, 3, 3, 1]) * gain
     if not isinstance(kernel, LazyTensor) or kernel.shape != usual.shape:
         return False
@@ -164,7 +164,7 @@ def is_usual(kernel: Any, gain: float = 1.0) -> bool:
 
 
 def _configure(found: GeneratorDescription, modules: dict[str, Record]) -> None:
-    """The configuration from shapes and from what the layers say alike; otherwise a problem."""
+    """Set the configuration from shapes and the layers' common attributes, or add a problem."""
     layers = [module for module in modules.values() if module.name in ("SynthesisLayer", "ToRGBLayer")]
     clamp = _common(found, "conv_clamp", layers)
     mapping = [module for path, module in modules.items() if re.fullmatch(r"mapping\.fc[0-9]{1,2}\.", path)]
@@ -178,15 +178,15 @@ def _configure(found: GeneratorDescription, modules: dict[str, Record]) -> None:
 def _common(found: GeneratorDescription, name: str, layers: list[Record]) -> Any:
     values = [layer.state.get(name) for layer in layers]
     if any(not _alike(value, values[0]) for value in values):
-        found.problems.append(f"its layers differ in {name}; the studio's network has one for all")
+        found.problems.append(f"its layers differ in {name}; the studio's network has one value for all")
     return values[0] if values else None
 
 
 def infer(tensors: dict[str, LazyTensor], clamp: float | None, lr_multiplier: float = 0.01) -> Config:
-    """The configuration of a generator from the shapes of its tensors, in the official names.
+    """Infer a generator's configuration from the shapes of its tensors, under the official names.
 
     Raises:
-        ValueError: they are not those of a StyleGAN2 generator; its message says why.
+        ValueError: the shapes are not those of a StyleGAN2 generator; the message says why.
     """
     if "mapping.embed.weight" in tensors:
         raise ReadError("it is a network with classes; only unconditional generators are supported")

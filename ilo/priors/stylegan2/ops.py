@@ -1,4 +1,4 @@
-"""What PyTorch lacks of StyleGAN2: up-sampling, modulated convolution, scaled activation."""
+"""StyleGAN2 operations that PyTorch lacks: up-sampling, modulated convolution, scaled activation."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-SLOPE = 0.2  # of the leaky ReLU
-GAIN = math.sqrt(2)  # that keeps its output's variance
+SLOPE = 0.2  # slope of the leaky ReLU
+GAIN = math.sqrt(2)  # gain that keeps the variance of the leaky ReLU's output
 EPSILON = 1e-8
 
 
 def binomial_filter(taps: list[int], device: torch.device | None = None) -> Tensor:
-    """[n, n] outer product of `taps`, sum 1; StyleGAN2's is [1, 3, 3, 1]."""
+    """Outer product [n, n] of `taps`, with sum 1; StyleGAN2 uses [1, 3, 3, 1]."""
     f = torch.tensor(taps, dtype=torch.float32, device=device)
     f = torch.outer(f, f)
     return f / f.sum()
 
 
 def upsample(x: Tensor, kernel: Tensor) -> Tensor:
-    """[B, C, H, W] → [B, C, 2H, 2W]: zeros put between the samples, then `kernel` [4, 4] with gain 4.
+    """[B, C, H, W] → [B, C, 2H, 2W]: zeros are inserted between the samples, then filtered by `kernel` [4, 4], gain 4.
 
     A depthwise transposed convolution does both at once.
     """
@@ -31,14 +31,14 @@ def upsample(x: Tensor, kernel: Tensor) -> Tensor:
 
 
 def smooth(x: Tensor, kernel: Tensor, gain: float) -> Tensor:
-    """[B, C, H, W] → [B, C, H−1, W−1]: `kernel` [4, 4] times `gain`, after one pixel of zeros on each side."""
+    """Filter with `kernel` [4, 4] times `gain`, after padding one zero: [B, C, H, W] → [B, C, H−1, W−1]."""
     weight = (kernel * gain).to(x.dtype).expand(x.shape[1], 1, *kernel.shape)
     return F.conv2d(x, weight, padding=1, groups=x.shape[1])
 
 
 def upsampling_matrix(kernel: Tensor, size: int) -> Tensor:
-    """[2·size, size]: `upsample` of one axis as a matrix U, upsample(x) = U x Uᵀ; for few channels much faster."""
-    taps = kernel.sum(0)[None, None] * 2  # the [n, n] kernel is an outer product of sum 1
+    """Matrix U [2·size, size] with upsample(x) = U x Uᵀ; much faster than `upsample` for few channels."""
+    taps = kernel.sum(0)[None, None] * 2  # the kernel [n, n] is an outer product with sum 1
     identity = torch.eye(size, dtype=kernel.dtype, device=kernel.device)[:, None]
     return F.conv_transpose1d(identity, taps, stride=2, padding=1)[:, 0].t().contiguous()
 
@@ -54,16 +54,16 @@ def modulated_layer(
 ) -> Tensor:
     """√2 · leaky_relu(d·(W ∗ (s·x)) + noise + bias) with d = 1/√(Σ (s·W)²): one layer of StyleGAN2.
 
-    Scaling the activations is the same function as scaling the weights (Karras et al. 2020, eqs. 1–3), with one weight
-    for the whole batch and no weight to build. The gain √2 moves inside: the leaky ReLU is positively homogeneous.
+    Scaling the activations is equivalent to scaling the weights (Karras et al. 2020, eqs. 1–3), but uses the same
+    weights for the whole batch. The gain √2 moves inside because the leaky ReLU is positively homogeneous.
 
     Args:
-        x: [B, I, H, W].
-        weight: [O, I, 3, 3], without the equalised learning rate's `gain` 1/√(9·I).
-        style: [B, I], the scales s.
-        kernel: with it, the result is up-sampled by two and smoothed with this [4, 4] filter.
-        noise: [B, 1, H, W] or None.
-        bias: [O].
+        x: activations [B, I, H, W].
+        weight: weights W [O, I, 3, 3], without the equalised learning rate's `gain` 1/√(9·I).
+        style: scales s [B, I].
+        kernel: filter [4, 4] for up-sampling by two; None: no up-sampling.
+        noise: noise map [B, 1, H, W] or None.
+        bias: bias [O].
     """
     x = x * style[:, :, None, None]
     if kernel is None:
@@ -79,25 +79,25 @@ def modulated_layer(
 
 
 class FrozenWeights(NamedTuple):
-    """What `frozen_layer` needs of a layer's weights, computed once."""
+    """Tensors derived from a layer's weights for `frozen_layer`, computed once."""
 
     forward: Tensor  # [O, I, 3, 3]; [I, O, 3, 3] when up-sampling
-    backward: Tensor  # [I, O, 3, 3] that carries gradients back by an ordinary convolution
+    backward: Tensor  # [I, O, 3, 3], with which an ordinary convolution computes the gradient
     energy: Tensor  # [O, I] float32, Σ W² over the taps
     bias: Tensor  # [O, 1, 1], times √2
     gain: float
-    kernel: Tensor | None  # [O, 1, 4, 4] of the smoothing after up-sampling, gain 4
+    kernel: Tensor | None  # smoothing filter after up-sampling [O, 1, 4, 4], gain 4
 
 
 def freeze_layer(weight: Tensor, bias: Tensor, gain: float, kernel: Tensor | None, dtype: torch.dtype) -> FrozenWeights:
-    """The weights of a layer for `frozen_layer`, convolving in `dtype`."""
+    """Prepare a layer's weights for `frozen_layer`, convolving in `dtype`."""
     transposed = weight.transpose(0, 1).contiguous()
     if kernel is None:
         forward, backward = weight, transposed.flip(2, 3)
     else:
         forward = backward = transposed
         kernel = (kernel * 4).expand(weight.shape[0], 1, 4, 4).to(dtype).contiguous()
-    layout = torch.channels_last  # up to twice as fast as planes on a CPU, most of all in batches
+    layout = torch.channels_last  # up to twice as fast as contiguous on a CPU, especially in batches
     return FrozenWeights(
         forward=forward.to(dtype, memory_format=layout).detach(),
         backward=backward.to(dtype, memory_format=layout).detach(),
@@ -109,7 +109,7 @@ def freeze_layer(weight: Tensor, bias: Tensor, gain: float, kernel: Tensor | Non
 
 
 class _FrozenLayer(torch.autograd.Function):
-    """`modulated_layer` for weights without gradients: a third of the operations, and no weight is ever rearranged."""
+    """`modulated_layer` without weight gradients: a third of the operations, and weights are never rearranged."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, style: Tensor, noise: Tensor | None, weights: FrozenWeights) -> Tensor:
@@ -150,5 +150,5 @@ class _FrozenLayer(torch.autograd.Function):
 
 
 def frozen_layer(x: Tensor, style: Tensor, noise: Tensor | None, weights: FrozenWeights) -> Tensor:
-    """`modulated_layer` with gradients to x [B, I, H, W], style [B, I] and noise [B, 1, H, W] alone."""
+    """`modulated_layer` with gradients only for x [B, I, H, W], style [B, I] and noise [B, 1, H, W]."""
     return _FrozenLayer.apply(x, style, noise, weights)

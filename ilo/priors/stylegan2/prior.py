@@ -1,4 +1,4 @@
-"""StyleGAN2 as a prior: which of its variables each round searches, and how a layer is entered."""
+"""StyleGAN2 as a prior: the variables that each round searches, and the transition between layers."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 class Point(NamedTuple):
-    """The values of a state, taken apart."""
+    """The variables in a state."""
 
-    z: Tensor  # [B, num_ws, z_dim], one latent for each style input
-    noise: tuple[Tensor, ...]  # [B, 1, r, r] each
-    features: Features | None  # entering the state's layer; None at layer 0
+    z: Tensor  # latents [B, num_ws, z_dim], one for each style input
+    noise: tuple[Tensor, ...]  # noise maps, [B, 1, r, r] each
+    features: Features | None  # features entering the state's layer; None at layer 0
 
 
 def point(state: State) -> Point:
-    """The latents, noise maps and features of a state.
+    """Unpack the latents, noise maps and features of a state.
 
     Raises:
-        KeyError: it is not one of StyleGAN2.
+        KeyError: the state is not one of StyleGAN2.
     """
     values = state.values
     noise = tuple(values[f"noise_{i}"] for i in range(sum(name.startswith("noise_") for name in values)))
@@ -43,7 +43,7 @@ def point(state: State) -> Point:
 
 
 def state_of(z: Tensor, noise: Sequence[Tensor], layer: int = 0, features: Features | None = None) -> State:
-    """The inverse of `point`."""
+    """Pack a state, the inverse of `point`."""
     values = {"z": z, **{f"noise_{i}": value for i, value in enumerate(noise)}}
     if features is not None:
         values |= {"features_x": features.x, "features_rgb": features.rgb}
@@ -51,19 +51,19 @@ def state_of(z: Tensor, noise: Sequence[Tensor], layer: int = 0, features: Featu
 
 
 def first_input(layer: int) -> int:
-    """The first style input and noise map that layers from `layer` on use: block k ≥ 1 begins with w[2k−1]."""
+    """Index of the first style input and noise map used by layers ≥ `layer`: block k ≥ 1 begins with w[2k−1]."""
     return max(0, 2 * layer - 1)
 
 
 @dataclass
 class Model:
-    """A generator ready for use, with everything that solving and reporting need to know of it."""
+    """A loaded generator, with everything that solving and reporting need."""
 
     id: str
     generator: Generator
     latents: GaussianW
     path: Path
-    sha256: str  # of the weights file, for the recipe
+    sha256: str  # SHA-256 of the weights file, for the recipe
     about: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -80,31 +80,31 @@ class Model:
 
     @property
     def alignment(self) -> dict[str, list[float]]:
-        """Where eyes, nose and mouth corners lie, as fractions of the crop (image-left first); may be empty."""
+        """Positions of eyes, nose and mouth corners as fractions of the crop (image-left first); may be empty."""
         return self.about.get("alignment", {})
 
     @property
     def landmarks(self) -> Mapping[str, Sequence[float]]:
-        """`alignment`, or where FFHQ's alignment puts them, as it is that of the published networks."""
+        """`alignment`, or the positions of FFHQ's alignment, which the published networks use."""
         return self.alignment or FFHQ_ALIGNMENT
 
     @property
     def preset(self) -> str:
-        """The preset that is suggested for this model on its device."""
+        """Suggested preset for this model on its device."""
         entry = registry.BY_ID.get(self.id)
         return "Quick" if entry is None else entry.presets[self.device.type != "cpu"]
 
     def draw(self, seed: int, batch: int = 1) -> State:
-        """N(0, I) latents and noise maps."""
+        """Draw latents and noise maps from N(0, I)."""
         config = self.generator.config
         z, *noise = self._draw(seed, batch, (config.num_ws, config.w_dim))
         return state_of(z, noise)
 
     @torch.no_grad()
     def sample(self, seed: int, settings: SolverSettings, truncation: float = 1.0, batch: int = 1) -> State:
-        """Faces as the generator itself draws them, one w for all layers, as latents of the Gaussianised W.
+        """Draw faces from the generator, with one w for all layers, expressed as latents of the Gaussianised W.
 
-        w = w_avg + ψ·(w − w_avg) with ψ = `truncation` (Karras et al. 2019, §B).
+        `truncation` is ψ in w = w_avg + ψ·(w − w_avg) (Karras et al. 2019, §B).
         """
         config, mapping = self.generator.config, self.generator.mapping
         z, *noise = self._draw(seed, batch, (config.z_dim,))
@@ -112,7 +112,7 @@ class Model:
         return state_of(self.latents.inverse(w, settings.covariance)[:, None].repeat(1, config.num_ws, 1), noise)
 
     def _draw(self, seed: int, batch: int, shape: tuple[int, ...]) -> list[Tensor]:
-        """N(0, I): z [B, *shape] and the noise maps; sample b from seed + b."""
+        """Draw z [B, *shape] and the noise maps from N(0, I); sample b uses seed + b."""
         samples = []
         for b in range(batch):
             rng = torch.Generator().manual_seed(seed + b)
@@ -121,9 +121,9 @@ class Model:
         return [torch.cat(parts).to(self.latents.mean) for parts in zip(*samples, strict=True)]
 
     def searched(self, state: State, settings: SolverSettings) -> list[Searched]:
-        """The latents and noise maps that the layers from the state's on still use, and the features (line 4).
+        """The features, and the latents and noise maps that the state's layer and later ones use (Alg. 1, line 4).
 
-        The RGB skip image is carried along; behind the last layer it is the picture, and what is searched.
+        The RGB skip image is carried along unchanged; after the last layer it is the picture, and is searched.
         """
         z, noise, features = point(state)
         found = [Searched("latents", z[:, first_input(state.layer) :], (2,))]
@@ -150,7 +150,7 @@ class Model:
 
     @torch.no_grad()
     def enter(self, state: State, layer: int, settings: SolverSettings) -> State:
-        """The features entering `layer`, RGB skip image included, unless the settings ask to drop it."""
+        """Compute the features entering `layer`, with the RGB skip image unless the settings drop it."""
         z, noise, features = point(state)
         ws = self.latents(z, settings.covariance)
         found = self.generator.synthesis(features, ws, noise, state.layer, layer)
@@ -161,7 +161,7 @@ class Model:
     def range_searched(self, state: State) -> list[Searched]:
         z, noise, features = point(state)
         if features is None:
-            return []  # round 0 has no intermediate variable: it never leaves the range
+            return []  # round 0 has no intermediate variable and never leaves the range
         used = first_input(state.layer)
         return [Searched("latents", z[:, :used], (2,)), *(Searched("noise", n, (1, 2, 3)) for n in noise[:used])]
 
@@ -180,11 +180,11 @@ class Model:
         return memory.needed(self.generator.config, settings, batch, frugal)
 
     def frugal(self) -> Model:
-        """Only the states between blocks are kept, and each block is computed again on the way back."""
+        """The same model with gradient checkpointing between blocks."""
         return replace(self, generator=self.generator.checkpointed())
 
     def in_format(self, dtype: str) -> Model:
-        """The convolutions compute in `dtype`; latents, styles and the picture stay float32."""
+        """The same model with convolutions in `dtype`; latents, styles and the picture stay float32."""
         if dtype == "float32":
             return self
         return replace(self, generator=copy.deepcopy(self.generator).freeze(DTYPES[dtype]))

@@ -1,4 +1,4 @@
-"""Published generators: out of the official network pickles and rosinality's checkpoints, into the official names."""
+"""Reading published generators from official network pickles and rosinality's checkpoints."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from ilo.weights.find import reading
 from ilo.weights.lazy import Extent, ReadError
 from ilo.weights.torchfile import read_torch
 
-AVERAGE_OVER = 10_000  # latents, for a file that does not say its average w
+AVERAGE_OVER = 10_000  # number of latents averaged for a file without the mean w
 
 
 def read(path: Path) -> Checkpoint:
-    """The generator in an official `.pkl` (its `G_ema`) or a rosinality `.pt` (its `g_ema`).
+    """Read the generator in an official `.pkl` (its `G_ema`) or a rosinality `.pt` (its `g_ema`).
 
     Raises:
-        CheckpointError: the file is missing, damaged, names anything but a network's parts, or holds no generator that
-            this project's network draws alike.
+        CheckpointError: the file is missing or damaged, refers to anything but a network's parts, or holds no
+            generator that this project's network can reproduce.
     """
     with reading(path, CheckpointError):
         found = describe(Extent.of_file(path), path.suffix).read()
@@ -33,14 +33,14 @@ def read(path: Path) -> Checkpoint:
 
 
 def describe(data: Extent, suffix: str) -> GeneratorDescription:
-    """What a published file is.
+    """Describe a published file.
 
     Args:
         data: the file.
-        suffix: of its name: `.pkl` for an official network pickle, anything else for what `torch.save` has written.
+        suffix: suffix of the file name: `.pkl` for an official network pickle, anything else for a `torch.save` file.
 
     Raises:
-        ReadError: it is damaged, names anything but a network's parts, or holds no generator.
+        ReadError: the file is damaged, refers to anything but a network's parts, or holds no generator.
     """
     if suffix == ".pkl":
         return official.describe(data)
@@ -52,7 +52,7 @@ def describe(data: Extent, suffix: str) -> GeneratorDescription:
 
 @torch.no_grad()
 def _average(config: Config, tensors: dict[str, Tensor]) -> Tensor:
-    """The mean w [w_dim] of the mapping network, over latents of a fixed seed."""
+    """Mean w [w_dim] of the mapping network over latents of a fixed seed."""
     network = MappingNetwork(config)
     own = {key.removeprefix("mapping."): value for key, value in tensors.items() if key.startswith("mapping.")}
     network.load_state_dict(own, strict=False)

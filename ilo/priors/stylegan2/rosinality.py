@@ -1,8 +1,8 @@
-"""Checkpoints of rosinality's StyleGAN2 for PyTorch: what it calls a layer, and what the official programs call it.
+"""Checkpoints of rosinality's StyleGAN2 for PyTorch, with tensors renamed to the official names.
 
-A state dict has tensors alone. Of what changes pictures, the blur kernels are among them and are compared. The
-learning rate multiplier of the mapping network is nowhere in the file: it is 0.01 in every published one, whose weights
-are drawn a hundred times as large as usual; a file whose weights are smaller is refused.
+A state dict has only tensors. The blur kernels are among them and are compared with the usual ones. The mapping
+network's learning rate multiplier is not in the file. It is 0.01 in all published files, whose initial weights are
+therefore 100 times as large as usual; a file with smaller weights is refused.
 """
 
 from __future__ import annotations
@@ -19,32 +19,32 @@ from ilo.text.words import shown
 from ilo.weights.lazy import LazyTensor, ReadError
 
 FORMAT = "a checkpoint of rosinality's StyleGAN2 for PyTorch"
-# The layer's tensor → its official name, and the axes of length 1 that it has besides.
+# Tensor of a layer → its official name, and its additional axes of length 1.
 _LAYER = {
     "conv.weight": ("weight", (0,)),
     "conv.modulation.weight": ("affine.weight", ()),
     "conv.modulation.bias": ("affine.bias", ()),
     "noise.weight": ("noise_strength", (0,)),
     "activate.bias": ("bias", ()),
-    "bias": ("bias", (0, 2, 3)),  # of a ToRGB
+    "bias": ("bias", (0, 2, 3)),  # bias of a ToRGB
 }
-_NUMBER = "0|[1-9][0-9]?"  # of a layer, written in one way only
+_NUMBER = "0|[1-9][0-9]?"  # number of a layer, without leading zeros
 _KERNELS = ("conv.blur.kernel", "upsample.kernel")
-LEAST_SPREAD = 30.0  # of the mapping network's first weights: 100 for a multiplier of 0.01, 10 for 0.1
-_UPSAMPLING = 4.0  # gain of a kernel that fills in zeros
+LEAST_SPREAD = 30.0  # minimum deviation of the first mapping weights: 100 for a multiplier of 0.01, 10 for 0.1
+_UPSAMPLING = 4.0  # gain of an up-sampling kernel
 
 
 def describe(content: dict[str, Any], size: int) -> GeneratorDescription:
-    """The generator (`g_ema`) of what a checkpoint holds.
+    """Describe the generator (`g_ema`) in a checkpoint.
 
     Args:
-        content: of the file, tensors being in it still.
-        size: the file's bytes.
+        content: content of the file, whose tensors are not read yet.
+        size: size of the file in bytes.
     """
     found = GeneratorDescription(FORMAT, size)
     state = content["g_ema"]
     if not isinstance(state, dict) or not all(isinstance(value, LazyTensor) for value in state.values()):
-        found.problems.append("its g_ema is no state dict of a network")
+        found.problems.append("its g_ema is not the state dict of a network")
         return found
     for key, tensor in state.items():
         try:
@@ -64,22 +64,22 @@ def describe(content: dict[str, Any], size: int) -> GeneratorDescription:
     found.compare_network(optional=["mapping.w_avg"])
     if not found.problems and found.tensors["mapping.fc0.weight"].read().float().std() < LEAST_SPREAD:
         found.problems.append(
-            "its mapping network has another learning rate multiplier than 0.01, which it does not say"
+            "its mapping network has a learning rate multiplier other than 0.01, which the file does not state"
         )
     return found
 
 
 def _add(found: GeneratorDescription, key: str, tensor: LazyTensor) -> None:
-    """Take a tensor of the state dict under its official name, or compare it."""
+    """Add a tensor of the state dict under its official name; a blur kernel is only compared."""
     name, axes = _renamed(key)
     if name:
         found.tensors[name] = tensor.without(*axes)
     elif not is_usual(tensor, _UPSAMPLING):
-        raise ReadError("it is another filter than [1, 3, 3, 1]")
+        raise ReadError("it is a filter other than [1, 3, 3, 1]")
 
 
 def _renamed(key: Any) -> tuple[str, tuple[int, ...]]:
-    """The official name, empty for a kernel, and the axes that are left out."""
+    """The official name (empty for a kernel), and the axes to remove."""
     key = key if isinstance(key, str) else ""
     if hit := re.fullmatch(rf"style\.({_NUMBER})\.(weight|bias)", key):
         return f"mapping.fc{int(hit[1]) - 1}.{hit[2]}", ()
@@ -91,7 +91,7 @@ def _renamed(key: Any) -> tuple[str, tuple[int, ...]]:
         return f"synthesis.{layer}.noise_const", (0, 1)
     hit = re.fullmatch(rf"(conv1|to_rgb1|convs\.({_NUMBER})|to_rgbs\.({_NUMBER}))\.(.+)", key)
     if not hit or hit[4] not in (*_LAYER, *_KERNELS):
-        raise ReadError("it is no part of a generator")
+        raise ReadError("it is not part of a generator")
     part, convolution, picture, rest = hit.groups()
     if rest in _KERNELS:
         return "", ()
@@ -106,14 +106,14 @@ def _renamed(key: Any) -> tuple[str, tuple[int, ...]]:
 
 
 def _block(number: int) -> str:
-    """Of the blocks above 4 px, counted from 0."""
+    """Official name of block `number` of those above 4 px, counted from 0."""
     if number > 7:
-        raise ReadError("it belongs to a block of more than 1024 pixels")
+        raise ReadError("it belongs to a block above 1024 pixels")
     return f"b{8 * 2**number}"
 
 
 def _complete(found: GeneratorDescription, sizes: dict[int, int]) -> None:
-    """Add what the official state has besides: the filters, and noise maps where an older file has none."""
+    """Add the other tensors of the official state: the filters, and noise maps if an older file has none."""
     kernel = ops.binomial_filter([1, 3, 3, 1])
     for size in sizes:
         block = f"synthesis.b{size}"
