@@ -81,7 +81,7 @@ def test_what_cannot_be_uploaded(task, settings, model, photo):
 def test_masks(model, photo, mask):
     with pytest.raises(SettingsError, match="needs a mask"):
         build_problem(model, photo, "inpaint", {})
-    with pytest.raises(SettingsError, match="omit it, or choose inpaint"):
+    with pytest.raises(SettingsError, match="leave it out, or choose inpaint"):
         build_problem(model, photo, "denoise", {}, mask=mask)
     for bad in (torch.ones(1, 1, 64, 64), torch.zeros(1, 1, 64, 64)):
         with pytest.raises(SettingsError, match="The mask hides"):

@@ -85,7 +85,7 @@ def other_network(path):
             "z_dim is 1000000000; allowed is a whole number from 1 to 4096",
         ),
         (lambda path: write(path, config={"z_dim": 8}), "no StyleGAN2 configuration"),
-        (lambda path: "faces65", "The known models are faces64"),
+        (lambda path: "faces65", "Known are faces64"),
     ],
 )
 def test_broken_files_get_a_sentence(tmp_path, make, words):

@@ -467,7 +467,7 @@ def test_odd_but_replayed(name, came):
     assert code in (0, 1), f"{code}: {err}"
     assert all(line.isprintable() for line in (out + err).replace("\r", "\n").split("\n"))
     if name == "threads 1024":
-        assert f"The run had 1,024 threads; this machine has {os.cpu_count()} cores" in err
+        assert f"The run used 1,024 threads; this machine has {os.cpu_count()} cores" in err
     elif name == "a huge result":
         assert "cannot be compared" in out
     elif name == "nothing odd":
