@@ -33,8 +33,8 @@ PRESETS: dict[str, Steps] = {
 FIRST_LR = 0.2  # of round 0
 CSGM_LR = 0.55
 LATER_ROUNDS = tuple(
-    RoundSettings(lr=0.02, radius_features=radius, radius_latents=0.15, radius_noise=0.0125)
-    for radius in (0.04, 0.035, 0.02)
+    RoundSettings(lr=0.1, radius_features=radius, radius_latents=0.2, radius_noise=0.015)
+    for radius in (0.2, 0.25, 0.17)
 )
 # Nothing is measured inside a hole: only latents that agree keep it a face, with two matching eyes.
 HOLE_WEIGHTS = LossWeights(geodesic=0.01)
@@ -91,8 +91,8 @@ def preset(name: str = "Quick", method: str = "ilo", *, seed: int = 0, task: str
 # results (benchmarks/guidance.py).
 MORPH_PRESETS: dict[str, Steps] = {"Quick": (40, 40, 35, 35), "Paper": (300, 300, 300, 300)}
 MORPH_LR = 0.05
-MORPH_RADII = (0.02, 0.04, 0.02, 0.0125)  # latents' radius in round 0, then the features' radius in each later round
-MORPH_RADIUS_LATENTS, MORPH_RADIUS_NOISE = 0.02, 0.02
+MORPH_RADII = (0.0125, 0.1, 0.075, 0.05)  # latents' radius in round 0, then the features' radius in each later round
+MORPH_RADIUS_LATENTS, MORPH_RADIUS_NOISE = 0.0125, 0.0125
 MORPH_WEIGHTS = LossWeights(perceptual=0.0, geodesic=0.0)
 PIXELS_LR, PIXELS_RADIUS = 0.02, 0.1
 

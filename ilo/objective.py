@@ -67,28 +67,27 @@ class Objective(Protocol):
 
 
 class MeasurementObjective:
-    """Objective of an inverse problem: the weighted sum of the measurement terms (paper §4.2)."""
+    """The weighted sum of the terms that compare with a measurement (section 4.2)."""
 
     def __init__(self, problem: Problem, weights: LossWeights, perceptual: Perceptual | None, sna: bool = True):
-        self.problem, self.weights, self.sna = problem, weights, sna
+        self.problem, self.weights = problem, weights
+        self._sna = sna and problem.noisy
         wanted = weights.perceptual > 0 and problem.operator.compares_features
         self.perceptual = perceptual if wanted else None
         self._measured: list[Tensor] | None = None
 
     def __call__(self, image: Tensor, z: Tensor) -> Tensor:
-        return self._terms(image, z, image)
+        return self._terms(image, z, self.problem.expected(image))
 
     def perturbed(self, image: Tensor, z: Tensor, rngs: list[torch.Generator]) -> Tensor | None:
-        """Stochastic noise addition: the objective on pictures with the measurement's noise level added, if any."""
-        sigma = self.problem.operator.sna_sigma if self.sna else 0.0
-        if not sigma:
+        """Stochastic noise addition (SNA): the loss [B] of pictures with fresh noise; None without noise."""
+        if not self._sna:
             return None
-        noise = torch.cat([torch.randn(image[:1].shape, generator=rng, device=image.device) for rng in rngs])
-        return self._terms(image, z, image + sigma * noise)[0]
+        prediction, image = self.problem.perturbed(image, rngs)
+        return self._terms(image, z, prediction)[0]
 
-    def _terms(self, image: Tensor, z: Tensor, measured: Tensor) -> Tensor:
+    def _terms(self, image: Tensor, z: Tensor, prediction: Tensor) -> Tensor:
         operator, y, weights = self.problem.operator, self.problem.y, self.weights
-        prediction = operator(measured)
         residual = prediction - y
         mse = data_fidelity(residual, operator.normaliser)
         spread = geodesic(z) if weights.geodesic else torch.zeros_like(mse)
@@ -102,10 +101,10 @@ class MeasurementObjective:
         if perceptual is None:
             return image.new_zeros(image.shape[0])
         size = min(image.shape[-1], perceptual.size)
-        if not perceptual.fills_holes:
-            return perceptual.distance(perceptual.features(resize(prediction, size)), self._measured_features(size))
-        pair = self.problem.operator.comparable(image, prediction, self.problem.y, size)
-        return image.new_zeros(image.shape[0]) if pair is None else perceptual(*pair)
+        if perceptual.fills_holes and self.problem.operator.fills:
+            pair = self.problem.operator.comparable(image, prediction, self.problem.y, size)
+            return image.new_zeros(image.shape[0]) if pair is None else perceptual(*pair)
+        return perceptual.distance(perceptual.features(resize(prediction, size)), self._measured_features(size))
 
     @torch.no_grad()
     def _measured_features(self, size: int) -> list[Tensor]:

@@ -37,6 +37,10 @@ class _Masked(Operator):
     def compares_features(self) -> bool:
         return self.share >= SCARCE
 
+    @property
+    def fills(self) -> bool:
+        return True
+
     def check_measurement(self, y: torch.Tensor) -> None:
         super().check_measurement(y)
         if bool((y * (1.0 - self.mask)).any()):
@@ -151,8 +155,8 @@ class Denoise(Identity):
         return ClippedGaussian(self.sigma)
 
     @property
-    def sna_sigma(self) -> float:
-        return (self.sigma if self.assumed_sigma is None else self.assumed_sigma) / 127.5
+    def assumed_noise(self) -> Noise:
+        return ClippedGaussian(self.sigma if self.assumed_sigma is None else self.assumed_sigma)
 
 
 class Colorize(Operator):

@@ -24,6 +24,7 @@ from ilo.priors.base import Prior
 from ilo.problem import Problem
 from ilo.settings import (
     MORPH,
+    MOST_RADIUS,
     LossWeights,
     RoundSettings,
     SettingsError,
@@ -35,7 +36,7 @@ from ilo.state import to_uint8
 from ilo.text import jsontext
 from ilo.text.words import reason, shown
 
-VERSION = 1
+VERSION = 2  # 1 had absolute radii
 MAX_QUERY = 20_000  # characters
 LONGEST_NAME = 200  # characters of a model's name, and of each fact about the machine
 MOST_RECORDED = 50  # maximum number of facts about the machine
@@ -119,6 +120,7 @@ class Recipe:
             raise RecipeError(f"The recipe {what}; give the recipe.json of a run.")
         values = {f.name: values[f.name] for f in fields if f.name in values}
         try:
+            values = _of_version_1(values)
             values["settings"] = SolverSettings.from_dict(values.get("settings", {}))
             return cls(**values)
         except (TypeError, OverflowError) as error:
@@ -277,6 +279,26 @@ def tensor_sha256(values: Tensor) -> str:
     digest = hashlib.sha256(str(array.shape).encode())
     digest.update(array.data)
     return digest.hexdigest()
+
+
+def _of_version_1(values: dict[str, Any]) -> dict[str, Any]:
+    """A recipe of version 1 in the terms of the present one; others stay as they are.
+
+    Its radii were per element and not relative, and its learning rates absolute.
+    """
+    settings = values.get("settings")
+    if values.get("version", VERSION) != 1 or not isinstance(settings, dict):
+        return values
+    rounds = settings.get("rounds")
+    if isinstance(rounds, list):
+        rounds = [_bounded(plan) if isinstance(plan, dict) else plan for plan in rounds]
+    return {**values, "version": VERSION, "settings": {**settings, "rounds": rounds, "scale": "absolute"}}
+
+
+def _bounded(plan: dict[str, Any]) -> dict[str, Any]:
+    """A round of version 1, whose radii could be any number; beyond the present limit none ever bound."""
+    large = [k for k, v in plan.items() if k.startswith("radius_") and isinstance(v, float) and v > MOST_RADIUS]
+    return {**plan, **dict.fromkeys(large, "inf")}
 
 
 def _check_types(recipe: Recipe) -> None:

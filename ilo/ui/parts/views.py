@@ -188,7 +188,7 @@ class Progress:
 
     def _boundaries(self) -> list[int]:
         """The steps at which the rounds start."""
-        begins = itertools.accumulate(plan.total_steps for plan in self._settings.rounds)
+        begins = itertools.accumulate(self._settings.steps_of_rounds)
         before = self._step.total - self._settings.total_steps  # a photograph's inversion
         return [before, *(before + n for n in begins)][:-1]
 
