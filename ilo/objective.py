@@ -71,28 +71,33 @@ class MeasurementObjective:
 
     def __init__(self, problem: Problem, weights: LossWeights, perceptual: Perceptual | None, sna: bool = True):
         self.problem, self.weights = problem, weights
-        self._sna = sna and problem.noisy
         wanted = weights.perceptual > 0 and problem.operator.compares_features
         self.perceptual = perceptual if wanted else None
+        self._sna = sna and problem.noisy and self.perceptual is not None
         self._measured: list[Tensor] | None = None
 
     def __call__(self, image: Tensor, z: Tensor) -> Tensor:
-        return self._terms(image, z, self.problem.expected(image))
+        expected = self.problem.expected(image)
+        return self._terms(image, z, expected, image, expected)
 
     def perturbed(self, image: Tensor, z: Tensor, rngs: list[torch.Generator]) -> Tensor | None:
-        """Stochastic noise addition (SNA): the loss [B] of pictures with fresh noise; None without noise."""
+        """Stochastic noise addition (SNA): the loss [B] with fresh noise in the features; None where there is no need.
+
+        The data term has its mean over the noise in closed form, `Problem.expected`. Noise added to it would leave its
+        mean gradient as it is, or, where noise is clipped, pull the picture to the limits, where noise has less room.
+        """
         if not self._sna:
             return None
-        prediction, image = self.problem.perturbed(image, rngs)
-        return self._terms(image, z, prediction)[0]
+        return self._terms(image, z, self.problem.expected(image), *self.problem.perturbed(image, rngs))[0]
 
-    def _terms(self, image: Tensor, z: Tensor, prediction: Tensor) -> Tensor:
-        operator, y, weights = self.problem.operator, self.problem.y, self.weights
-        residual = prediction - y
+    def _terms(self, image: Tensor, z: Tensor, expected: Tensor, seen: Tensor, prediction: Tensor) -> Tensor:
+        """All terms; the perceptual distance compares `prediction`, the measurement of the picture `seen`."""
+        operator, weights = self.problem.operator, self.weights
+        residual = expected - self.problem.y
         mse = data_fidelity(residual, operator.normaliser)
         spread = geodesic(z) if weights.geodesic else torch.zeros_like(mse)
         dead = dead_zone(residual) if weights.dead_zone else torch.zeros_like(mse)
-        distance = self._distance(image, prediction)
+        distance = self._distance(seen, prediction)
         total = weights.mse * mse + weights.perceptual * distance + weights.geodesic * spread + weights.dead_zone * dead
         return torch.stack([total, mse, distance, spread, dead, torch.zeros_like(mse)])
 

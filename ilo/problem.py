@@ -49,11 +49,11 @@ class Problem:
         return self.operator(self.operator.assumed_noise.expected(image))
 
     def perturbed(self, image: Tensor, rngs: list[torch.Generator]) -> tuple[Tensor, Tensor]:
-        """One random measurement of a picture, and the picture that the operator saw; sample b draws from rngs[b]."""
+        """The picture that the operator sees, and one random measurement of it; sample b draws from rngs[b]."""
         if self.noise is not None:
-            return self.noise.perturb(self.operator(image), rngs), image
+            return image, self.noise.perturb(self.operator(image), rngs)
         image = self.operator.assumed_noise.perturb(image, rngs)
-        return self.operator(image), image
+        return image, self.operator(image)
 
     def repeated(self, times: int) -> Problem:
         """Each measurement `times` in a row, to be solved from as many starts."""

@@ -172,7 +172,9 @@ def test_noise_added_to_the_image_never_enters_the_choice_of_the_best(model, tru
     assert SHORT.sna
     step = run(model, problem, SHORT)[-1]
     image = step.result.image
-    assert step.losses["mse"][0] == pytest.approx(float((problem.expected(image) - problem.y).square().mean()), rel=1e-4)
+    assert step.losses["mse"][0] == pytest.approx(
+        float((problem.expected(image) - problem.y).square().mean()), rel=1e-4
+    )
     without = run(model, problem, replace(SHORT, sna=False))[-1]
     assert not torch.equal(without.result.image, image)
 
