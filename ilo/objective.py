@@ -121,7 +121,7 @@ class MeasurementObjective:
 
 
 class GuidedObjective:
-    """Objective of a guided run: a classifier's cross-entropy and the geodesic term (paper §4.4)."""
+    """A classifier's cross-entropy and the geodesic term: nothing is measured (section 4.3, "Out of Distribution")."""
 
     def __init__(self, guidance: Guidance, weights: LossWeights):
         self.guidance, self.weights = guidance, weights

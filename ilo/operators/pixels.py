@@ -10,7 +10,8 @@ from ilo.operators.setting import Setting
 from ilo.photos.masks import fit_mask
 from ilo.settings import SettingsError
 
-SCARCE = 0.2  # share of observed pixels below which a perceptual distance is harmful (section 4.2)
+# Share of observed pixels below which only the squared error is used; section 4.2 says "scarce", without a number.
+SCARCE = 0.2
 
 
 class _Masked(Operator):
