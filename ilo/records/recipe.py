@@ -87,6 +87,8 @@ class Recipe:
         _check_types(self)
         check_whole("resolution", self.resolution, 2, 4096)
         check_whole("measurement_seed", self.measurement_seed, 0, MAX_SEED)
+        if self.task == MORPH and self.settings.samples > 1:
+            raise RecipeError(f"The recipe has {self.settings.samples:,} samples; a morph has one.")
         if self.stopped_at is not None:
             check_whole("stopped_at", self.stopped_at, 0, self._steps)
         if self.noise is not None:

@@ -141,7 +141,8 @@ def test_bad_links(query):
 @pytest.mark.parametrize(
     "change",
     [
-        {"version": 2},
+        {"version": 3},
+        {"version": True},
         {"version": "1"},
         {"model": 3},
         {"operator": []},
