@@ -171,6 +171,12 @@ def _as_now(recipe: Recipe, model: Model) -> tuple[Recipe, Perceptual | None]:
     from ilo.engine import engine
     from ilo.records.recipe import differences
 
+    if recipe.settings.scale == "absolute":
+        print(
+            "The recipe is of version 1, whose radii were per element. They are kept, but the solver has changed, "
+            "so the picture may differ.",
+            file=sys.stderr,
+        )
     now = engine.description(model.device)
     for sentence in differences(recipe.engine, now):
         print(sentence, file=sys.stderr)

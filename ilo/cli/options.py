@@ -14,6 +14,7 @@ from typing import Any, NoReturn, get_args
 
 from ilo.cli.values import class_, noise, numbers, percents, weights, whole_numbers
 from ilo.methods import METHODS, MORPH_METHODS, PRESETS, morph_preset, preset
+from ilo.records.versions import present
 from ilo.settings import (
     MORPH,
     VERSION,
@@ -397,7 +398,8 @@ def _read_settings(text: str) -> SolverSettings:
         except OSError as error:
             raise SettingsError(f"--settings: {text} cannot be read ({error.strerror}).") from None
     values = jsontext.parse(text, "--settings")
-    values = values.get("settings", values) if isinstance(values, dict) else values
+    if isinstance(values, dict) and "settings" in values:  # a recipe, perhaps of an earlier version
+        values = present(values)["settings"]
     try:
         return SolverSettings.from_dict(values)
     except (TypeError, OverflowError) as error:

@@ -18,6 +18,7 @@ from ilo.methods import preset
 from ilo.operators import OPERATORS
 from ilo.records.bundle import FILES, read_bundle
 from ilo.settings import LossWeights, SettingsError
+from tests.records.test_recipe import of_version_1
 
 
 @pytest.fixture(autouse=True)
@@ -195,6 +196,35 @@ def test_settings_from_a_recipe(photo, tmp_path):
     assert made.rounds[1].radius_noise == 0.5
     with pytest.raises(SettingsError, match="--settings and --steps cannot be used together"):
         settings_of("--settings", str(tmp_path / "run" / "recipe.json"), "--steps", "2")
+
+
+def test_a_run_of_version_1(photo, tmp_path, capsys):
+    out = tmp_path / "run"
+    options = (
+        "--task",
+        "identity",
+        "--steps",
+        "2,1",
+        "--outer-iterations",
+        "2",
+        "--range-steps",
+        "2",
+        "--threads",
+        "1",
+    )
+    assert solve(photo, out, *options) == 0
+    old = of_version_1(json.loads((out / "recipe.json").read_text()))
+    (out / "recipe.json").write_text(json.dumps(old))
+    capsys.readouterr()
+    assert cli.main(["replay", str(out), "--out", str(tmp_path / "again")]) in (0, 1)
+    assert "The recipe is of version 1, whose radii were per element." in capsys.readouterr().err
+    assert read_bundle(tmp_path / "again")[0] == read_bundle(out)[0]
+    made = settings_of("--settings", str(out / "recipe.json"))
+    assert made == read_bundle(out)[0].settings
+    assert made.scale == "absolute"
+    assert solve(photo, tmp_path / "new", "--task", "identity", "--settings", str(out / "recipe.json")) == 0
+    with pytest.raises(SettingsError, match="has version 3"):
+        settings_of("--settings", json.dumps({**old, "version": 3}))
 
 
 IDENTITY = ("--task", "identity")

@@ -56,6 +56,8 @@ def short(values, steps=4):
 
 # Links.
 
+V2 = {"v": "2"}
+
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_link_brings_task_and_settings_back(studio, values, model, method):
@@ -85,8 +87,11 @@ def test_a_link_brings_task_and_settings_back(studio, values, model, method):
         ({"task": "identity", "measurement_seed": "4"}, "cannot show"),
         ({"task": "random-inpaint", "operator": '{"seed": "x"}'}, "whole number"),
         ({"task": "random-inpaint", "operator": '{"fraction": "0.2"}'}, "must be a number from"),
-        ({"task": "identity", "settings": '{"rounds": [{"steps": 5, "radius_features": 0.0123}]}'}, "cannot show"),
-        ({"task": "identity", "settings": '{"rounds": [{"steps": 6000}]}'}, "this page allows 5,000"),
+        ({"task": "identity", "settings": '{"rounds": [{"steps": 5}]}'}, "cannot show"),  # of version 1
+        ({"task": "identity", **V2, "settings": '{"rounds": [{"steps": 5, "radius_noise": 0.0123}]}'}, "cannot show"),
+        ({"task": "identity", **V2, "settings": '{"rounds": [{"steps": 5}], "samples": 4}'}, "cannot show"),
+        ({"task": "identity", **V2, "settings": '{"rounds": [{"steps": 5, "radius_noise": 20}]}'}, "1 is 100 %"),
+        ({"task": "identity", **V2, "settings": '{"rounds": [{"steps": 6000}]}'}, "this page allows 5,000"),
     ],
 )
 def test_a_link_that_makes_no_sense_changes_nothing(studio, values, query, words):
