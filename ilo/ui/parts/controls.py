@@ -155,9 +155,9 @@ def _round_controls(k: int, start: Values) -> dict[str, gr.components.Component]
         )
         found[f"{k}.lr"] = gr.Number(start[f"{k}.lr"], label="Step size", info="At the peak.", min_width=90)
     labels = {
-        "radius_features": ("Ball around the features", "How much the features may change, in percent."),
-        "radius_latents": ("Ball around the latents", "How much the latent codes may change, in percent."),
-        "radius_noise": ("Ball around the noise", "How much each noise map may change, in percent."),
+        "radius_features": ("Ball around the features", "How much the features may change."),
+        "radius_latents": ("Ball around the latents", "How much the latent codes may change."),
+        "radius_noise": ("Ball around the noise", "How much each noise map may change."),
     }
     balls = {}
     for name, (label, info) in labels.items():
