@@ -11,7 +11,7 @@ LEVELS = [
     {"ilo.weights.cache", "ilo.text.words"},
     {"ilo.settings", "ilo.text.jsontext"},
     {"ilo.weights.lazy"},
-    {"ilo.weights.budget", "ilo.weights.description", "ilo.weights.safefile"},
+    {"ilo.weights.budget", "ilo.weights.description", "ilo.records.versions", "ilo.weights.safefile"},
     {"ilo.records.archive"},
     {"ilo.weights.pickled"},
     {"ilo.weights.unpickle"},

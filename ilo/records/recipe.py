@@ -22,9 +22,9 @@ from ilo.operators.noise import noise_model
 from ilo.perceptual.base import Perceptual
 from ilo.priors.base import Prior
 from ilo.problem import Problem
+from ilo.records.versions import VERSION, of_version_1, present
 from ilo.settings import (
     MORPH,
-    MOST_RADIUS,
     LossWeights,
     RoundSettings,
     SettingsError,
@@ -36,7 +36,6 @@ from ilo.state import to_uint8
 from ilo.text import jsontext
 from ilo.text.words import reason, shown
 
-VERSION = 2  # 1 had absolute radii
 MAX_QUERY = 20_000  # characters
 LONGEST_NAME = 200  # characters of a model's name, and of each fact about the machine
 MOST_RECORDED = 50  # maximum number of facts about the machine
@@ -87,6 +86,8 @@ class Recipe:
         _check_types(self)
         check_whole("resolution", self.resolution, 2, 4096)
         check_whole("measurement_seed", self.measurement_seed, 0, MAX_SEED)
+        if self.task == MORPH and self.settings.samples > 1:
+            raise RecipeError(f"The recipe has {self.settings.samples:,} samples; a morph has one.")
         if self.stopped_at is not None:
             check_whole("stopped_at", self.stopped_at, 0, self._steps)
         if self.noise is not None:
@@ -115,12 +116,12 @@ class Recipe:
         fields = dataclasses.fields(cls)
         unknown = values.keys() - {f.name for f in fields}
         missing = [f.name for f in fields if f.default is dataclasses.MISSING and f.name not in values]
-        if values.get("version", VERSION) == VERSION and (unknown or missing):
+        if values.get("version", VERSION) in (1, VERSION) and (unknown or missing):
             what = f"does not know {named(unknown)}" if unknown else f"lacks {', '.join(missing)}"
             raise RecipeError(f"The recipe {what}; give the recipe.json of a run.")
         values = {f.name: values[f.name] for f in fields if f.name in values}
         try:
-            values = _of_version_1(values)
+            values = present(values)
             values["settings"] = SolverSettings.from_dict(values.get("settings", {}))
             return cls(**values)
         except (TypeError, OverflowError) as error:
@@ -160,7 +161,7 @@ class Shared:
         if named:
             query |= {"method": self.settings.method, "preset": named, "seed": str(self.settings.seed)}
         else:
-            query["settings"] = _compact(_without_defaults(self.settings))
+            query |= {"v": str(VERSION), "settings": _compact(_without_defaults(self.settings))}
         if self.measurement_seed:
             query["measurement_seed"] = str(self.measurement_seed)
         return urlencode(query)
@@ -281,26 +282,6 @@ def tensor_sha256(values: Tensor) -> str:
     return digest.hexdigest()
 
 
-def _of_version_1(values: dict[str, Any]) -> dict[str, Any]:
-    """A recipe of version 1 in the terms of the present one; others stay as they are.
-
-    Its radii were per element and not relative, and its learning rates absolute.
-    """
-    settings = values.get("settings")
-    if values.get("version", VERSION) != 1 or not isinstance(settings, dict):
-        return values
-    rounds = settings.get("rounds")
-    if isinstance(rounds, list):
-        rounds = [_bounded(plan) if isinstance(plan, dict) else plan for plan in rounds]
-    return {**values, "version": VERSION, "settings": {**settings, "rounds": rounds, "scale": "absolute"}}
-
-
-def _bounded(plan: dict[str, Any]) -> dict[str, Any]:
-    """A round of version 1, whose radii could be any number; beyond the present limit none ever bound."""
-    large = [k for k, v in plan.items() if k.startswith("radius_") and isinstance(v, float) and v > MOST_RADIUS]
-    return {**plan, **dict.fromkeys(large, "inf")}
-
-
 def _check_types(recipe: Recipe) -> None:
     text: tuple[type, ...] = (str,)
     maybe: tuple[type, ...] = (str, type(None))
@@ -388,7 +369,12 @@ def _changed(values: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]
 
 def _shared_settings(query: Mapping[str, str], task: str) -> SolverSettings:
     if "settings" in query:
-        return SolverSettings.from_dict(_parse(query["settings"], "The link's settings"))
+        settings = _parse(query["settings"], "The link's settings")
+        if "v" not in query:  # as in links of version 1
+            settings = of_version_1(settings)
+        elif query["v"] != str(VERSION):
+            raise RecipeError(f"The link has version {shown(query['v'], 40)}; this program reads version {VERSION}.")
+        return SolverSettings.from_dict(settings)
     method: Any = query.get("method", "ilo")
     return preset(query.get("preset", "Quick"), method, seed=_whole(query.get("seed", "0"), "seed"), task=task)
 

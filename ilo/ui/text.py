@@ -115,23 +115,22 @@ def film_label(label: str) -> str:
     return f"{name} ({search})" if search else name
 
 
-def sentence(layer: int, features: float | None, elements: int) -> str:
+def percent(share: float) -> str:
+    return f"{100 * share:g} %"
+
+
+def sentence(layer: int, features: float | None) -> str:
     """What the run is doing now.
 
     Args:
         layer: the round.
         features: ρ of the ball around the layer's features; None if there is no ball.
-        elements: p, the number of these features.
     """
     if layer == 0:
         return "Looking for the latent code and the first noise maps that best match the input."
     side = 2 * 2**layer
-    if features is None:
-        return f"Adjusting the {side}×{side} features that enter this layer, without a limit."
-    return (
-        f"Adjusting the {side}×{side} features that enter this layer, by at most r = {features * elements:.0f} in "
-        f"total (ρ = {features:g} per element)."
-    )
+    limit = "without a limit" if features is None else f"by at most {percent(features)} in total"
+    return f"Adjusting the {side}×{side} features that enter this layer, {limit}."
 
 
 def remaining(seconds: float) -> str:

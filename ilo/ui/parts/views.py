@@ -21,7 +21,6 @@ from ilo.settings import SolverSettings
 from ilo.state import Result, Step, to_uint8
 from ilo.ui import text
 from ilo.ui.parts import plots
-from ilo.ui.parts.controls import elements
 from ilo.ui.runs import Run
 
 UNIT = 4.0  # squared errors on [−1, 1] are four times those on [0, 1], which the page reports
@@ -184,7 +183,7 @@ class Progress:
         step = self._step
         plan = self._settings.rounds[step.round - self._settings.first_layer]
         rho = plan.radius_features if math.isfinite(plan.radius_features) else None
-        return text.sentence(step.round, rho, elements(self._model, step.round)["radius_features"])
+        return text.sentence(step.round, rho)
 
     def _boundaries(self) -> list[int]:
         """The steps at which the rounds start."""
