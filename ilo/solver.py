@@ -76,10 +76,8 @@ def solve(
     if perceptual == "auto":
         wanted = settings.weights.perceptual > 0 and isinstance(problem, Problem)
         perceptual = find_perceptual(prior.device) if wanted else None
-    problem = problem.to(prior.device)
-    if settings.samples > 1:
-        problem = problem.repeated(settings.samples)
-    prior = engine.prepare(prior, settings, len(problem))
+    prior = engine.prepare(prior, settings, len(problem) * settings.samples)
+    problem = problem.to(prior.device).repeated(settings.samples)
     objective = objective_of(problem, settings, perceptual)
     check_batch(problem, settings, start)
     state = start or prior.draw(settings.seed, len(problem))  # no features yet
