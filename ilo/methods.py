@@ -30,13 +30,17 @@ PRESETS: dict[str, Steps] = {
 
 # Found by benchmarks/tune.py, as is the geodesic term's default weight. The features' balls get smaller as the layers
 # get larger.
-FIRST_LR = 0.2  # of round 0
+FIRST_LR = 0.2  # learning rate of round 0
 CSGM_LR = 0.55
 LATER_ROUNDS = tuple(
-    RoundSettings(lr=0.1, radius_features=radius, radius_latents=0.2, radius_noise=0.015)
+    RoundSettings(lr=0.06, radius_features=radius, radius_latents=0.2, radius_noise=0.015)
     for radius in (0.2, 0.25, 0.17)
 )
-# Nothing is measured inside a hole: only latents that agree keep it a face, with two matching eyes.
+
+# Nothing is measured inside a hole: only latents that agree keep it a face, with two matching eyes, and every further
+# round bends it a little. So latents are held together, the code is searched faster, and later rounds change less.
+HOLE_FIRST_LR = 0.4
+HOLE_ROUND = RoundSettings(lr=0.08, radius_features=0.07, radius_latents=0.1, radius_noise=0.01)
 HOLE_WEIGHTS = LossWeights(geodesic=0.01)
 
 PULSE_LR = 0.4
@@ -45,9 +49,10 @@ PULSE_WEIGHTS = LossWeights(mse=25.0, perceptual=0.0, geodesic=0.05)
 
 
 def _ilo(steps: Steps, holes: bool) -> SolverSettings:
-    later = (replace(plan, steps=n) for plan, n in zip(LATER_ROUNDS, steps[1:], strict=True))
-    weights = HOLE_WEIGHTS if holes else LossWeights()
-    return SolverSettings(rounds=(RoundSettings(steps[0], FIRST_LR), *later), weights=weights)
+    rounds = [HOLE_ROUND] * len(LATER_ROUNDS) if holes else LATER_ROUNDS
+    later = (replace(plan, steps=n) for plan, n in zip(rounds, steps[1:], strict=True))
+    first = RoundSettings(steps[0], HOLE_FIRST_LR if holes else FIRST_LR)
+    return SolverSettings(rounds=(first, *later), weights=HOLE_WEIGHTS if holes else LossWeights())
 
 
 def _csgm(steps: Steps, holes: bool) -> SolverSettings:
