@@ -1,9 +1,9 @@
 """Morphing a face towards a class: where a guided run starts (Daras et al. 2021, Figure 5).
 
 A run starts from a face that the generator draws, or from a photograph, which is inverted first through all layers;
-what the inversion changes at a layer is added there throughout the run. The usual rounds then minimise a classifier's loss
-instead of a measurement error; the l1 balls limit how far each round may move from that face. The baseline (Santurkar
-et al. 2019) minimises the same loss over the pixels directly.
+what the inversion changes at a layer is added there throughout the run. The usual rounds then minimise a classifier's
+loss instead of a measurement error; the l1 balls limit how far each round may move from that face. The baseline
+(Santurkar et al. 2019) minimises the same loss over the pixels directly.
 """
 
 from __future__ import annotations
