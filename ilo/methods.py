@@ -94,7 +94,9 @@ MORPH_FIRST_LR, MORPH_LR = 0.05, 0.3  # of round 0, of later rounds
 MORPH_RADII = (0.0125, 0.1, 0.075, 0.05)  # latents' radius in round 0, then the features' radius in each later round
 MORPH_RADIUS_LATENTS, MORPH_RADIUS_NOISE = 0.0125, 0.0125
 MORPH_WEIGHTS = LossWeights(perceptual=0.0, geodesic=0.0)
-PIXELS_LR, PIXELS_RADIUS = 0.02, 0.1
+# A normally trained classifier is convinced by changes this small, which are hard to see; a robust one asks for visible
+# ones.
+PIXELS_LR, PIXELS_RADIUS = 0.003, 0.03
 
 
 def _morph_ilo(steps: Steps, layers: int, reach: float) -> SolverSettings:

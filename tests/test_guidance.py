@@ -133,8 +133,11 @@ def test_a_photograph_is_inverted_first(model, guidance):
     firsts = [step.first for step in steps]
     assert firsts == sorted(firsts)
     assert (inverted[-1].result.image - photo).square().mean() < 0.05
+    assert [step.step for step in inverted] == [step.done for step in inverted]
     after = next(step for step in steps if not step.inverting)
     assert (after.result.image - inverted[-1].result.image).abs().max() <= 1e-4
+    for step in (after, steps[-1]):  # the generator alone renders the picture again
+        assert (model.render(step.result.state, settings) - step.result.image).abs().max() <= 1e-4
 
 
 def test_a_sweep_is_its_single_runs(double_model, guide):
