@@ -18,7 +18,7 @@ from ilo.methods import morph_preset
 from ilo.morph import TRUNCATION
 from ilo.photos.pictures import SMALLEST_SIDE, PictureError, from_uint8, to_tensor
 from ilo.priors.load import Model
-from ilo.settings import SettingsError, SolverSettings, check_choice
+from ilo.settings import RoundSettings, SettingsError, SolverSettings, check_choice
 from ilo.state import to_uint8
 from ilo.ui import text
 from ilo.ui.bench import Bench, sentence
@@ -50,6 +50,11 @@ def radius_name(settings: SolverSettings, k: int) -> str:
 def radius_of(settings: SolverSettings, k: int) -> float:
     """The radius of slider k."""
     return getattr(settings.rounds[k], radius_name(settings, k))
+
+
+def _with_radius(plan: RoundSettings, name: str, radius: float) -> RoundSettings:
+    changed: dict[str, Any] = {name: radius}
+    return replace(plan, **changed)
 
 
 def _chosen(position: Any, exact: float) -> float:
@@ -165,7 +170,7 @@ class Morph(Bench):
         base = morph_preset(values["preset"], values["method"], layers=layers, seed=seed(values["seed"]))
         names = slider_names(base)
         plans = (
-            replace(plan, **{radius_name(base, k): _chosen(values[names[k]], radius_of(base, k))})
+            _with_radius(plan, radius_name(base, k), _chosen(values[names[k]], radius_of(base, k)))
             for k, plan in enumerate(base.rounds)
         )
         return replace(base, rounds=tuple(plans))
