@@ -87,12 +87,12 @@ def preset(name: str = "Quick", method: str = "ilo", *, seed: int = 0, task: str
     return replace(METHODS[method].settings(PRESETS[name], holes), method=method, seed=seed)
 
 
-# Morphs: a classifier guides, nothing is measured. At these radii a face detector still finds a face in four of five
-# results (benchmarks/guidance.py).
+# Morphs: a classifier guides, nothing is measured. At these radii the results are still faces, also to a face detector
+# (benchmarks/guidance.py).
 MORPH_PRESETS: dict[str, Steps] = {"Quick": (40, 40, 35, 35), "Paper": (300, 300, 300, 300)}
-MORPH_FIRST_LR, MORPH_LR = 0.05, 0.3  # of round 0, of later rounds
-MORPH_RADII = (0.0125, 0.1, 0.075, 0.05)  # latents' radius in round 0, then the features' radius in each later round
-MORPH_RADIUS_LATENTS, MORPH_RADIUS_NOISE = 0.0125, 0.0125
+MORPH_FIRST_LR, MORPH_LR = 0.05, 0.5  # of round 0, of later rounds
+MORPH_RADII = (0.025, 0.125, 0.1, 0.1)  # latents' radius in round 0, then the features' radius in each later round
+MORPH_RADIUS_LATENTS, MORPH_RADIUS_NOISE = 0.025, 0.0125
 MORPH_WEIGHTS = LossWeights(perceptual=0.0, geodesic=0.0)
 # A normally trained classifier is convinced by changes this small, which are hard to see; a robust one asks for visible
 # ones.
