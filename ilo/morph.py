@@ -28,8 +28,12 @@ TRUNCATION = 0.7
 
 
 def inversion(settings: SolverSettings) -> SolverSettings:
-    """Settings for inverting a photograph before a guided run: ILO's Quick preset, through all its rounds."""
-    return replace(preset("Quick", seed=settings.seed, task="identity"), covariance=settings.covariance)
+    """Settings for inverting a photograph before a guided run: ILO's Quick preset, through all its rounds.
+
+    Recipes of version 1, whose radii are absolute, were inverted over the latent code alone.
+    """
+    method = "csgm" if settings.scale == "absolute" else "ilo"
+    return replace(preset("Quick", method, seed=settings.seed, task="identity"), covariance=settings.covariance)
 
 
 def total_steps(settings: SolverSettings, photo: bool) -> int:
