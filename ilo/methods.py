@@ -92,19 +92,21 @@ def preset(name: str = "Quick", method: str = "ilo", *, seed: int = 0, task: str
     return replace(METHODS[method].settings(PRESETS[name], holes), method=method, seed=seed)
 
 
-# Morphs: a classifier guides, nothing is measured. At these radii a face detector still finds a face in four of five
-# results (benchmarks/guidance.py).
+# Morphs: a classifier guides, nothing is measured. At these radii the results are still faces, also to a face detector
+# (benchmarks/guidance.py).
 MORPH_PRESETS: dict[str, Steps] = {"Quick": (40, 40, 35, 35), "Paper": (300, 300, 300, 300)}
-MORPH_LR = 0.05
-MORPH_RADII = (0.0125, 0.1, 0.075, 0.05)  # latents' radius in round 0, then the features' radius in each later round
-MORPH_RADIUS_LATENTS, MORPH_RADIUS_NOISE = 0.0125, 0.0125
+MORPH_FIRST_LR, MORPH_LR = 0.05, 0.5  # of round 0, of later rounds
+MORPH_RADII = (0.025, 0.125, 0.1, 0.1)  # latents' radius in round 0, then the features' radius in each later round
+MORPH_RADIUS_LATENTS, MORPH_RADIUS_NOISE = 0.025, 0.0125
 MORPH_WEIGHTS = LossWeights(perceptual=0.0, geodesic=0.0)
-PIXELS_LR, PIXELS_RADIUS = 0.02, 0.1
+# A normally trained classifier is convinced by changes this small, which are hard to see; a robust one asks for visible
+# ones.
+PIXELS_LR, PIXELS_RADIUS = 0.003, 0.03
 
 
 def _morph_ilo(steps: Steps, layers: int, reach: float) -> SolverSettings:
     latents, noise = MORPH_RADIUS_LATENTS * reach, MORPH_RADIUS_NOISE * reach
-    first = RoundSettings(steps[0], MORPH_LR, radius_latents=MORPH_RADII[0] * reach, radius_noise=noise)
+    first = RoundSettings(steps[0], MORPH_FIRST_LR, radius_latents=MORPH_RADII[0] * reach, radius_noise=noise)
     later = (
         RoundSettings(n, MORPH_LR, radius * reach, latents, noise)
         for n, radius in zip(steps[1:], MORPH_RADII[1:], strict=True)

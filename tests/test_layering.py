@@ -20,7 +20,7 @@ LEVELS = [
     {"ilo.weights.terminal", "ilo.weights.find"},
     {"ilo.projection", "ilo.engine.memory", "ilo.records.metrics", "ilo.photos.masks", "ilo.records.film"},
     {"ilo.priors.base"},
-    {"ilo.priors.stylegan2", "ilo.engine.engine"},
+    {"ilo.priors.stylegan2", "ilo.priors.corrected", "ilo.engine.engine"},
     {"ilo.operators", "ilo.priors.load"},
     {"ilo.problem", "ilo.methods", "ilo.baselines.classical", "ilo.classifiers.resnet"},
     {"ilo.classifiers.classifier"},
