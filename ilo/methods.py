@@ -37,11 +37,12 @@ LATER_ROUNDS = tuple(
     for radius in (0.2, 0.25, 0.17)
 )
 
-# Nothing is measured inside a hole: only latents that agree keep it a face, with two matching eyes, and every further
-# round bends it a little. So latents are held together, the code is searched faster, and later rounds change less.
+# Nothing is measured inside a hole: only latents that agree keep it a face, with two matching eyes, and every later
+# round bends it a little. So latents are held together, the code is searched for longer, and later rounds change less.
+HOLE_SHARES = (0.6, 0.2, 0.1, 0.1)  # of all steps
 HOLE_FIRST_LR = 0.4
 HOLE_ROUND = RoundSettings(lr=0.08, radius_features=0.07, radius_latents=0.1, radius_noise=0.01)
-HOLE_WEIGHTS = LossWeights(geodesic=0.01)
+HOLE_WEIGHTS = LossWeights(geodesic=0.03)
 
 PULSE_LR = 0.4
 # PULSE measures 100·L2 on pictures in [0, 1]; ours are in [-1, 1], where squared errors are four times as large.
@@ -49,10 +50,12 @@ PULSE_WEIGHTS = LossWeights(mse=25.0, perceptual=0.0, geodesic=0.05)
 
 
 def _ilo(steps: Steps, holes: bool) -> SolverSettings:
-    rounds = [HOLE_ROUND] * len(LATER_ROUNDS) if holes else LATER_ROUNDS
-    later = (replace(plan, steps=n) for plan, n in zip(rounds, steps[1:], strict=True))
-    first = RoundSettings(steps[0], HOLE_FIRST_LR if holes else FIRST_LR)
-    return SolverSettings(rounds=(first, *later), weights=HOLE_WEIGHTS if holes else LossWeights())
+    if holes:
+        first, *later = (round(share * sum(steps)) for share in HOLE_SHARES)
+        rounds = (RoundSettings(first, HOLE_FIRST_LR), *(replace(HOLE_ROUND, steps=n) for n in later))
+        return SolverSettings(rounds, weights=HOLE_WEIGHTS, schedule="one-cycle")
+    later_rounds = (replace(plan, steps=n) for plan, n in zip(LATER_ROUNDS, steps[1:], strict=True))
+    return SolverSettings((RoundSettings(steps[0], FIRST_LR), *later_rounds))
 
 
 def _csgm(steps: Steps, holes: bool) -> SolverSettings:

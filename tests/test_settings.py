@@ -12,7 +12,7 @@ from ilo.settings import LossWeights, RoundSettings, SettingsError, SolverSettin
 @pytest.mark.parametrize("name", list(PRESETS))
 def test_presets_have_the_same_number_of_steps_and_survive_json(name, method):
     settings = preset(name, method, seed=3)
-    assert settings.total_steps == sum(PRESETS[name])
+    assert settings.total_steps == preset(name, method, task="inpaint").total_steps == sum(PRESETS[name])
     assert SolverSettings.from_dict(settings.to_dict()) == settings
     assert (len(settings.rounds) == 1) == (method != "ilo")
 

@@ -234,8 +234,8 @@ def fields_of(settings: SolverSettings, layers: int) -> dict[str, Any]:
 def shared_values(shared: Shared, layers: int) -> dict[str, Any]:
     """The values of the controls for the task and the settings of a link."""
     settings = shared.settings
-    steps = tuple(plan.steps for plan in settings.rounds)
-    named = next((name for name, counts in PRESETS.items() if steps in (counts, (sum(counts),))), "Quick")
+    steps = sum(plan.steps for plan in settings.rounds)
+    named = next((name for name, counts in PRESETS.items() if sum(counts) == steps), "Quick")
     return {
         "task": shared.task,
         **tasks.shown_values(shared.task, shared.operator),
@@ -265,7 +265,7 @@ def solver_settings(values: Values) -> SolverSettings:
     Raises:
         SettingsError: a field is empty, or a value is not allowed.
     """
-    base = preset(values["preset"], values["method"], seed=seed(values["seed"]))
+    base = preset(values["preset"], values["method"], seed=seed(values["seed"]), task=values.get("task"))
     count = whole("Rounds", values["rounds"])
     rounds = tuple(_round(k, values, base) for k in range(count))
     chosen = {name: _weight(label, values[f"weights.{name}"]) for name, label in WEIGHT_FIELDS.items()}
