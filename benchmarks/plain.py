@@ -96,7 +96,7 @@ def _binomial() -> Tensor:
     return torch.outer(f, f) / 64
 
 
-def project_by_sorting(x: Tensor, radius: float) -> Tensor:
+def project_by_sorting(x: Tensor, radius: Tensor) -> Tensor:
     """Project each sample onto the l1 ball by sorting (Duchi et al. 2008, Figure 1)."""
     flat = x.flatten(1)
     u = flat.abs().sort(1, descending=True).values
@@ -118,7 +118,11 @@ class PlainRound:
         self.z = self.start_z[:, self.first :].clone().requires_grad_(True)
         self.maps = range(self.first, min(5 + 2 * start.layer, len(self.start_noise)))
         self.noise = [self.start_noise[j].clone().requires_grad_(True) for j in self.maps]
-        self.x = None if features is None else features.x.clone().requires_grad_(True)
+        self.unit: Tensor | float = 1.0
+        self.x = None
+        if features is not None:  # searched in units of their mean absolute value
+            self.unit = features.x.abs().mean((1, 2, 3), keepdim=True)
+            self.x = (features.x / self.unit).requires_grad_(True)
         self.variables = [v for v in (self.z, *self.noise, self.x) if v is not None]
         self.starts = [v.detach().clone() for v in self.variables]
         self.radii = [plan.radius_latents, *[plan.radius_noise] * len(self.noise), plan.radius_features]
@@ -130,7 +134,7 @@ class PlainRound:
         for j, value in zip(self.maps, self.noise, strict=True):
             noise[j] = value
         ws = self.model.latents(torch.cat([self.start_z[:, : self.first], self.z], 1))
-        image = self.generator(ws, noise, self.start.layer, self.x)
+        image = self.generator(ws, noise, self.start.layer, None if self.x is None else self.x * self.unit)
         residual = self.problem.operator(image) - self.problem.y
         spread = self.weight * geodesic(self.z).sum()
         loss = residual.square().sum() / self.problem.operator.normaliser + spread
@@ -148,4 +152,7 @@ class PlainRound:
                     norm = torch.linalg.vector_norm
                     variable.mul_(norm(start, dim=dims, keepdim=True) / norm(variable, dim=dims, keepdim=True))
                 if math.isfinite(radius):
-                    variable.copy_(start + project_by_sorting(variable - start, radius * start[0].numel()))
+                    variable.copy_(
+                        start
+                        + project_by_sorting(variable - start, radius * start.flatten(1).abs().sum(1, keepdim=True))
+                    )

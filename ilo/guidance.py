@@ -59,6 +59,10 @@ class Guidance:
     def __len__(self) -> int:
         return self.batch
 
+    def repeated(self, times: int) -> Guidance:
+        """The same, to be followed from `times` as many starts."""
+        return replace(self, batch=self.batch * times)
+
     def to(self, device: torch.device | str) -> Guidance:
         """A copy whose classifier is on `device`."""
         return replace(self, classifier=copy.deepcopy(self.classifier).to(device))

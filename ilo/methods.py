@@ -30,14 +30,19 @@ PRESETS: dict[str, Steps] = {
 
 # Found by benchmarks/tune.py, as is the geodesic term's default weight. The features' balls get smaller as the layers
 # get larger.
-FIRST_LR = 0.2  # of round 0
+FIRST_LR = 0.2  # learning rate of round 0
 CSGM_LR = 0.55
 LATER_ROUNDS = tuple(
-    RoundSettings(lr=0.02, radius_features=radius, radius_latents=0.15, radius_noise=0.0125)
-    for radius in (0.04, 0.035, 0.02)
+    RoundSettings(lr=0.06, radius_features=radius, radius_latents=0.2, radius_noise=0.015)
+    for radius in (0.2, 0.25, 0.17)
 )
-# Nothing is measured inside a hole: only latents that agree keep it a face, with two matching eyes.
-HOLE_WEIGHTS = LossWeights(geodesic=0.01)
+
+# Nothing is measured inside a hole: only latents that agree keep it a face, with two matching eyes, and every later
+# round bends it a little. So latents are held together, the code is searched for longer, and later rounds change less.
+HOLE_SHARES = (0.6, 0.2, 0.1, 0.1)  # of all steps
+HOLE_FIRST_LR = 0.4
+HOLE_ROUND = RoundSettings(lr=0.08, radius_features=0.07, radius_latents=0.1, radius_noise=0.01)
+HOLE_WEIGHTS = LossWeights(geodesic=0.03)
 
 PULSE_LR = 0.4
 # PULSE measures 100·L2 on pictures in [0, 1]; ours are in [-1, 1], where squared errors are four times as large.
@@ -45,9 +50,12 @@ PULSE_WEIGHTS = LossWeights(mse=25.0, perceptual=0.0, geodesic=0.05)
 
 
 def _ilo(steps: Steps, holes: bool) -> SolverSettings:
-    later = (replace(plan, steps=n) for plan, n in zip(LATER_ROUNDS, steps[1:], strict=True))
-    weights = HOLE_WEIGHTS if holes else LossWeights()
-    return SolverSettings(rounds=(RoundSettings(steps[0], FIRST_LR), *later), weights=weights)
+    if holes:
+        first, *later = (round(share * sum(steps)) for share in HOLE_SHARES)
+        rounds = (RoundSettings(first, HOLE_FIRST_LR), *(replace(HOLE_ROUND, steps=n) for n in later))
+        return SolverSettings(rounds, weights=HOLE_WEIGHTS, schedule="one-cycle")
+    later_rounds = (replace(plan, steps=n) for plan, n in zip(LATER_ROUNDS, steps[1:], strict=True))
+    return SolverSettings((RoundSettings(steps[0], FIRST_LR), *later_rounds))
 
 
 def _csgm(steps: Steps, holes: bool) -> SolverSettings:
@@ -87,19 +95,21 @@ def preset(name: str = "Quick", method: str = "ilo", *, seed: int = 0, task: str
     return replace(METHODS[method].settings(PRESETS[name], holes), method=method, seed=seed)
 
 
-# Morphs: a classifier guides, nothing is measured. At these radii a face detector still finds a face in four of five
-# results (benchmarks/guidance.py).
+# Morphs: a classifier guides, nothing is measured. At these radii the results are still faces, also to a face detector
+# (benchmarks/guidance.py).
 MORPH_PRESETS: dict[str, Steps] = {"Quick": (40, 40, 35, 35), "Paper": (300, 300, 300, 300)}
-MORPH_LR = 0.05
-MORPH_RADII = (0.02, 0.04, 0.02, 0.0125)  # latents' radius in round 0, then the features' radius in each later round
-MORPH_RADIUS_LATENTS, MORPH_RADIUS_NOISE = 0.02, 0.02
+MORPH_FIRST_LR, MORPH_LR = 0.05, 0.5  # of round 0, of later rounds
+MORPH_RADII = (0.025, 0.125, 0.1, 0.1)  # latents' radius in round 0, then the features' radius in each later round
+MORPH_RADIUS_LATENTS, MORPH_RADIUS_NOISE = 0.025, 0.0125
 MORPH_WEIGHTS = LossWeights(perceptual=0.0, geodesic=0.0)
-PIXELS_LR, PIXELS_RADIUS = 0.02, 0.1
+# A normally trained classifier is convinced by changes this small, which are hard to see; a robust one asks for visible
+# ones.
+PIXELS_LR, PIXELS_RADIUS = 0.003, 0.03
 
 
 def _morph_ilo(steps: Steps, layers: int, reach: float) -> SolverSettings:
     latents, noise = MORPH_RADIUS_LATENTS * reach, MORPH_RADIUS_NOISE * reach
-    first = RoundSettings(steps[0], MORPH_LR, radius_latents=MORPH_RADII[0] * reach, radius_noise=noise)
+    first = RoundSettings(steps[0], MORPH_FIRST_LR, radius_latents=MORPH_RADII[0] * reach, radius_noise=noise)
     later = (
         RoundSettings(n, MORPH_LR, radius * reach, latents, noise)
         for n, radius in zip(steps[1:], MORPH_RADII[1:], strict=True)

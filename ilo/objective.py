@@ -67,33 +67,37 @@ class Objective(Protocol):
 
 
 class MeasurementObjective:
-    """Objective of an inverse problem: the weighted sum of the measurement terms (paper §4.2)."""
+    """The weighted sum of the terms that compare with a measurement (section 4.2)."""
 
     def __init__(self, problem: Problem, weights: LossWeights, perceptual: Perceptual | None, sna: bool = True):
-        self.problem, self.weights, self.sna = problem, weights, sna
+        self.problem, self.weights = problem, weights
         wanted = weights.perceptual > 0 and problem.operator.compares_features
         self.perceptual = perceptual if wanted else None
+        self._sna = sna and problem.noisy and self.perceptual is not None
         self._measured: list[Tensor] | None = None
 
     def __call__(self, image: Tensor, z: Tensor) -> Tensor:
-        return self._terms(image, z, image)
+        expected = self.problem.expected(image)
+        return self._terms(image, z, expected, image, expected)
 
     def perturbed(self, image: Tensor, z: Tensor, rngs: list[torch.Generator]) -> Tensor | None:
-        """Stochastic noise addition: the objective on pictures with the measurement's noise level added, if any."""
-        sigma = self.problem.operator.sna_sigma if self.sna else 0.0
-        if not sigma:
-            return None
-        noise = torch.cat([torch.randn(image[:1].shape, generator=rng, device=image.device) for rng in rngs])
-        return self._terms(image, z, image + sigma * noise)[0]
+        """Stochastic noise addition (SNA): the loss [B] with fresh noise in the features; None where there is no need.
 
-    def _terms(self, image: Tensor, z: Tensor, measured: Tensor) -> Tensor:
-        operator, y, weights = self.problem.operator, self.problem.y, self.weights
-        prediction = operator(measured)
-        residual = prediction - y
+        The data term has its mean over the noise in closed form, `Problem.expected`. Noise added to it would leave its
+        mean gradient as it is, or, where noise is clipped, pull the picture to the limits, where noise has less room.
+        """
+        if not self._sna:
+            return None
+        return self._terms(image, z, self.problem.expected(image), *self.problem.perturbed(image, rngs))[0]
+
+    def _terms(self, image: Tensor, z: Tensor, expected: Tensor, seen: Tensor, prediction: Tensor) -> Tensor:
+        """All terms; the perceptual distance compares `prediction`, the measurement of the picture `seen`."""
+        operator, weights = self.problem.operator, self.weights
+        residual = expected - self.problem.y
         mse = data_fidelity(residual, operator.normaliser)
         spread = geodesic(z) if weights.geodesic else torch.zeros_like(mse)
         dead = dead_zone(residual) if weights.dead_zone else torch.zeros_like(mse)
-        distance = self._distance(image, prediction)
+        distance = self._distance(seen, prediction)
         total = weights.mse * mse + weights.perceptual * distance + weights.geodesic * spread + weights.dead_zone * dead
         return torch.stack([total, mse, distance, spread, dead, torch.zeros_like(mse)])
 
@@ -102,10 +106,10 @@ class MeasurementObjective:
         if perceptual is None:
             return image.new_zeros(image.shape[0])
         size = min(image.shape[-1], perceptual.size)
-        if not perceptual.fills_holes:
-            return perceptual.distance(perceptual.features(resize(prediction, size)), self._measured_features(size))
-        pair = self.problem.operator.comparable(image, prediction, self.problem.y, size)
-        return image.new_zeros(image.shape[0]) if pair is None else perceptual(*pair)
+        if perceptual.fills_holes and self.problem.operator.fills:
+            pair = self.problem.operator.comparable(image, prediction, self.problem.y, size)
+            return image.new_zeros(image.shape[0]) if pair is None else perceptual(*pair)
+        return perceptual.distance(perceptual.features(resize(prediction, size)), self._measured_features(size))
 
     @torch.no_grad()
     def _measured_features(self, size: int) -> list[Tensor]:
@@ -117,7 +121,7 @@ class MeasurementObjective:
 
 
 class GuidedObjective:
-    """Objective of a guided run: a classifier's cross-entropy and the geodesic term (paper §4.4)."""
+    """A classifier's cross-entropy and the geodesic term: nothing is measured (section 4.3, "Out of Distribution")."""
 
     def __init__(self, guidance: Guidance, weights: LossWeights):
         self.guidance, self.weights = guidance, weights

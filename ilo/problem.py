@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -33,6 +33,32 @@ class Problem:
     def __len__(self) -> int:
         """Number of pictures B."""
         return len(self.y)
+
+    @property
+    def noisy(self) -> bool:
+        """Whether the solver assumes any noise."""
+        return (self.noise or self.operator.assumed_noise).sigma > 0
+
+    def expected(self, image: Tensor) -> Tensor:
+        """E[y | x = image], the mean measurement of a picture [B, 3, R, R]; differentiable.
+
+        Clipped noise makes it differ from A(image): fitting A(image) to y would pull the picture away from its limits.
+        """
+        if self.noise is not None:
+            return self.noise.expected(self.operator(image))
+        return self.operator(self.operator.assumed_noise.expected(image))
+
+    def perturbed(self, image: Tensor, rngs: list[torch.Generator]) -> tuple[Tensor, Tensor]:
+        """The picture that the operator sees, and one random measurement of it; sample b draws from rngs[b]."""
+        if self.noise is not None:
+            return image, self.noise.perturb(self.operator(image), rngs)
+        image = self.operator.assumed_noise.perturb(image, rngs)
+        return image, self.operator(image)
+
+    def repeated(self, times: int) -> Problem:
+        """Each measurement `times` in a row, to be solved from as many starts."""
+        truth = None if self.truth is None else self.truth.repeat_interleave(times, 0)
+        return replace(self, y=self.y.repeat_interleave(times, 0), truth=truth)
 
     def to(self, device: torch.device | str) -> Problem:
         truth = None if self.truth is None else self.truth.to(device)

@@ -6,17 +6,20 @@ No step reads a value back to the host, so a GPU never has to synchronise.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ilo.engine.streams import stream
 from ilo.objective import TERMS, Objective
-from ilo.priors.base import BALLS, Prior, State
+from ilo.priors.base import BALLS, Prior, Searched, State
 from ilo.projection import l1_norm, project_l1, project_sphere
-from ilo.settings import RoundSettings, Schedule, SolverSettings
+from ilo.settings import RoundSettings, Schedule, SettingsError, SolverSettings
 from ilo.state import TRACE_COLUMNS, Result, Step, to_uint8
+
+TINY = 1e-12  # instead of a scale of 0
 
 
 def learning_rate(schedule: Schedule, step: int, steps: int) -> float:
@@ -34,44 +37,62 @@ def learning_rate(schedule: Schedule, step: int, steps: int) -> float:
     return 0.1 + (step - 0.9 * steps) / (0.1 * steps) * (0.001 - 0.1)
 
 
-@dataclass
 class Variable:
-    """A tensor being optimised, and the set that it is projected onto."""
+    """A tensor that is searched over, and the set that it must stay in.
 
-    ball: str  # name of its l1 ball, one of BALLS
-    value: Tensor  # [B, …], the leaf tensor that Adam updates
-    radius: float  # ρ, the ball's radius per element; infinity switches the ball off
-    sphere: tuple[int, ...] = ()  # dimensions along which the norm stays fixed; empty for none
-    scale: Tensor | None = None  # [B], per-sample multiplier on the radius; None: 1
+    It is searched in its own unit: features in that of their mean absolute value, so that the learning rate suits any
+    generator, everything else as it is.
+    """
 
-    def __post_init__(self) -> None:
-        self.start = self.value
-        self.value = self.start.clone().requires_grad_(self.radius > 0)
-        self.size = self.start[0].numel()
-        self.reach = self.radius * self.size if self.scale is None else self.radius * self.size * self.scale
+    def __init__(self, searched: Searched, radius: float, settings: SolverSettings, begin: Tensor | None = None):
+        """
+        Args:
+            searched: the tensor and its value at the round's start, the centre of its l1 ball.
+            radius: ρ of the l1 ball, infinity for no ball.
+            settings: of the run, for their scale and their scales of the radii.
+            begin: where to begin, inside the ball; None: at its centre.
+        """
+        value, relative = searched.value, settings.scale == "relative"
+        self.ball, self.radius, self.sphere = searched.ball, radius, searched.sphere
+        self.unit = None
+        if relative and searched.kind == "features":
+            self.unit = value.flatten(1).abs().mean(1).clamp_min(TINY).view(-1, *[1] * (value.dim() - 1))
+        self.start = value if self.unit is None else value / self.unit
+        begin = value if begin is None else begin
+        self.free = radius > 0
+        begin = begin if self.unit is None else begin / self.unit
+        self.leaf = begin.clone().requires_grad_(self.free)  # what Adam moves
+        size = l1_norm(self.start) if relative and searched.kind != "pixels" else float(value[0].numel())
+        scale = value.new_tensor(settings.radius_scales) if settings.radius_scales else 1.0
+        self.reach = radius * size * scale
         if self.sphere:
             self.norm = torch.linalg.vector_norm(self.start, dim=self.sphere, keepdim=True)
 
+    def value(self, leaf: Tensor | None = None) -> Tensor:
+        """[B, …] as the prior takes it, at the current leaf or another; differentiable."""
+        leaf = self.leaf if leaf is None else leaf
+        return leaf if self.unit is None else leaf * self.unit
+
     def constrain(self) -> None:
-        """Rescale to the start's norm, then project onto the l1 ball around the start."""
-        value = project_sphere(self.value, self.norm, self.sphere) if self.sphere else self.value
+        """Project back to the start's norm, then onto the l1 ball around the start."""
+        value = project_sphere(self.leaf, self.norm, self.sphere) if self.sphere else self.leaf
         if math.isfinite(self.radius):
             value = self.start + project_l1(value - self.start, self.reach)
-        self.value.copy_(value)
+        self.leaf.copy_(value)
 
     def usage(self) -> Tensor:
-        """Fraction of the radius in use, [B]; NaN without a ball, 0 for a frozen variable."""
+        """Share of the radius in use, [B]; NaN without a ball, 0 for a frozen variable."""
         if not math.isfinite(self.radius):
             return self.start.new_full([len(self.start)], math.nan)
-        if self.radius == 0:
+        if not self.free:
             return self.start.new_zeros(len(self.start))
-        used = l1_norm(self.value.detach() - self.start)
-        return used / (self.reach.clamp_min(1e-12) if isinstance(self.reach, Tensor) else self.reach)
+        used = l1_norm(self.leaf.detach() - self.start)
+        return used / (self.reach.clamp_min(TINY) if isinstance(self.reach, Tensor) else self.reach)
 
 
 def adam(variables: list[Variable]) -> torch.optim.Optimizer | None:
     """A new Adam optimiser over the variables that may move; None if all are frozen."""
-    free = [v.value for v in variables if v.value.requires_grad]
+    free = [v.leaf for v in variables if v.free]
     return torch.optim.Adam(free, fused=True) if free else None
 
 
@@ -92,7 +113,7 @@ def update(variables: list[Variable], optimiser: torch.optim.Optimizer | None, l
     optimiser.step()
     with torch.no_grad():
         for variable in variables:
-            if variable.value.requires_grad:
+            if variable.free:
                 variable.constrain()
 
 
@@ -102,25 +123,25 @@ class Best:
     def __init__(self, variables: list[Variable], *beside: Tensor):
         first = variables[0].start
         self.loss = first.new_full([len(first)], math.inf)
-        self._kept = [*(v.value.detach().clone() for v in variables), *beside]
-        self._count = len(variables)
+        self._variables = variables
+        self._kept = [*(v.leaf.detach().clone() for v in variables), *beside]
 
-    def keep(self, loss: Tensor, variables: list[Variable], *beside: Tensor) -> None:
-        """For each sample whose loss [B] improved, store the variables' values and the tensors of `beside`."""
+    def keep(self, loss: Tensor, *beside: Tensor) -> None:
+        """For each sample whose loss [B] improved, store the variables and the tensors of `beside`."""
         better = loss < self.loss
-        now = [*(v.value.detach() for v in variables), *beside, loss]
+        now = [*(v.leaf.detach() for v in self._variables), *beside, loss]
         for source, target in zip(now, [*self._kept, self.loss], strict=True):
             torch.where(better.view(-1, *[1] * (source.dim() - 1)), source, target, out=target)
 
     @property
     def values(self) -> list[Tensor]:
         """The variables' values at the best point, in their order."""
-        return self._kept[: self._count]
+        return [v.value(leaf) for v, leaf in zip(self._variables, self._kept, strict=False)]
 
     @property
     def beside(self) -> list[Tensor]:
         """The further tensors stored with the best point."""
-        return self._kept[self._count :]
+        return self._kept[len(self._variables) :]
 
 
 class Trace:
@@ -134,14 +155,19 @@ class Trace:
         self._rows[self._count] = row
         self._count += 1
 
-    def begin(self) -> None:
-        """Drop all rows: the starting point is recorded again as the first step's row."""
-        self._count = 0
-
     def news(self) -> tuple[int, np.ndarray]:
         """Fetch the rows added since the last call: index of the first one, and float32 [n, B, columns]."""
         first, self._told = self._told, self._count
         return first, np.ascontiguousarray(self._rows[first : self._count].cpu().numpy())
+
+
+@dataclass(frozen=True)
+class Round:
+    """A round that has ended: the layer that the next one's input is generated from."""
+
+    start: State  # the centre of its balls
+    best: State
+    plan: RoundSettings
 
 
 class LayerSearch:
@@ -161,22 +187,23 @@ class LayerSearch:
         batch = len(start)
         searched = prior.searched(start, settings)
         like = searched[0].value
-        scale = like.new_tensor(settings.radius_scales) if settings.radius_scales else None
-        self._variables = [Variable(s.ball, s.value, plan.radius(s.ball), s.sphere, scale) for s in searched]
+        self._variables = [Variable(s, plan.radius(s.ball), settings) for s in searched]
         self._adam = adam(self._variables)
         # Samples that differ only in their radii get the same noise.
         seeds = [settings.seed + (0 if settings.radius_scales else b) for b in range(batch)]
-        self._rngs = [torch.Generator(like.device).manual_seed(seed) for seed in seeds]
+        key = ("perturbation", start.layer, done)
+        self._rngs = [stream(seed, *key, device=like.device) for seed in seeds]
         image = like.new_zeros(batch, 3, prior.resolution, prior.resolution)
         self._best = Best(self._variables, image, like.new_full([batch, len(TERMS)], math.inf))
         self._trace = Trace(like, plan.steps + 1, batch)
-        self._evaluate()
-        self._trace.begin()
+        self._loss: Tensor | None = self._evaluate()  # of the start, which the first step needs, too
+        self._check_start()
 
     def step(self, i: int) -> None:
         """Take step i of 0 … steps − 1."""
+        loss, self._loss = self._loss if self._loss is not None else self._evaluate(), None
         lr = self._plan.lr * learning_rate(self._settings.schedule, i, self._plan.steps)
-        update(self._variables, self._adam, self._evaluate(), lr)
+        update(self._variables, self._adam, loss, lr)
 
     @torch.no_grad()
     def finish(self) -> None:
@@ -189,21 +216,39 @@ class LayerSearch:
 
     def _evaluate(self) -> Tensor:
         """The objective at the current point, summed over the batch; stores the point for samples that improved."""
-        values = [v.value for v in self._variables]
+        values = [v.value() for v in self._variables]
         image = self._prior.render(self._prior.replaced(self._start, values, self._settings), self._settings)
-        latents = self._latents()
-        clean = self._objective(image, latents)
+        latents = self._latents(values)
         noisy = self._objective.perturbed(image, latents, self._rngs)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and noisy is None):  # only one of the two drives the search
+            clean = self._objective(image, latents)
         with torch.no_grad():
             terms = clean.detach().t()
-            self._best.keep(terms[:, 0], self._variables, image, terms)
+            self._best.keep(terms[:, 0], image, terms)
             self._trace.add(torch.cat([terms, self._usage().t()], 1))
         return (clean[0] if noisy is None else noisy).sum()
 
-    def _latents(self) -> Tensor:
+    def _check_start(self) -> None:
+        """Raises `SettingsError` if the start's picture or loss is not finite: no step could repair it."""
+        loss = self._best.loss
+        if bool(torch.isfinite(loss).all()):
+            return
+        layer = self._start.layer
+        broken = [name for name, value in self._start.values.items() if not bool(torch.isfinite(value).all())]
+        if broken:
+            what = f"{', '.join(broken[:3])} of its start are NaN or infinite"
+        elif not bool(torch.isfinite(self._best.beside[0]).all()) or self._settings.dtype != "float32":
+            what = f"the generator's picture is NaN or infinite in {self._settings.dtype}"
+        else:
+            what = "the loss is NaN or infinite"
+        raise SettingsError(
+            f"Round {layer} cannot begin: {what}. Check the generator's weights and the measurement, or choose float32."
+        )
+
+    def _latents(self, values: list[Tensor]) -> Tensor:
         """The latents being searched, [B, S, D]; S is 0 if there are none."""
-        found = [v.value for v in self._variables if v.ball == "latents"]
-        return found[0] if found else self._variables[0].value.new_zeros(len(self._start), 0, 1)
+        found = [value for v, value in zip(self._variables, values, strict=True) if v.ball == "latents"]
+        return found[0] if found else values[0].new_zeros(len(self._start), 0, 1)
 
     def _usage(self) -> Tensor:
         """Fraction of each ball's radius in use, [3, B] in the order of BALLS; the maximum over balls of one name."""
@@ -221,7 +266,9 @@ class LayerSearch:
         first, trace = self._trace.news()
         result = None
         if with_result:
-            result = Result(self.best().cpu(), image.detach().cpu().clone(), self._start.layer, step)
+            result = Result(
+                self.best().cpu(), image.detach().cpu().clone(), self._start.layer, step, self._settings.samples
+            )
         return Step(
             round=self._start.layer,
             step=step,
@@ -239,42 +286,58 @@ class LayerSearch:
 
 
 class RangeSearch:
-    """Find inputs of the earlier layers whose features are closest to z̃ (Alg. 1, line 5).
+    """Find variables of an earlier layer whose features are closest to z̃, those of this round (Alg. 1, line 5).
 
-    Round 0 has no intermediate variable: nothing is searched, and z̃ stays as it is.
+    G1 maps the round before's variables, inside the balls of that round, to this layer's input: so what earlier
+    rounds found is kept.
     """
 
-    def __init__(self, prior: Prior, target: State, plan: RoundSettings, settings: SolverSettings):
-        self._prior, self._target, self._plan, self._settings = prior, target, plan, settings
-        searched = prior.range_searched(target)
-        self._variables = [Variable(s.ball, s.value, math.inf, s.sphere) for s in searched]
+    def __init__(self, prior: Prior, target: State, before: Round, plan: RoundSettings, settings: SolverSettings):
+        """
+        Args:
+            prior: the generative prior.
+            target: z̃, at this round's layer.
+            before: the round before.
+            plan: this round's settings.
+            settings: of the run.
+        """
+        self._prior, self._target, self._before = prior, target, before
+        self._plan, self._settings = plan, settings
+        centres, begins = (prior.searched(state, settings) for state in (before.start, before.best))
+        self._variables = [
+            Variable(s, before.plan.radius(s.ball), settings, b.value) for s, b in zip(centres, begins, strict=True)
+        ]
         self._adam = adam(self._variables)
-        self.steps = plan.range_steps if searched else 0
-        if self._variables:
-            self._best = Best(self._variables)
-            self._evaluate()
+        self._best = Best(self._variables)
+        self._evaluate()
 
     @property
     def distance(self) -> Tensor:
-        """Mean squared distance of the best point, [B]."""
+        """Distance of the best point, [B]; see `Prior.distance`."""
         return self._best.loss
 
     def step(self, i: int) -> None:
-        """Take Adam step i of 0 … steps − 1 on the sphere."""
-        lr = self._plan.lr * learning_rate("ramp", i, self.steps)
+        """Take projected Adam step i of 0 … range_steps − 1."""
+        lr = self._plan.range_lr * learning_rate("ramp", i, self._plan.range_steps)
         update(self._variables, self._adam, self._evaluate(), lr)
 
     @torch.no_grad()
-    def best(self) -> State:
-        """The point of the range closest to z̃ so far, with the features it generates (Alg. 1, line 6)."""
-        if not self._variables:
-            return self._target
+    def best(self) -> tuple[State, Round]:
+        """The point of the range closest to z̃ so far, with the features it generates (line 6), and what gives it."""
         self._evaluate()
-        return self._prior.in_range(self._target, self._best.values, self._settings)
+        inputs = self._prior.replaced(self._before.start, self._best.values, self._settings)
+        return self._generated(inputs), replace(self._before, best=inputs)
+
+    def _generated(self, inputs: State) -> State:
+        """The state at z̃'s layer with features from `inputs`; all else that this round searches stays z̃'s."""
+        prior, settings = self._prior, self._settings
+        found = prior.enter(inputs, self._target.layer, settings)
+        pairs = zip(prior.searched(found, settings), prior.searched(self._target, settings), strict=True)
+        return prior.replaced(found, [(new if new.ball == "features" else old).value for new, old in pairs], settings)
 
     def _evaluate(self) -> Tensor:
-        values = [v.value for v in self._variables]
-        distance = self._prior.distance(self._prior.in_range(self._target, values, self._settings), self._target)
+        inputs = self._prior.replaced(self._before.start, [v.value() for v in self._variables], self._settings)
+        distance = self._prior.distance(self._generated(inputs), self._target)
         with torch.no_grad():
-            self._best.keep(distance.detach(), self._variables)
+            self._best.keep(distance.detach())
         return distance.sum()

@@ -19,11 +19,15 @@ Schedule = Literal["ramp", "one-cycle"]
 Covariance = Literal["full", "diagonal"]
 Dtype = Literal["float32", "bfloat16"]
 Skip = Literal["carry", "drop"]
+Scale = Literal["relative", "absolute"]
+RangeFrom = Literal["layer", "latents"]
 
 VERSION = "0.1.0"  # program version, recorded in every recipe
 MAX_STEPS = 100_000
 MOST_ROUNDS = 32  # more than any generator has layers
 MOST_SCALES = 64
+MOST_SAMPLES = 100_000
+MOST_RADIUS = 10.0  # ρ; 1 lets a variable change by as much as it holds
 LONGEST_NAME = 40
 MORPH = "morph"  # the task without an operator: a classifier guides it
 
@@ -71,8 +75,10 @@ def named(names: Collection[object]) -> str:
 class RoundSettings:
     """One round: the search over the state that enters layer k (Algorithm 1, line 4).
 
-    Radii ρ are per element: the l1 ball of a variable with p elements has radius ρ·p. `inf` switches the ball off, 0
-    freezes the variable.
+    Radii ρ are relative: the l1 ball of a variable v has radius ρ·‖v‖₁ of its value at the round's start, so 0.25 lets
+    it change by at most 25 %. (For pixels, whose zero is grey, it is ρ times their number.) `inf` switches the ball
+    off, 0 freezes the variable. The features' learning rate is relative, too: in units of their mean absolute value at
+    the start. So the same numbers suit every layer of every generator.
     """
 
     steps: int = 50  # projected Adam steps per search
@@ -81,13 +87,16 @@ class RoundSettings:
     radius_latents: float = math.inf  # ρ of the single ball around all latents in use
     radius_noise: float = math.inf  # ρ of the ball around each noise map
     outer_iterations: int = 1  # number of searches, with a range projection between them (Alg. 1, lines 3, 5–6)
-    range_steps: int = 0  # steps per range projection
+    range_steps: int = 0  # steps per range projection; round 0 needs none, for it never leaves the range
+    range_lr: float = 0.1  # peak learning rate of a range projection
 
     def __post_init__(self) -> None:
         check_whole("steps", self.steps, 1, MAX_STEPS)
-        check_number("lr", self.lr, 1e-6, 10.0)
+        for name in ("lr", "range_lr"):
+            check_number(name, getattr(self, name), 1e-6, 10.0)
         for name in ("radius_features", "radius_latents", "radius_noise"):
-            check_number(name, getattr(self, name), 0.0, math.inf, "inf switches the ball off.")
+            if getattr(self, name) != math.inf:
+                check_number(name, getattr(self, name), 0.0, MOST_RADIUS, "1 is 100 %, and inf switches the ball off.")
         check_whole("outer_iterations", self.outer_iterations, 1, 100)
         check_whole("range_steps", self.range_steps, 0, MAX_STEPS)
         if self.outer_iterations > 1 and self.range_steps == 0:
@@ -99,11 +108,6 @@ class RoundSettings:
     def radius(self, ball: str) -> float:
         """ρ of the balls named "features", "latents" or "noise"."""
         return getattr(self, f"radius_{ball}")
-
-    @property
-    def total_steps(self) -> int:
-        """Number of optimisation steps of the round, including range projections."""
-        return self.outer_iterations * self.steps + (self.outer_iterations - 1) * self.range_steps
 
 
 @dataclass(frozen=True)
@@ -138,6 +142,9 @@ class SolverSettings:
     dtype: Dtype = "float32"
     first_layer: int = 0  # first layer to optimise; num_layers means the pixels
     radius_scales: tuple[float, ...] = ()  # per-sample multiplier on all radii; empty: 1
+    samples: int = 1  # answers to each measurement, from as many starts, solved as one batch
+    scale: Scale = "relative"  # of radii and of the features' learning rate; "absolute" is that of version 1's recipes
+    range_from: RangeFrom = "layer"  # what a range projection searches: the round before's variables, or all latents
 
     def __post_init__(self) -> None:
         if not self.rounds:
@@ -157,6 +164,9 @@ class SolverSettings:
         check_choice("skip", self.skip, get_args(Skip))
         check_choice("dtype", self.dtype, get_args(Dtype))
         check_whole("first_layer", self.first_layer, 0, 16)
+        check_whole("samples", self.samples, 1, MOST_SAMPLES)
+        check_choice("scale", self.scale, get_args(Scale))
+        check_choice("range_from", self.range_from, get_args(RangeFrom))
         if not isinstance(self.radius_scales, (list, tuple)):
             raise SettingsError(f"radius_scales is {shown(self.radius_scales)}; give a list of numbers.")
         _check_count("scales of the radii", len(self.radius_scales), MOST_SCALES)
@@ -165,8 +175,16 @@ class SolverSettings:
             check_number("A scale of the radii", scale, 0.0, 1e6)
 
     @property
+    def steps_of_rounds(self) -> tuple[int, ...]:
+        """Number of optimisation steps of each round, including range projections, which round 0 does not have."""
+        return tuple(
+            plan.outer_iterations * plan.steps + (plan.outer_iterations - 1) * plan.range_steps * (k > 0)
+            for k, plan in enumerate(self.rounds, self.first_layer)
+        )
+
+    @property
     def total_steps(self) -> int:
-        return sum(plan.total_steps for plan in self.rounds)
+        return sum(self.steps_of_rounds)
 
     def to_dict(self) -> dict[str, Any]:
         """The settings as plain JSON types; infinite radii become the string "inf"."""

@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Literal
+
+import torch
 
 from ilo.engine import engine
 from ilo.guidance import Guidance
@@ -16,8 +19,8 @@ from ilo.perceptual.base import Perceptual
 from ilo.perceptual.find import find_perceptual
 from ilo.priors.base import Prior, State
 from ilo.problem import Problem
-from ilo.search import LayerSearch, RangeSearch
-from ilo.settings import SettingsError, SolverSettings
+from ilo.search import LayerSearch, RangeSearch, Round
+from ilo.settings import RoundSettings, SettingsError, SolverSettings
 from ilo.state import Step
 
 Due = Callable[[], bool]
@@ -73,17 +76,19 @@ def solve(
     if perceptual == "auto":
         wanted = settings.weights.perceptual > 0 and isinstance(problem, Problem)
         perceptual = find_perceptual(prior.device) if wanted else None
-    problem = problem.to(prior.device)
-    prior = engine.prepare(prior, settings, len(problem))
+    prior = engine.prepare(prior, settings, len(problem) * settings.samples)
+    problem = problem.to(prior.device).repeated(settings.samples)
     objective = objective_of(problem, settings, perceptual)
     check_batch(problem, settings, start)
     state = start or prior.draw(settings.seed, len(problem))  # no features yet
     if settings.first_layer:
-        state = prior.enter(state, settings.first_layer, settings)
-    done = 0
+        with torch.no_grad():
+            state = prior.enter(state, settings.first_layer, settings)
+    done, before = 0, None
 
     for k, plan in enumerate(settings.rounds, settings.first_layer):
         for outer in range(plan.outer_iterations):  # line 3
+            centre = state
             search = LayerSearch(prior, objective, state, plan, settings, done)
             if done == 0:
                 yield search.snapshot(0, with_result=True)
@@ -98,19 +103,26 @@ def solve(
             best = search.best()
             yield search.snapshot(plan.steps, with_result=True)  # the last one is line 7
             done += plan.steps
-            if outer + 1 < plan.outer_iterations:
-                projection = RangeSearch(prior, best, plan, settings)
-                for i in range(projection.steps):
-                    if done + i == stop_at:
-                        return
-                    projection.step(i)  # line 5
-                    stopping = done + i + 1 == stop_at
-                    if stopping or due():
-                        yield search.snapshot(plan.steps, with_result=stopping or due_result(), projected=i + 1)
-                state = projection.best()  # line 6
-                done += plan.range_steps
+            if k == 0 or outer + 1 == plan.outer_iterations:
+                state = best  # round 0 has no intermediate variable: it never leaves the range
+                continue
+            if before is None or settings.range_from == "latents":
+                first = replace(best, layer=0)
+                before = Round(first, first, RoundSettings())
+            projection = RangeSearch(prior, best, before, plan, settings)
+            for i in range(plan.range_steps):
+                if done + i == stop_at:
+                    return
+                projection.step(i)  # line 5
+                stopping = done + i + 1 == stop_at
+                if stopping or due():
+                    yield search.snapshot(plan.steps, with_result=stopping or due_result(), projected=i + 1)
+            state, before = projection.best()  # line 6
+            done += plan.range_steps
+        before = Round(centre, best, plan)
         if k + 1 < settings.first_layer + len(settings.rounds):
-            state = prior.enter(best, k + 1, settings)  # the next layer's input
+            with torch.no_grad():
+                state = prior.enter(best, k + 1, settings)  # the next layer's input
 
 
 def check_rounds(prior: Prior, settings: SolverSettings) -> None:
@@ -124,6 +136,8 @@ def check_rounds(prior: Prior, settings: SolverSettings) -> None:
             f"There are {rounds} rounds; allowed are at most {max(0, layers - first)}, one for each of the {layers} "
             f"layers of {prior.id} from layer {first} on."
         )
+    if settings.samples > 1 and settings.radius_scales:
+        raise SettingsError("Scaled radii and several samples do not go together; use one of them.")
     if len(settings.radius_scales) > 0 and any(plan.outer_iterations > 1 for plan in settings.rounds):
         raise SettingsError("Scaled radii and range projections do not go together; use one of them.")
 

@@ -19,9 +19,24 @@ class Result:
     """The best point of a run so far, on the CPU."""
 
     state: State
-    image: Tensor  # [B, 3, R, R], approximately in [−1, 1]
+    image: Tensor  # [B, 3, R, R], approximately in [−1, 1]; with N samples, each problem's N answers in a row
     round: int
     step: int
+    samples: int = 1  # N, answers to each problem
+
+    @property
+    def mean(self) -> Tensor:
+        """Mean of each problem's answers, [B / N, 3, R, R]: nearer to the truth than most of them."""
+        return self._answers.mean(1)
+
+    @property
+    def spread(self) -> Tensor:
+        """Standard deviation of each problem's answers at each pixel, [B / N, 3, R, R]; 0 for a single one."""
+        return self._answers.std(1, correction=0)
+
+    @property
+    def _answers(self) -> Tensor:
+        return self.image.clamp(-1, 1).unflatten(0, (-1, self.samples))
 
 
 @dataclass(frozen=True)

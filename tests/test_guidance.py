@@ -12,6 +12,7 @@ from ilo.methods import morph_preset
 from ilo.morph import TRUNCATION, inversion, morph
 from ilo.objective import GuidedObjective
 from ilo.perceptual.classifier_features import ClassifierFeatures
+from ilo.priors.corrected import corrected
 from ilo.projection import l1_norm
 from ilo.settings import LossWeights, RoundSettings, SettingsError
 from ilo.solver import solve
@@ -133,8 +134,38 @@ def test_a_photograph_is_inverted_first(model, guidance):
     firsts = [step.first for step in steps]
     assert firsts == sorted(firsts)
     assert (inverted[-1].result.image - photo).square().mean() < 0.05
+    assert [step.step for step in inverted] == [step.done for step in inverted]
     after = next(step for step in steps if not step.inverting)
     assert (after.result.image - inverted[-1].result.image).abs().max() <= 1e-4
+    for step in (after, steps[-1]):  # the generator alone renders the picture again
+        assert (model.render(step.result.state, settings) - step.result.image).abs().max() <= 1e-4
+
+
+def test_a_morph_of_version_1_inverts_the_code_alone(model, guidance):
+    settings = short(1, scale="absolute")
+    assert inversion(settings).method == "csgm"
+    photo = model.render(model.sample(5, PLAIN, TRUNCATION), PLAIN).clamp(-1, 1)
+    steps = list(morph(model, guidance, settings, photo, stop_at=inversion(settings).total_steps + 2))
+    assert steps[-1].done == 152
+    assert (model.render(steps[-1].result.state, settings) - steps[-1].result.image).abs().max() <= 1e-4
+
+
+def test_a_photograph_is_inverted_through_all_layers(model):
+    """Corrections bring the inversion's features back when the picture is rendered from layer 0."""
+    settings = short(1)
+    states = [model.sample(0, settings, TRUNCATION)]
+    for layer in (1, 2):
+        entered = model.enter(states[-1], layer, settings)
+        states.append(entered.changed(features_x=entered.values["features_x"] + 0.1))
+    prior, start = corrected(model, states, settings)
+    assert (start.layer, prior.last) == (0, 2)
+    expected = model.render(states[-1], settings)
+    torch.testing.assert_close(prior.render(start, settings), expected, rtol=0, atol=1e-4)
+    assert (model.render(start, settings) - expected).abs().max() > 0.01
+    for layer in (1, 2, 3):
+        reached = prior.enter(start, layer, settings)
+        assert reached.layer == layer
+        torch.testing.assert_close(prior.render(reached, settings), expected, rtol=0, atol=1e-4)
 
 
 def test_a_sweep_is_its_single_runs(double_model, guide):

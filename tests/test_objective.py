@@ -142,3 +142,43 @@ def test_broken_backbone_says_so(tmp_path):
     path.write_bytes(b"not a state dict")
     with pytest.raises(ValueError, match=r"vgg16-broken\.pth: not the weights of VGG-16"):
         LpipsVgg(path)
+
+
+class Counting(ClassifierFeatures):
+    """Counts how often features are computed."""
+
+    calls = 0
+
+    def features(self, images):
+        self.calls += 1
+        return super().features(images)
+
+
+def test_features_of_a_measurement_are_computed_once(guide):
+    perceptual = Counting(guide)
+    perceptual.fills_holes = True  # as LPIPS does: only a hole's filling changes with the picture
+    x = torch.rand(1, 3, 64, 64) * 2 - 1
+    objective = MeasurementObjective(Problem.damage(x, build("super-resolve", 64, factor=4)), LossWeights(), perceptual)
+    for _ in range(3):
+        objective(x, torch.zeros(1, 0, 1))
+    assert perceptual.calls == 1 + 3
+
+
+def test_stochastic_noise_enters_the_features_alone(guide):
+    """Also where a mask comes last: the noise is added before the hole is filled."""
+    x, z = torch.rand(1, 3, 64, 64) * 2 - 1, torch.zeros(1, 0, 1)
+    chain = [{"name": "denoise", "sigma": 50}, {"name": "inpaint"}]
+    mask = torch.ones(64, 64)
+    mask[20:40] = 0
+    for operator in (build("denoise", 64, sigma=50), build("compose", 64, operators=chain, mask=mask)):
+        problem = Problem.damage(x, operator)
+        plain = MeasurementObjective(problem, LossWeights(perceptual=0), None)
+        assert plain.perturbed(x, z, [torch.Generator().manual_seed(3)]) is None
+        perceptual = ClassifierFeatures(guide)
+        perceptual.fills_holes = True
+        objective = MeasurementObjective(problem, LossWeights(), perceptual)
+        first, second = (objective.perturbed(x, z, [torch.Generator().manual_seed(n)]) for n in (3, 4))
+        assert first != second
+        assert objective(x, z)[2] not in (first, second)
+        off = MeasurementObjective(problem, LossWeights(), perceptual, sna=False)
+        assert off.perturbed(x, z, [torch.Generator().manual_seed(3)]) is None

@@ -12,7 +12,7 @@ from ilo.settings import LossWeights, RoundSettings, SettingsError, SolverSettin
 @pytest.mark.parametrize("name", list(PRESETS))
 def test_presets_have_the_same_number_of_steps_and_survive_json(name, method):
     settings = preset(name, method, seed=3)
-    assert settings.total_steps == sum(PRESETS[name])
+    assert settings.total_steps == preset(name, method, task="inpaint").total_steps == sum(PRESETS[name])
     assert SolverSettings.from_dict(settings.to_dict()) == settings
     assert (len(settings.rounds) == 1) == (method != "ilo")
 
@@ -23,7 +23,9 @@ def test_quick_and_paper_are_the_published_ones():
 
 
 def test_range_projections_count_as_steps():
-    assert RoundSettings(steps=10, outer_iterations=3, range_steps=5).total_steps == 40
+    plan = RoundSettings(steps=10, outer_iterations=3, range_steps=5)
+    assert SolverSettings((plan, plan)).steps_of_rounds == (30, 40)  # round 0 never leaves the range
+    assert SolverSettings((plan,), first_layer=1).total_steps == 40
 
 
 @pytest.mark.parametrize(

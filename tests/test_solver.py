@@ -1,5 +1,6 @@
 """Algorithm 1: continuity, constraints, batches, best point, range projection, snapshots, Stop."""
 
+import copy
 import math
 from dataclasses import replace
 
@@ -9,9 +10,10 @@ import torch
 
 from ilo import LossWeights, Problem, RoundSettings, SettingsError, SolverSettings, build, preset, solve
 from ilo.objective import MeasurementObjective
-from ilo.priors.stylegan2.prior import point
+from ilo.perceptual.classifier_features import ClassifierFeatures
+from ilo.priors.stylegan2.prior import first_input, point
 from ilo.projection import l1_norm
-from ilo.search import LayerSearch, RangeSearch, learning_rate
+from ilo.search import LayerSearch, RangeSearch, Round, learning_rate
 from ilo.state import TRACE_COLUMNS
 
 PLAN = RoundSettings(steps=4, radius_features=0.01, radius_latents=0.02, radius_noise=0.03)
@@ -90,13 +92,13 @@ def test_constraints_hold_after_every_step(model, truths, layer):
     for i in range(plan.steps):
         search.step(i)
         for variable in search._variables:
-            delta = variable.value.detach() - variable.start
-            moved = moved or bool(delta.abs().max() > 0)
+            now, start = variable.value().detach(), variable.value(variable.start)
+            moved = moved or not torch.equal(now, start)
             if math.isfinite(variable.radius):
-                limit = variable.radius * variable.size * (1 + 1e-5)
-                assert (l1_norm(delta) <= limit).all(), (variable.ball, i)
+                limit = variable.radius * l1_norm(start) * (1 + 1e-5)
+                assert (l1_norm(now - start) <= limit).all(), (variable.ball, i)
             else:
-                norm = torch.linalg.vector_norm(variable.value.detach(), dim=variable.sphere, keepdim=True)
+                norm = torch.linalg.vector_norm(now, dim=variable.sphere, keepdim=True)
                 torch.testing.assert_close(norm, variable.norm)
     assert moved
 
@@ -166,34 +168,93 @@ def test_result_is_the_best_point_and_renders_to_its_picture(model, problem):
     assert step.losses["total"][0] == pytest.approx(rows[:, 0, 0].min(), rel=1e-6)
 
 
-def test_noise_added_to_the_image_never_enters_the_choice_of_the_best(model, truths):
+def test_noise_added_to_the_features_never_enters_the_choice_of_the_best(model, truths, guide):
     problem = Problem.damage(truths[:1], build("denoise", 64, sigma=50))
-    assert SHORT.sna
-    step = run(model, problem, SHORT)[-1]
-    image = step.result.image
-    assert step.losses["mse"][0] == pytest.approx(float((image - problem.y).square().mean()), rel=1e-4)
-    without = run(model, problem, replace(SHORT, sna=False))[-1]
-    assert not torch.equal(without.result.image, image)
+    ends = []
+    for settings in (SHORT, replace(SHORT, sna=False)):
+        *_, step = solve(model, problem, settings, due=lambda: False, perceptual=ClassifierFeatures(guide))
+        image = step.result.image
+        error = (problem.expected(image) - problem.y).square().mean()
+        assert step.losses["mse"][0] == pytest.approx(float(error), rel=1e-4)
+        ends.append(image)
+    assert not torch.equal(*ends)
+
+
+def test_radii_and_rates_suit_a_network_of_another_scale(model, problem):
+    """A copy whose activations are ten times as large draws the same pictures, and its runs are the same."""
+    large = replace(model, generator=copy.deepcopy(model.generator))
+    for name, value in [*large.generator.named_parameters(), *large.generator.named_buffers()]:
+        if name.startswith("synthesis") and "affine" not in name:
+            if name.endswith(("const", "noise_strength")) or (name.endswith("bias") and "torgb" not in name):
+                value.mul_(10)
+            elif name.endswith("torgb.weight"):
+                value.div_(10)
+    large.generator.freeze()
+    settings = replace(preset("Quick"), rounds=tuple(replace(r, steps=6) for r in preset("Quick").rounds))
+    (*_, a), (*_, b) = (run(each, problem, settings) for each in (model, large))
+    x, y = a.result.state.values["features_x"], b.result.state.values["features_x"]
+    assert float(y.abs().mean() / x.abs().mean()) == pytest.approx(10, rel=1e-2)
+    assert (a.result.image - b.result.image).abs().mean() < 2e-3
+    for ball in ("features", "latents", "noise"):
+        assert b.usage[ball] == pytest.approx(a.usage[ball], abs=1e-2)
+
+
+def test_several_samples_are_their_single_runs(model, problem):
+    settings = replace(SHORT, rounds=SHORT.rounds[:2], samples=3, seed=5)
+    result = run(model, problem, settings)[-1].result
+    assert result.image.shape[0] == 3
+    for n in range(3):
+        single = run(model, problem, replace(settings, samples=1, seed=5 + n))[-1].result
+        assert (single.image[0] - result.image[n]).abs().max() < 5e-3
+    torch.testing.assert_close(result.mean, result.image.clamp(-1, 1).mean(0, keepdim=True))
+    assert result.spread.shape == (1, 3, 64, 64)
+    assert float(result.spread.mean()) > 1e-3
+
+
+@pytest.mark.parametrize(("value", "cause"), [(math.nan, "features_x of its start"), (1e38, "the loss is NaN")])
+def test_a_start_that_is_not_finite_is_an_error_with_its_cause(model, problem, value, cause):
+    settings = replace(SHORT, rounds=(PLAN,), first_layer=1)
+    state = model.enter(model.draw(0), 1, SHORT)
+    broken = state.changed(features_x=torch.full_like(state.values["features_x"], value))
+    with pytest.raises(SettingsError, match=cause):
+        LayerSearch(model, MeasurementObjective(problem, LossWeights(), None), broken, PLAN, settings)
 
 
 @pytest.mark.parametrize("layer", [1, 2, 3])
 def test_range_projection_lowers_the_distance(model, layer):
-    state = model.draw(0, batch=2)
-    for k in range(1, layer + 1):
-        state = model.enter(state, k, SHORT)
+    start = model.draw(0, batch=2)
+    if layer > 1:
+        start = model.enter(start, layer - 1, SHORT)
+    before = Round(start, start, SHORT.rounds[layer - 1])
+    state = model.enter(start, layer, SHORT)
     features = state.values["features_x"]
-    shifted = state.changed(features_x=features + 0.3 * torch.randn_like(features))
-    plan = replace(PLAN, outer_iterations=2, range_steps=10)
-    search = RangeSearch(model, shifted, plan, SHORT)
-    start = search.distance.clone()
+    shifted = state.changed(features_x=features + 0.3 * torch.randn_like(features), z=-state.values["z"])
+    search = RangeSearch(model, shifted, before, replace(PLAN, outer_iterations=2, range_steps=10), SHORT)
+    far = search.distance.clone()
     for i in range(10):
         search.step(i)
-    projected = point(search.best())
-    assert (search.distance < start).all()
-    exact = model.generator.prefix(model.latents(projected.z), projected.noise, layer)
-    torch.testing.assert_close(projected.features.x, exact.x)  # it lies in the range …
-    torch.testing.assert_close(projected.features.rgb, exact.rgb)  # … with its own RGB
-    assert torch.equal(projected.z[:, 2 * layer - 1 :], point(state).z[:, 2 * layer - 1 :])
+    projected, found = search.best()
+    assert (search.distance < far).all()
+    torch.testing.assert_close(model.distance(projected, shifted), search.distance)
+    exact = model.enter(found.best, layer, SHORT)
+    for name in ("features_x", "features_rgb"):  # it lies in the range of the layer before, with its own RGB
+        torch.testing.assert_close(projected.values[name], exact.values[name])
+    first = first_input(layer)
+    assert torch.equal(projected.values["z"][:, first:], shifted.values["z"][:, first:])
+    for s, ball in zip(model.searched(start, SHORT), model.searched(found.best, SHORT), strict=True):
+        change = l1_norm(ball.value - s.value) / l1_norm(s.value)  # what earlier rounds found is kept
+        assert (change <= before.plan.radius(s.ball) * (1 + 1e-5)).all() or layer == 1
+
+
+def test_a_projection_keeps_what_the_round_before_found(model, problem):
+    plan = replace(PLAN, outer_iterations=2, range_steps=15)
+    settings = replace(SHORT, rounds=(SHORT.rounds[0], PLAN, plan))
+    ends = []
+    for range_from in ("layer", "latents"):
+        steps = run(model, problem, replace(settings, range_from=range_from))
+        (k,) = [i for i, s in enumerate(steps) if s.projected == 15]
+        ends.append(steps[k + 1].losses["mse"][0])  # where the second search of round 2 begins
+    assert ends[0] < ends[1]
 
 
 def test_outer_iterations_search_project_search_and_never_project_last(model, problem, monkeypatch):

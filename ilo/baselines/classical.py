@@ -56,7 +56,7 @@ def baseline(operator: Operator, y: torch.Tensor, method: str | None = None, **t
     if method == "bicubic":
         return enlarge(y, operator.resolution)
     if method == "non-local means":
-        return non_local_means(y, 127.5 * operator.sna_sigma, **tuning)
+        return non_local_means(y, operator.assumed_noise.sigma, **tuning)
     if operator.mask is None:
         raise SettingsError(f"{operator.title} has no mask, so {method} has nothing to fill; choose another baseline.")
     return fill_holes(y, operator.mask, method, **tuning)

@@ -10,7 +10,7 @@ import argparse
 import itertools
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ilo.problem import Problem
     from ilo.records.recipe import Recipe
     from ilo.records.recorder import Recorder
+    from ilo.state import Result
 
 DIFFERENT, MISTAKE, INTERRUPTED = 1, 2, 130
 PREVIEW_SECONDS = 0.1
@@ -81,6 +82,7 @@ def _solve(options: argparse.Namespace) -> int:
             settings = cli_options.morph_settings(options, model.layers)
             problem, image, placed, notes = cli_pictures.guidance(options, model)
         else:
+            _check_fits(model, settings)
             problem, image, placed, notes = cli_pictures.problem(options, model)
         perceptual = _perceptual(model) if settings.weights.perceptual else None
         recipe = make_recipe(
@@ -101,7 +103,7 @@ def _solve(options: argparse.Namespace) -> int:
 
 def _replay(options: argparse.Namespace) -> int:
     from ilo.records.archive import read_file
-    from ilo.records.bundle import BundleError, check_out_folder, png_limit, read_problem, read_recipe
+    from ilo.records.bundle import BundleError, answer_names, check_out_folder, png_limit, read_problem, read_recipe
     from ilo.records.recorder import Recorder
 
     recipe = read_recipe(options.run)
@@ -112,16 +114,23 @@ def _replay(options: argparse.Namespace) -> int:
     with _threads(_recorded_threads(recipe) if options.threads is None else options.threads):
         given = None if options.model is None else _model(options, recipe)
         problem, image = read_problem(options.run, recipe, options.classifier, _resolution(recipe, given))
-        recorded = read_file(options.run, "result.png", png_limit(recipe.resolution))
-        if recorded is None:
+        if read_file(options.run, "result.png", png_limit(recipe.resolution)) is None:
             raise BundleError(f"{options.run} contains no result.png to compare with.")
         model = given or _model(options, recipe)
+        _check_fits(model, recipe.settings)  # so that the pictures to compare fit, too
+        recorded = {}
+        for name in ("result.png", *answer_names(recipe.settings.samples)):
+            data = read_file(options.run, name, png_limit(recipe.resolution))
+            if data is None:
+                raise BundleError(f"{options.run} contains no {name} to compare with.")
+            recorded[name] = data
         recipe, perceptual = _as_now(recipe, model)
         recorder = Recorder(recipe, problem, image)
         if not _run(model, problem, recipe.settings, perceptual, recorder, recipe.stopped_at):
             print("Stopped before the end; nothing to compare.")
             return INTERRUPTED
-        same = _compare(recorded, recorder)
+        assert recorder.result is not None
+        same = all([_compare(name, recorded[name], recorder.result, n) for n, name in _answers(recorded)])
         if options.out is not None:
             _save(recorder, options.out, model)
     return 0 if same else DIFFERENT
@@ -162,6 +171,12 @@ def _as_now(recipe: Recipe, model: Model) -> tuple[Recipe, Perceptual | None]:
     from ilo.engine import engine
     from ilo.records.recipe import differences
 
+    if recipe.settings.scale == "absolute":
+        print(
+            "The recipe is of version 1, whose radii were per element. They are kept, but the solver has changed, "
+            "so the picture may differ.",
+            file=sys.stderr,
+        )
     now = engine.description(model.device)
     for sentence in differences(recipe.engine, now):
         print(sentence, file=sys.stderr)
@@ -173,32 +188,44 @@ def _as_now(recipe: Recipe, model: Model) -> tuple[Recipe, Perceptual | None]:
     return replace(recipe, engine=now, perceptual=name), perceptual
 
 
-def _compare(recorded: bytes, recorder: Recorder) -> bool:
-    """Whether the replayed picture equals the recorded file; prints the answer."""
+def _check_fits(model: Model, settings: SolverSettings) -> None:
+    """Raises `SettingsError` if the generator has too few layers, or the memory is too small for all answers."""
+    from ilo.engine.engine import has_room
+    from ilo.solver import check_rounds
+
+    check_rounds(model, settings)
+    has_room(model, settings, settings.samples)
+
+
+def _answers(names: Iterable[str]) -> list[tuple[int, str]]:
+    """The number of the answer that each file shows: result.png shows the first one, too."""
+    first, *others = names
+    return [(0, first), *enumerate(others)]
+
+
+def _compare(name: str, recorded: bytes, result: Result, answer: int) -> bool:
+    """Whether an answer of the replay equals the recorded file; prints it."""
     import numpy as np
 
     from ilo.photos.pictures import PictureError, read_picture
     from ilo.records.bundle import result_png
     from ilo.state import to_uint8
 
-    assert recorder.result is not None
-    if result_png(recorder.result) == recorded:
-        print("result.png is the same, byte for byte.")
+    if result_png(result, answer) == recorded:
+        print(f"{name} is the same, byte for byte.")
         return True
+    now = to_uint8(result.image[answer : answer + 1])[0].astype(int)
     try:
-        before = np.asarray(read_picture(recorded, 1, recorder.recipe.resolution)).astype(int)
+        before = np.asarray(read_picture(recorded, 1, now.shape[0])).astype(int)
     except PictureError as error:
-        print(f"result.png differs, and the recorded one cannot be compared: {cli_options.one_line(str(error))}")
+        print(f"{name} differs, and the recorded one cannot be compared: {cli_options.one_line(str(error))}")
         return False
-    now = to_uint8(recorder.result.image)[0].astype(int)
     if before.shape != now.shape:
-        print(
-            f"result.png differs: it was {before.shape[1]}×{before.shape[0]} and is {now.shape[1]}×{now.shape[0]} px."
-        )
+        print(f"{name} differs: it was {before.shape[1]}×{before.shape[0]} and is {now.shape[1]}×{now.shape[0]} px.")
         return False
     apart = np.abs(before - now).max(2)
     print(
-        f"result.png differs in {np.count_nonzero(apart):,} of {apart.size:,} pixels, by at most {apart.max()} of 255 "
+        f"{name} differs in {np.count_nonzero(apart):,} of {apart.size:,} pixels, by at most {apart.max()} of 255 "
         "levels."
     )
     return False
@@ -242,13 +269,15 @@ def _run(
 
 def _finish(recorder: Recorder, folder: Path, model: Model) -> int:
     """Save the result, also of a stopped run, and print its errors."""
+    from ilo.cli import report as cli_report
+
     if recorder.result is None:
         print("Stopped before the first step; nothing to save.")
         return INTERRUPTED
     _save(recorder, folder, model)
     if not recorder.complete:
         print(f"Stopped after {recorder.stopped_at} of {recorder.total} steps.")
-    print(_report(recorder))
+    print("\n".join(cli_report.lines(recorder.problem, recorder.result)))
     return 0 if recorder.complete else INTERRUPTED
 
 
@@ -256,28 +285,6 @@ def _save(recorder: Recorder, folder: Path, model: Model) -> None:
     from ilo.records.bundle import write_bundle
 
     print(f"Saved in {write_bundle(recorder, folder, model)}")
-
-
-def _report(recorder: Recorder) -> str:
-    """One line about the result: its errors against the truth, on the [0, 1] scale, or the classes of a morph."""
-    from ilo.guidance import Guidance
-    from ilo.records.metrics import report
-
-    problem, result = recorder.problem, recorder.result
-    assert result is not None
-    if isinstance(problem, Guidance):
-        (top,) = problem.classifier.top(result.image)
-        return f"{problem.classifier.name} sees " + ", ".join(f"{name} {100 * p:.1f} %" for name, p in top)
-    if problem.truth is None:
-        return "The truth is not known, so there are no errors to report."
-    mask = problem.operator.mask
-    fits = mask is not None and mask.shape[-1] == problem.truth.shape[-1] and bool((mask < 1).any())
-    values = report(result.image, problem.truth, 1 - mask if mask is not None and fits else None)
-    values |= {name: 1e3 * value for name, value in values.items() if name.startswith("mse")}
-    names = {"mse": "MSE {:.2f} × 10⁻³", "psnr": "PSNR {:.2f} dB", "ssim": "SSIM {:.3f}"}
-    line = ", ".join(text.format(values[name]) for name, text in names.items() if name in values)
-    hole = ", ".join(text.format(values[f"{name}_hole"]) for name, text in names.items() if f"{name}_hole" in values)
-    return f"{line}; in the hole {hole}" if hole else line
 
 
 def _models(options: argparse.Namespace) -> int:

@@ -12,12 +12,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn, get_args
 
-from ilo.cli.values import class_, noise, numbers, weights, whole_numbers
+from ilo.cli.values import class_, noise, numbers, percents, weights, whole_numbers
 from ilo.methods import METHODS, MORPH_METHODS, PRESETS, morph_preset, preset
+from ilo.records.versions import present
 from ilo.settings import (
     MORPH,
     VERSION,
     Dtype,
+    RangeFrom,
     RoundSettings,
     SettingsError,
     SolverSettings,
@@ -28,7 +30,8 @@ from ilo.text import jsontext
 from ilo.text.words import reason
 
 _RADII = ("radius_features", "radius_latents", "radius_noise")
-_SOLVER_OPTIONS = ("method", "preset", "steps", *_RADII, "outer_iterations", "range_steps", "weights")
+_RANGE = ("outer_iterations", "range_steps", "range_lr")  # of each round from round 1 on
+_SOLVER_OPTIONS = ("method", "preset", "steps", *_RADII, *_RANGE, "range_from", "samples", "sna", "weights")
 
 
 class Parser(argparse.ArgumentParser):
@@ -197,12 +200,31 @@ def _add_method(group: Any) -> None:
     for name in _RADII:
         group.add_argument(
             f"--{name.replace('_', '-')}",
-            type=numbers(),
-            metavar="ρ,ρ,…",
-            help="l1 radius per element from round 1 on: one value, or one per round; inf means no ball",
+            type=percents,
+            metavar="%,%,…",
+            help=f"by how much the {name.removeprefix('radius_')} may change from round 1 on, in percent of the sum of "
+            "their magnitudes at the round's start (the radius of their l1 ball): one value, or one per round; 0 "
+            "freezes them, inf means no limit",
         )
     group.add_argument("--outer-iterations", type=int, help="number of searches per round, from round 1 on")
     group.add_argument("--range-steps", type=int, help="number of steps of the range projection between two searches")
+    group.add_argument("--range-lr", type=float, help="learning rate of the range projection; default 0.1")
+    group.add_argument(
+        "--range-from",
+        choices=get_args(RangeFrom),
+        help="what the range projection searches: the layer before, within its own limits (default), or all latents",
+    )
+    group.add_argument(
+        "--samples", type=int, metavar="N", help="number of answers to the measurement, from N starts; default 1"
+    )
+    group.add_argument(
+        "--no-sna",
+        dest="sna",
+        action="store_const",
+        const=False,
+        help="compare features without adding noise to the generated picture; matters only for a noisy input and a "
+        "perceptual weight above 0",
+    )
     group.add_argument(
         "--weights", type=weights, metavar="NAME=X,…", help="weights of the losses mse, perceptual, geodesic, dead_zone"
     )
@@ -232,7 +254,7 @@ def _add_machine(group: Any) -> None:
 
 
 def _add_replay(commands: Any) -> None:
-    replay = commands.add_parser("replay", help="repeat a run and compare its result.png", allow_abbrev=False)
+    replay = commands.add_parser("replay", help="repeat a run and compare its pictures", allow_abbrev=False)
     replay.add_argument("run", type=Path, metavar="RUN", help="the folder or .zip of a run")
     replay.add_argument(
         "--classifier", metavar="FILE", help="file of the classifier of a morph, if it is not an embedded one"
@@ -275,14 +297,19 @@ def check_solve(options: argparse.Namespace) -> None:
 
 def morph_settings(options: argparse.Namespace, layers: int) -> SolverSettings:
     """The settings of a guided run from the options. Raises `SettingsError`."""
+    if options.samples is not None:
+        raise SettingsError("A morph has no --samples; leave it out, and repeat the morph with another --seed.")
     if options.settings is not None:
         _check_settings_alone(options, "reach")
-        return _with_seed(_read_settings(options.settings), options)
+        settings = _with_seed(_read_settings(options.settings), options)
+        if settings.samples > 1:
+            raise SettingsError(f"--settings asks for {settings.samples:,} samples; a morph has one.")
+        return settings
     given = [
         name for name in _SOLVER_OPTIONS if name not in ("method", "preset") and getattr(options, name) is not None
     ]
     if given:
-        raise SettingsError(f"A morph has no --{_dashed(given[0])}; use --reach to scale its radii.")
+        raise SettingsError(f"A morph has no {_option(given[0])}; use --reach to scale its radii.")
     reach = 1.0 if options.reach is None else options.reach
     check_number("reach", reach, 0.0, 1e3)
     settings = morph_preset(options.preset or "Quick", options.method or "ilo", layers=layers, reach=reach)
@@ -300,7 +327,7 @@ def solver_settings(options: argparse.Namespace) -> SolverSettings:
 def _check_settings_alone(options: argparse.Namespace, *more: str) -> None:
     given = [name for name in (*_SOLVER_OPTIONS, *more) if getattr(options, name) is not None]
     if given:
-        raise SettingsError(f"--settings and --{_dashed(given[0])} cannot be used together; leave out one of the two.")
+        raise SettingsError(f"--settings and {_option(given[0])} cannot be used together; leave out one of the two.")
 
 
 def _with_seed(settings: SolverSettings, options: argparse.Namespace) -> SolverSettings:
@@ -314,6 +341,11 @@ def _dashed(name: str) -> str:
     return name.replace("_", "-")
 
 
+def _option(name: str) -> str:
+    """The option that gives a setting."""
+    return "--no-sna" if name == "sna" else f"--{_dashed(name)}"
+
+
 def _built_settings(options: argparse.Namespace) -> SolverSettings:
     settings = preset(options.preset or "Quick", options.method or "ilo", task=options.task)
     if options.steps is not None and options.preset is not None:
@@ -323,12 +355,14 @@ def _built_settings(options: argparse.Namespace) -> SolverSettings:
         values = getattr(options, name)
         if values is not None:
             rounds = _with_values(rounds, name, values)
-    changes = {n: getattr(options, n) for n in ("outer_iterations", "range_steps") if getattr(options, n) is not None}
+    changes = {name: getattr(options, name) for name in _RANGE if getattr(options, name) is not None}
     if changes:
         _check_later_rounds(rounds, *changes)
         rounds = (rounds[0], *(replace(plan, **changes) for plan in rounds[1:]))
     weights = replace(settings.weights, **options.weights) if options.weights else settings.weights
-    return replace(settings, rounds=rounds, weights=weights)
+    given = {name: getattr(options, name) for name in ("range_from", "samples", "sna")}
+    further = {name: value for name, value in given.items() if value is not None}
+    return replace(settings, rounds=rounds, weights=weights, **further)
 
 
 def _with_steps(settings: SolverSettings, steps: list[int]) -> tuple[RoundSettings, ...]:
@@ -364,7 +398,8 @@ def _read_settings(text: str) -> SolverSettings:
         except OSError as error:
             raise SettingsError(f"--settings: {text} cannot be read ({error.strerror}).") from None
     values = jsontext.parse(text, "--settings")
-    values = values.get("settings", values) if isinstance(values, dict) else values
+    if isinstance(values, dict) and "settings" in values:  # a recipe, perhaps of an earlier version
+        values = present(values)["settings"]
     try:
         return SolverSettings.from_dict(values)
     except (TypeError, OverflowError) as error:

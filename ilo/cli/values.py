@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Callable
 from typing import Any
 
-from ilo.settings import LossWeights
+from ilo.settings import MOST_RADIUS, LossWeights
 
 
 def numbers(count: int | None = None) -> Callable[[str], list[float]]:
@@ -21,6 +22,19 @@ def numbers(count: int | None = None) -> Callable[[str], list[float]]:
         return values
 
     return parse
+
+
+def percents(text: str) -> list[float]:
+    """Percentages from 0 to 1,000, as shares; inf stays as it is."""
+    try:
+        values = [float(part.strip().removesuffix("%")) for part in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}: give percentages separated by commas, such as 25,20") from None
+    most = 100 * MOST_RADIUS
+    for value in values:
+        if not (0 <= value <= most or value == math.inf):  # NaN fails too
+            raise argparse.ArgumentTypeError(f"{text!r}: a percentage is from 0 to {most:,.0f}, or inf, not {value:g}")
+    return [value / 100 for value in values]
 
 
 def whole_numbers(text: str) -> list[int]:

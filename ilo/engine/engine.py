@@ -21,13 +21,24 @@ def prepare(prior: Prior, settings: SolverSettings, batch: int = 1) -> Prior:
     Raises:
         SettingsError: the run does not fit into free memory even so.
     """
-    free = memory.available(prior.device)
-    if prior.memory_needed(settings, batch) > free:
-        least = prior.memory_needed(settings, batch, frugal=True)
-        if least > free:
-            raise SettingsError(_too_large(prior, settings, batch, least, free))
+    if not has_room(prior, settings, batch):
         prior = prior.frugal()
     return prior.in_format(settings.dtype)
+
+
+def has_room(prior: Prior, settings: SolverSettings, batch: int = 1) -> bool:
+    """Whether a run fits into free memory without the prior's frugal variant.
+
+    Raises:
+        SettingsError: it does not fit even with that.
+    """
+    free = memory.available(prior.device)
+    if prior.memory_needed(settings, batch) <= free:
+        return True
+    least = prior.memory_needed(settings, batch, frugal=True)
+    if least > free:
+        raise SettingsError(_too_large(prior, settings, batch, least, free))
+    return False
 
 
 def _too_large(prior: Prior, settings: SolverSettings, batch: int, least: int, free: int) -> str:

@@ -151,9 +151,14 @@ class Operator:
         return self._measures_pictures
 
     @property
-    def sna_sigma(self) -> float:
-        """Standard deviation, on the [-1, 1] scale, of stochastic noise addition (section 4.2); 0 without noise."""
-        return 0.0
+    def assumed_noise(self) -> Noise:
+        """Noise on the picture itself, before A, that the solver assumes the measurement to have; here none."""
+        return NoNoise()
+
+    @property
+    def fills(self) -> bool:
+        """Whether a perceptual distance compares with y after its holes are filled from the generated picture."""
+        return False
 
     # The same for every operator.
 
@@ -230,7 +235,8 @@ class Operator:
                 "choose another noise model."
             )
         with torch.no_grad():
-            y = self.add_noise(self(x), noise, seed)
+            here = self.to(x.device)
+            y = here.add_noise(here(x), noise, seed)
         if tuple(y.shape[1:]) != self.measurement_shape:
             raise SettingsError(
                 f"{self.title} gives a measurement of shape {list(y.shape[1:])}, but its measurement_shape is "

@@ -107,9 +107,13 @@ class Compose(Operator):
         return all(operator.compares_features for operator in self.operators)
 
     @property
-    def sna_sigma(self) -> float:
+    def assumed_noise(self) -> Noise:
         """Noise level of the first operator, because noise is added to the generated picture before any operator."""
-        return self.operators[0].sna_sigma
+        return self.operators[0].assumed_noise
+
+    @property
+    def fills(self) -> bool:
+        return self.operators[-1].fills
 
     def comparable(
         self, image: torch.Tensor, prediction: torch.Tensor, y: torch.Tensor, size: int

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
 import torch
 
+from ilo.engine.streams import stream
 from ilo.settings import SettingsError, check_choice, check_number, named
 from ilo.text.words import shown
 
@@ -27,8 +29,16 @@ class Noise:
     sigma: float = 0.0
 
     def add(self, y: torch.Tensor, seed: int) -> torch.Tensor:
-        """Add noise to `y [B, …]`; sample b uses seed + b on the CPU, so a batch equals single measurements."""
-        raise NotImplementedError(f"{type(self).__name__} does not define add.")
+        """Add noise to `y [B, …]`; sample b draws from seed + b on the CPU, so a batch equals single measurements."""
+        return self.perturb(y, [stream(seed + b, "measurement noise") for b in range(y.shape[0])])
+
+    def perturb(self, y: torch.Tensor, rngs: list[torch.Generator]) -> torch.Tensor:
+        """Add noise to `y [B, …]`, differentiably; sample b draws from rngs[b]."""
+        raise NotImplementedError(f"{type(self).__name__} does not define perturb.")
+
+    def expected(self, y: torch.Tensor) -> torch.Tensor:
+        """The mean of all noisy versions of `y`, differentiable."""
+        return y
 
     def settings(self) -> dict[str, Any]:
         """The name and settings as plain JSON types, the inverse of `noise_model`."""
@@ -41,7 +51,7 @@ class NoNoise(Noise):
 
     name: ClassVar[str] = "none"
 
-    def add(self, y: torch.Tensor, seed: int) -> torch.Tensor:
+    def perturb(self, y: torch.Tensor, rngs: list[torch.Generator]) -> torch.Tensor:
         return y
 
 
@@ -59,10 +69,14 @@ class Gaussian(Noise):
     def __post_init__(self) -> None:
         check_number("The noise's sigma", self.sigma, 0.0, MOST_SIGMA)
 
-    def add(self, y: torch.Tensor, seed: int) -> torch.Tensor:
-        samples = range(y.shape[0])
-        noise = [torch.randn(y.shape[1:], generator=torch.Generator().manual_seed(seed + b)) for b in samples]
-        return y + self.sigma / 127.5 * torch.stack(noise).to(y)
+    @property
+    def deviation(self) -> float:
+        """Standard deviation on the [−1, 1] scale."""
+        return self.sigma / 127.5
+
+    def perturb(self, y: torch.Tensor, rngs: list[torch.Generator]) -> torch.Tensor:
+        noise = [torch.randn(y.shape[1:], generator=rng, device=rng.device) for rng in rngs]
+        return y + self.deviation * torch.stack(noise).to(y)
 
     def settings(self) -> dict[str, Any]:
         return {"name": self.name, **asdict(self)}
@@ -75,8 +89,27 @@ class ClippedGaussian(Gaussian):
     name: ClassVar[str] = "clipped-gaussian"
     clips: ClassVar[bool] = True
 
-    def add(self, y: torch.Tensor, seed: int) -> torch.Tensor:
-        return super().add(y, seed).clamp(-1.0, 1.0)
+    def perturb(self, y: torch.Tensor, rngs: list[torch.Generator]) -> torch.Tensor:
+        return super().perturb(y, rngs).clamp(-1.0, 1.0)
+
+    def expected(self, y: torch.Tensor) -> torch.Tensor:
+        """E[clip(y + n)] of n ~ N(0, s²): near the limits it lies inside y, since only one side is cut off."""
+        s = self.deviation
+        if s == 0:
+            return y
+        low, high = (-1.0 - y) / s, (1.0 - y) / s
+        inside = y * (_cdf(high) - _cdf(low)) + s * (_density(low) - _density(high))
+        return inside - _cdf(low) + _cdf(-high)
+
+
+def _density(x: torch.Tensor) -> torch.Tensor:
+    """Of the standard normal distribution."""
+    return torch.exp(-0.5 * x.square()) / math.sqrt(2 * math.pi)
+
+
+def _cdf(x: torch.Tensor) -> torch.Tensor:
+    """Cumulative distribution function of the standard normal distribution."""
+    return 0.5 * torch.erfc(-x / math.sqrt(2))
 
 
 MODELS: dict[str, type[Noise]] = {model.name: model for model in (NoNoise, Gaussian, ClippedGaussian)}

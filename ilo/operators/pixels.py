@@ -10,7 +10,8 @@ from ilo.operators.setting import Setting
 from ilo.photos.masks import fit_mask
 from ilo.settings import SettingsError
 
-SCARCE = 0.2  # share of observed pixels below which a perceptual distance is harmful (section 4.2)
+# Share of observed pixels below which only the squared error is used; section 4.2 says "scarce", without a number.
+SCARCE = 0.2
 
 
 class _Masked(Operator):
@@ -36,6 +37,10 @@ class _Masked(Operator):
     @property
     def compares_features(self) -> bool:
         return self.share >= SCARCE
+
+    @property
+    def fills(self) -> bool:
+        return True
 
     def check_measurement(self, y: torch.Tensor) -> None:
         super().check_measurement(y)
@@ -151,8 +156,8 @@ class Denoise(Identity):
         return ClippedGaussian(self.sigma)
 
     @property
-    def sna_sigma(self) -> float:
-        return (self.sigma if self.assumed_sigma is None else self.assumed_sigma) / 127.5
+    def assumed_noise(self) -> Noise:
+        return ClippedGaussian(self.sigma if self.assumed_sigma is None else self.assumed_sigma)
 
 
 class Colorize(Operator):

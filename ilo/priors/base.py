@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
 from ilo.settings import SolverSettings
 
+# What a searched tensor's values mean. "unit": drawn from N(0, 1). "features": their scale is the generator's choice.
+# "pixels": zero is grey, so that a share of their norm means nothing.
+Kind = Literal["unit", "features", "pixels"]
 BALLS = ("features", "latents", "noise")  # kinds of l1 balls, with a radius each in a round's settings
 
 
@@ -49,18 +52,19 @@ class State:
 
 
 class Searched(NamedTuple):
-    """A tensor that a search optimises."""
+    """A tensor that a search moves."""
 
-    ball: str  # name of its l1 ball, one of BALLS
-    value: Tensor  # starting value [B, …]
-    sphere: tuple[int, ...] = ()  # dimensions along which the norm stays fixed; empty for none
+    ball: str  # one of BALLS: its radius applies to this tensor
+    value: Tensor  # [B, …], starting point of the search
+    sphere: tuple[int, ...] = ()  # dimensions whose norm is kept; empty for none
+    kind: Kind = "unit"
 
 
 class Prior(Protocol):
     """A generative prior; the solver uses nothing else of it.
 
     `settings` are those of the run; a prior reads the ones that concern it. `values` are the searched tensors, in the
-    order of `searched` or `range_searched`.
+    order of `searched`.
     """
 
     @property
@@ -97,16 +101,10 @@ class Prior(Protocol):
         """The pictures [B, 3, R, R], approximately in [−1, 1]."""
 
     def enter(self, state: State, layer: int, settings: SolverSettings) -> State:
-        """The same point, expressed at the input of a deeper layer; the picture stays the same."""
-
-    def range_searched(self, state: State) -> list[Searched]:
-        """The inputs of the earlier layers, which a range projection searches (Alg. 1, line 5)."""
-
-    def in_range(self, state: State, values: Sequence[Tensor], settings: SolverSettings) -> State:
-        """The state at the same layer with the features that the earlier layers generate from `values` (line 6)."""
+        """The same point, expressed at the input of a deeper layer; the picture stays the same. Differentiable."""
 
     def distance(self, state: State, other: State) -> Tensor:
-        """Mean squared distance [B] between the features of two states at the same layer."""
+        """Distance [B] between what two states give to their layer, relative to `other`; mean squares."""
 
     def memory_needed(self, settings: SolverSettings, batch: int = 1, frugal: bool = False) -> int:
         """Bytes that a run needs in addition to the weights; `frugal`: with the prior returned by `frugal()`."""

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import re
 import shutil
 import tempfile
 import zipfile
@@ -46,6 +47,8 @@ FILES = (
     "trace.csv",
     "trajectory.mp4",
 )
+MEAN, SPREAD = "mean.png", "spread.png"  # of several answers
+AMPLIFIED = 4.0  # factor on the standard deviation in spread.png
 QUICKLY = 1  # zlib level for a photograph, which may be large: four times as fast, 7 % larger
 PHOTO = "photo.png"  # the photograph with the result pasted in, if a face was cropped from one
 # Maximum file sizes in bytes; those of pictures and measurements depend on the resolution.
@@ -75,7 +78,7 @@ def _check_out_folder(folder: Path) -> None:
         raise BundleError(f"{folder} is a file; choose a folder that is new, empty, or contains an earlier run.")
     if folder.is_dir():
         names = {entry.name for entry in folder.iterdir()}
-        strange = sorted(names if "recipe.json" not in names else names - {*FILES, PHOTO})
+        strange = sorted(name for name in names if "recipe.json" not in names or not _is_own(name))
         if strange:
             raise BundleError(
                 f"{folder} contains {strange[0]}, which is not part of an earlier run; choose a new or an empty folder."
@@ -83,6 +86,16 @@ def _check_out_folder(folder: Path) -> None:
     parent = next(p for p in folder.resolve().parents if p.exists())
     if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
         raise BundleError(f"No folder can be created in {parent}; choose another place.")
+
+
+def _is_own(name: str) -> bool:
+    """Whether a run may have a file of this name."""
+    return name in (*FILES, PHOTO, MEAN, SPREAD) or re.fullmatch(r"answer-[1-9][0-9]{0,5}\.png", name) is not None
+
+
+def answer_names(samples: int) -> list[str]:
+    """The files of a run's answers; a single one is in result.png alone."""
+    return [f"answer-{n}.png" for n in range(1, samples + 1)] if samples > 1 else []
 
 
 def write_bundle(recorder: Recorder, folder: Path, model: Prior) -> Path:
@@ -138,7 +151,7 @@ def contents(recorder: Recorder, model: Prior) -> dict[str, bytes]:
         raise BundleError("There is no result to save yet; let the run complete its first step.")
     problem, image = recorder.problem, recorder.input_image
     recipe = recorder.final_recipe()
-    files = {"result.png": result_png(result)}
+    files = {"result.png": result_png(result), **_answers(result)}
     if image is not None:
         files["input.png"] = _png(to_picture(image))
     if isinstance(problem, Problem):
@@ -148,16 +161,29 @@ def contents(recorder: Recorder, model: Prior) -> dict[str, bytes]:
         files["measurement.safetensors"] = safetensors.torch.save({"y": problem.y.detach().cpu().contiguous()})
     files["recipe.json"] = recipe.to_json().encode()
     files["latents.safetensors"] = _latents(result.state, recipe, model)
-    files["trace.csv"] = _csv(recorder.trace)
+    files["trace.csv"] = _csv(recorder.traces)
     files["trajectory.mp4"] = encode(recorder.frames)
     if recorder.placed is not None:
         files[PHOTO] = _png(Image.fromarray(recorder.placed.with_result(to_uint8(result.image)[0])), QUICKLY)
     return files
 
 
-def result_png(result: Result) -> bytes:
-    """Encode the reconstruction as PNG; equal pixels give equal bytes."""
-    return png(to_uint8(result.image)[0])
+def result_png(result: Result, answer: int = 0) -> bytes:
+    """Encode the reconstruction, or another one of several answers, as PNG; equal pixels give equal bytes."""
+    return png(to_uint8(result.image[answer : answer + 1])[0])
+
+
+def _answers(result: Result) -> dict[str, bytes]:
+    """The pictures of several answers, their mean, and their spread, by the names of their files."""
+    names = answer_names(result.samples)
+    if not names:
+        return {}
+    spread = AMPLIFIED * result.spread - 1  # black where all answers agree; a standard deviation of 64 levels is white
+    return {
+        **{name: result_png(result, n) for n, name in enumerate(names)},
+        MEAN: png(to_uint8(result.mean)[0]),
+        SPREAD: png(to_uint8(spread)[0]),
+    }
 
 
 def png(pixels: np.ndarray) -> bytes:
@@ -165,13 +191,17 @@ def png(pixels: np.ndarray) -> bytes:
     return _png(Image.fromarray(pixels))
 
 
-def load_latents(path: Path) -> State:
+def load_latents(path: Path, samples: int = 1) -> State:
     """Load the final state of a run, from which the prior's `render` makes the picture.
+
+    Args:
+        path: the latents.safetensors of a run.
+        samples: number of the run's answers; more of them allow a larger file.
 
     Raises:
         BundleError: the file is missing, broken, or not a latents file.
     """
-    data = read_file(path.parent, path.name, LARGEST_LATENTS)
+    data = read_file(path.parent, path.name, samples * LARGEST_LATENTS)
     if data is None:
         raise BundleError(f"There is no file {path}; give the latents.safetensors of a run.")
     tensors = read_tensors(data, path.name)
@@ -369,13 +399,17 @@ def _latents(state: State, recipe: Recipe, model: Prior) -> bytes:
     return safetensors.torch.save({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, metadata)
 
 
-def _csv(trace: np.ndarray) -> bytes:
+def _csv(traces: np.ndarray) -> bytes:
+    """One row per step, or with several answers one row per step and answer, whose number is the first column."""
+    several = traces.shape[1] > 1
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(TRACE_HEADER)
-    for row in trace:
-        counts, values = row[:3], row[3:]
-        writer.writerow([*(int(n) for n in counts), *("" if np.isnan(v) else f"{v:.7g}" for v in values)])
+    writer.writerow(["answer"] * several + [*TRACE_HEADER])
+    for rows in traces:
+        for n, row in enumerate(rows, 1):
+            counts, values = row[:3], row[3:]
+            numbers = [*(int(n) for n in counts), *("" if np.isnan(v) else f"{v:.7g}" for v in values)]
+            writer.writerow([n] * several + numbers)
     return file.getvalue().encode()
 
 

@@ -22,6 +22,7 @@ from ilo.operators.noise import noise_model
 from ilo.perceptual.base import Perceptual
 from ilo.priors.base import Prior
 from ilo.problem import Problem
+from ilo.records.versions import VERSION, of_version_1, present
 from ilo.settings import (
     MORPH,
     LossWeights,
@@ -35,7 +36,6 @@ from ilo.state import to_uint8
 from ilo.text import jsontext
 from ilo.text.words import reason, shown
 
-VERSION = 1
 MAX_QUERY = 20_000  # characters
 LONGEST_NAME = 200  # characters of a model's name, and of each fact about the machine
 MOST_RECORDED = 50  # maximum number of facts about the machine
@@ -86,6 +86,8 @@ class Recipe:
         _check_types(self)
         check_whole("resolution", self.resolution, 2, 4096)
         check_whole("measurement_seed", self.measurement_seed, 0, MAX_SEED)
+        if self.task == MORPH and self.settings.samples > 1:
+            raise RecipeError(f"The recipe has {self.settings.samples:,} samples; a morph has one.")
         if self.stopped_at is not None:
             check_whole("stopped_at", self.stopped_at, 0, self._steps)
         if self.noise is not None:
@@ -114,11 +116,12 @@ class Recipe:
         fields = dataclasses.fields(cls)
         unknown = values.keys() - {f.name for f in fields}
         missing = [f.name for f in fields if f.default is dataclasses.MISSING and f.name not in values]
-        if values.get("version", VERSION) == VERSION and (unknown or missing):
+        if values.get("version", VERSION) in (1, VERSION) and (unknown or missing):
             what = f"does not know {named(unknown)}" if unknown else f"lacks {', '.join(missing)}"
             raise RecipeError(f"The recipe {what}; give the recipe.json of a run.")
         values = {f.name: values[f.name] for f in fields if f.name in values}
         try:
+            values = present(values)
             values["settings"] = SolverSettings.from_dict(values.get("settings", {}))
             return cls(**values)
         except (TypeError, OverflowError) as error:
@@ -158,7 +161,7 @@ class Shared:
         if named:
             query |= {"method": self.settings.method, "preset": named, "seed": str(self.settings.seed)}
         else:
-            query["settings"] = _compact(_without_defaults(self.settings))
+            query |= {"v": str(VERSION), "settings": _compact(_without_defaults(self.settings))}
         if self.measurement_seed:
             query["measurement_seed"] = str(self.measurement_seed)
         return urlencode(query)
@@ -366,7 +369,12 @@ def _changed(values: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]
 
 def _shared_settings(query: Mapping[str, str], task: str) -> SolverSettings:
     if "settings" in query:
-        return SolverSettings.from_dict(_parse(query["settings"], "The link's settings"))
+        settings = _parse(query["settings"], "The link's settings")
+        if "v" not in query:  # as in links of version 1
+            settings = of_version_1(settings)
+        elif query["v"] != str(VERSION):
+            raise RecipeError(f"The link has version {shown(query['v'], 40)}; this program reads version {VERSION}.")
+        return SolverSettings.from_dict(settings)
     method: Any = query.get("method", "ilo")
     return preset(query.get("preset", "Quick"), method, seed=_whole(query.get("seed", "0"), "seed"), task=task)
 

@@ -18,7 +18,7 @@ MOST_FRAMES = 300
 
 
 class Recorder:
-    """Collects the contents of a bundle from the snapshots of a run on one picture.
+    """Collects the contents of a bundle from the snapshots of a run on one picture, with N answers to it.
 
     Args:
         recipe: recipe of the run.
@@ -69,8 +69,17 @@ class Recorder:
 
     @property
     def trace(self) -> np.ndarray:
-        """Trace with one row per step, float32 [n, 11] with the columns `TRACE_HEADER`; NaN for balls switched off."""
-        return np.concatenate(self._rows) if self._rows else np.zeros((0, len(TRACE_HEADER)), np.float32)
+        """Trace of the first answer, one row per step: float32 [n, 11] with the columns `TRACE_HEADER`.
+
+        NaN for balls switched off.
+        """
+        return self.traces[:, 0]
+
+    @property
+    def traces(self) -> np.ndarray:
+        """The traces of all N answers, float32 [n, N, 11]."""
+        nothing = np.zeros((0, self.recipe.settings.samples, len(TRACE_HEADER)), np.float32)
+        return np.concatenate([nothing, *self._rows])
 
     def final_recipe(self) -> Recipe:
         """The recipe, including the step at which the run was stopped, if it was."""
@@ -82,9 +91,12 @@ class Recorder:
         return "pixels" if self.recipe.settings.method == "pixels" else f"round {step.round}"
 
     def _add_trace(self, step: Step) -> None:
-        done = step.first + np.arange(len(step.trace), dtype=np.float32)[:, None]
+        trace = step.trace[:, : self.recipe.settings.samples]
+        done = np.broadcast_to(
+            step.first + np.arange(len(trace), dtype=np.float32)[:, None, None], (*trace.shape[:2], 1)
+        )
         rounds = np.full_like(done, -1 if step.inverting else step.round)
-        self._rows.append(np.hstack([rounds, done - (step.done - step.step), done, step.trace[:, 0]]))
+        self._rows.append(np.concatenate([rounds, done - (step.done - step.step), done, trace], 2))
 
     def _add_frame(self, preview: np.ndarray) -> None:
         if self._seen % self._every == 0:

@@ -115,23 +115,22 @@ def film_label(label: str) -> str:
     return f"{name} ({search})" if search else name
 
 
-def sentence(layer: int, features: float | None, elements: int) -> str:
+def percent(share: float) -> str:
+    return f"{100 * share:g} %"
+
+
+def sentence(layer: int, features: float | None) -> str:
     """What the run is doing now.
 
     Args:
         layer: the round.
         features: ρ of the ball around the layer's features; None if there is no ball.
-        elements: p, the number of these features.
     """
     if layer == 0:
         return "Looking for the latent code and the first noise maps that best match the input."
     side = 2 * 2**layer
-    if features is None:
-        return f"Adjusting the {side}×{side} features that enter this layer, without a limit."
-    return (
-        f"Adjusting the {side}×{side} features that enter this layer, by at most r = {features * elements:.0f} in "
-        f"total (ρ = {features:g} per element)."
-    )
+    limit = "without a limit" if features is None else f"by at most {percent(features)} in total"
+    return f"Adjusting the {side}×{side} features that enter this layer, {limit}."
 
 
 def remaining(seconds: float) -> str:
@@ -190,7 +189,7 @@ def room(needed: str, free: str, fits: bool) -> str:
 
 STARTS = {
     "face": ("A generated face", "Drawn by the generator. A different seed gives a different face."),
-    "photo": ("A photograph", "The run starts from the generated face closest to the photograph."),
+    "photo": ("A photograph", "The photograph is first inverted through all layers; the run starts from there."),
 }
 GUIDES = {
     "robust64": ("Robust", "Adversarially trained: it is only convinced by visible changes."),
@@ -208,10 +207,10 @@ MORPH_HOW = (
 MORPH_PREVIEW = "The starting face"
 SEES = "What the classifier sees"
 INVERTING = "Inverting the photograph"
-INVERTING_HELP = "Looking for the latent code of the face closest to the photograph."
+INVERTING_HELP = "Finding the photograph in the generator: the latent code first, then layer by layer."
 PIXELS_HELP = "Changing the pixels directly, within one ball."
 MORPH_CODE_HELP = "Moving the latent code and the first noise maps towards the class, each within its ball."
-REACH_HELP = "How much each layer may change."
+REACH_HELP = "How much each layer, or the pixels, may change."
 MOSAIC = "Results with different radii"
 SWEEP = "Compare five radii"
 SWEEP_HELP = "Repeats the run with every radius multiplied by 0, ½, 1, 2 and 4, side by side."
@@ -224,6 +223,22 @@ def morph_finished(stopped: bool, probabilities: dict[str, float]) -> tuple[str,
     headline = "Stopped" if stopped else "Done"
     seen = ", ".join(f"{100 * probability:.0f} % {name}" for name, probability in probabilities.items())
     return headline, f"The classifier now says: {seen}."
+
+
+def changed_by(distance: float, count: int) -> str:
+    """How far a morph moved: the L2 distance of two pictures with `count` values from 0 to 1, and what it means."""
+    levels = 255 * distance / count**0.5
+    return (
+        f"Distance from the start: ‖x′ − x‖₂ = {distance:.2f}, with pixel values from 0 to 1. "
+        f"That is a typical change of {levels:.1f} of 255 levels at each value."
+    )
+
+
+def pixels_limit(radius: float) -> str:
+    """What ρ of the ball around the pixels, which lie in [−1, 1], allows."""
+    return (
+        f"{radius:g}: {127.5 * radius:.2g} of 255 levels per value on average" if radius < float("inf") else "no ball"
+    )
 
 
 # The Models tab.

@@ -18,6 +18,7 @@ from ilo.methods import preset
 from ilo.operators import OPERATORS
 from ilo.records.bundle import FILES, read_bundle
 from ilo.settings import LossWeights, SettingsError
+from tests.records.test_recipe import of_version_1
 
 
 @pytest.fixture(autouse=True)
@@ -170,11 +171,18 @@ def test_a_mask_painted_on_the_photo_is_cropped_like_it(photo, tmp_path, capsys)
 def test_settings():
     assert settings_of() == preset("Quick")
     assert settings_of("--preset", "Paper", "--method", "pulse", "--seed", "3") == preset("Paper", "pulse", seed=3)
-    made = settings_of("--steps", "4,3,2,2,2", "--radius-latents", "0.1,0.2,0.3,inf", "--radius-noise", "0")
+    made = settings_of("--steps", "4,3,2,2,2", "--radius-latents", "10,20%,30,inf", "--radius-noise", "0")
     assert [plan.steps for plan in made.rounds] == [4, 3, 2, 2, 2]
     assert [plan.radius_latents for plan in made.rounds] == [float("inf"), 0.1, 0.2, 0.3, float("inf")]
     assert [plan.radius_noise for plan in made.rounds] == [float("inf"), 0, 0, 0, 0]
     assert settings_of("--method", "csgm", "--steps", "4,3").rounds[0].steps == 7
+    odd = settings_of("--radius-features", "17,7.5,1000")
+    assert [plan.radius_features for plan in odd.rounds[1:]] == [0.17, 0.075, 10]
+    assert settings_of("--range-lr", "0.3").rounds[2].range_lr == 0.3
+    assert settings_of("--range-from", "latents").range_from == "latents"
+    assert settings_of("--samples", "4").samples == 4
+    assert settings_of().sna
+    assert not settings_of("--no-sna").sna
     outer = settings_of("--outer-iterations", "2", "--range-steps", "5").rounds
     assert [plan.outer_iterations for plan in outer] == [1, 2, 2, 2]
     assert settings_of("--weights", "geodesic=0.5,dead-zone=2").weights == LossWeights(geodesic=0.5, dead_zone=2)
@@ -182,12 +190,41 @@ def test_settings():
 
 
 def test_settings_from_a_recipe(photo, tmp_path):
-    assert solve(photo, tmp_path / "run", "--task", "identity", "--steps", "1,1", "--radius-noise", "0.5") == 0
+    assert solve(photo, tmp_path / "run", "--task", "identity", "--steps", "1,1", "--radius-noise", "50") == 0
     made = settings_of("--settings", str(tmp_path / "run" / "recipe.json"))
     assert [plan.steps for plan in made.rounds] == [1, 1]
     assert made.rounds[1].radius_noise == 0.5
     with pytest.raises(SettingsError, match="--settings and --steps cannot be used together"):
         settings_of("--settings", str(tmp_path / "run" / "recipe.json"), "--steps", "2")
+
+
+def test_a_run_of_version_1(photo, tmp_path, capsys):
+    out = tmp_path / "run"
+    options = (
+        "--task",
+        "identity",
+        "--steps",
+        "2,1",
+        "--outer-iterations",
+        "2",
+        "--range-steps",
+        "2",
+        "--threads",
+        "1",
+    )
+    assert solve(photo, out, *options) == 0
+    old = of_version_1(json.loads((out / "recipe.json").read_text()))
+    (out / "recipe.json").write_text(json.dumps(old))
+    capsys.readouterr()
+    assert cli.main(["replay", str(out), "--out", str(tmp_path / "again")]) in (0, 1)
+    assert "The recipe is of version 1, whose radii were per element." in capsys.readouterr().err
+    assert read_bundle(tmp_path / "again")[0] == read_bundle(out)[0]
+    made = settings_of("--settings", str(out / "recipe.json"))
+    assert made == read_bundle(out)[0].settings
+    assert made.scale == "absolute"
+    assert solve(photo, tmp_path / "new", "--task", "identity", "--settings", str(out / "recipe.json")) == 0
+    with pytest.raises(SettingsError, match="has version 3"):
+        settings_of("--settings", json.dumps({**old, "version": 3}))
 
 
 IDENTITY = ("--task", "identity")
@@ -233,7 +270,15 @@ IDENTITY = ("--task", "identity")
         (*IDENTITY, "--steps", "1,1", "--radius-noise", "nan"),
         (*IDENTITY, "--steps", "1,1", "--radius-features", "0.1,0.2"),
         (*IDENTITY, "--steps", "1", "--radius-latents", "0.1"),
-        (*IDENTITY, "--radius-latents", "-0.1"),
+        (*IDENTITY, "--radius-latents=-10"),
+        (*IDENTITY, "--radius-features", "1001"),
+        (*IDENTITY, "--radius-features", "20,nan,20"),
+        (*IDENTITY, "--radius-features", "much"),
+        (*IDENTITY, "--range-lr", "0"),
+        (*IDENTITY, "--range-lr", "nan"),
+        (*IDENTITY, "--range-from", "pixels"),
+        (*IDENTITY, "--settings", "{}", "--no-sna"),
+        (*IDENTITY, "--settings", "{}", "--samples", "2"),
         (*IDENTITY, "--outer-iterations", "2"),
         (*IDENTITY, "--method", "csgm", "--range-steps", "2"),
         (*IDENTITY, "--weights", "mse=nan"),

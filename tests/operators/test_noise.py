@@ -6,6 +6,7 @@ import math
 import pytest
 import torch
 
+from ilo.engine.streams import stream
 from ilo.methods import preset
 from ilo.operators import (
     ClippedGaussian,
@@ -51,6 +52,49 @@ def test_denoising_is_the_identity_with_clipped_noise():
     expected = Identity(resolution=16).measure(x, 9, ClippedGaussian(30))
     assert torch.equal(Denoise(resolution=16, sigma=30).measure(x, 9), expected)
     assert torch.equal(Denoise(resolution=16, sigma=30).measure(x, 9, NoNoise()), x)
+
+
+@pytest.mark.parametrize("sigma", [0, 5, 60, 255])
+def test_the_expected_value_of_clipped_noise_is_the_mean_of_many_draws(sigma):
+    y = torch.linspace(-1.2, 1.2, 25).expand(20_000, 1, 1, 25).contiguous().requires_grad_()
+    noise = ClippedGaussian(sigma)
+    draws = noise.add(y.detach(), 7) if sigma else y.detach()
+    torch.testing.assert_close(noise.expected(y)[0], draws.mean(0), atol=0.03, rtol=0)
+    (slope,) = torch.autograd.grad(noise.expected(y)[0].sum(), y)
+    assert (slope[0] > 0).all()
+    assert torch.equal(Gaussian(60).expected(y), y)  # without clipping, the mean is y
+
+
+def test_a_problem_knows_the_mean_of_its_measurements():
+    x = _random(1, 3, 8, 8, dtype=torch.float32).mul(1.5).clamp(-1, 1)
+    operators = [{"name": "denoise", "sigma": 80}, {"name": "super-resolve", "factor": 2}]
+    chain = build("compose", 8, operators=operators)
+    small = SuperResolve(resolution=8, factor=2)
+    for op, noise in ((Denoise(resolution=8, sigma=80), None), (chain, None), (small, Gaussian(40))):
+        problem = Problem.damage(x.expand(4_000, -1, -1, -1), op, 3, noise)
+        mean = problem.y.mean(0, keepdim=True)
+        torch.testing.assert_close(problem.expected(x), mean, atol=0.05, rtol=0)
+        (_, drawn) = problem.perturbed(x, [torch.Generator().manual_seed(1)])
+        assert (drawn - problem.expected(x)).abs().mean() > 0.05
+    assumed = Denoise(resolution=8, sigma=80, assumed_sigma=0)
+    assert torch.equal(Problem.damage(x, assumed).expected(x), x)
+
+
+def test_streams_share_no_numbers():
+    """A start, the measurement's noise and the noise of two rounds, all of seed 0."""
+    drawn = [
+        torch.randn(64, generator=rng)
+        for rng in (
+            torch.Generator().manual_seed(0),
+            stream(0, "measurement noise"),
+            stream(0, "perturbation", 0, 0),
+            stream(0, "perturbation", 1, 50),
+            stream(1, "measurement noise"),
+        )
+    ]
+    assert len(set(torch.cat(drawn).tolist())) == 64 * len(drawn)
+    again = Identity(resolution=8).measure(torch.zeros(1, 3, 8, 8), 0, Gaussian(127.5)).flatten()[:64]
+    torch.testing.assert_close(again, drawn[1])
 
 
 def test_clipping_needs_a_picture():

@@ -11,8 +11,10 @@ import pytest
 import torch
 from PIL import Image
 
+from ilo.engine.streams import stream
 from ilo.operators import (
     OPERATORS,
+    ClippedGaussian,
     Colorize,
     Compose,
     CompressedSensing,
@@ -200,20 +202,20 @@ def test_noise() -> None:
     assert float(y.std()) == pytest.approx(25 / 127.5, rel=0.02)
     assert float(y.mean()) == pytest.approx(0, abs=0.005)
     assert not torch.equal(y[0], y[1])
-    expected = torch.randn(3, 64, 64, generator=torch.Generator().manual_seed(4)) * 25 / 127.5
+    expected = torch.randn(3, 64, 64, generator=stream(4, "measurement noise")) * 25 / 127.5
     torch.testing.assert_close(y[1], expected)
     assert float(Denoise(resolution=64, sigma=255).measure(x).abs().max()) == 1.0
     assert torch.equal(Denoise(resolution=64, sigma=0).measure(x), x)
 
 
 def test_assumed_sigma() -> None:
-    assert Denoise(resolution=8, sigma=51).sna_sigma == pytest.approx(0.4)
-    assert Denoise(resolution=8, sigma=51, assumed_sigma=25.5).sna_sigma == pytest.approx(0.2)
-    assert Denoise(resolution=8, sigma=51, assumed_sigma=0).sna_sigma == 0
-    assert {op.sna_sigma for op in EIGHT if op.name not in ("denoise", "compose")} == {0.0}
+    assert Denoise(resolution=8, sigma=51).assumed_noise == ClippedGaussian(51)
+    assert Denoise(resolution=8, sigma=51, assumed_sigma=25.5).assumed_noise == ClippedGaussian(25.5)
+    assert Denoise(resolution=8, sigma=51, assumed_sigma=0).assumed_noise.sigma == 0
+    assert {op.assumed_noise.sigma for op in EIGHT if op.name not in ("denoise", "compose")} == {0.0}
     noisy = [{"name": "denoise", "sigma": 51}, {"name": "super-resolve", "factor": 2}]
-    assert Compose(resolution=8, operators=noisy).sna_sigma == pytest.approx(0.4)
-    assert Compose(resolution=8, operators=noisy[::-1]).sna_sigma == 0
+    assert Compose(resolution=8, operators=noisy).assumed_noise == ClippedGaussian(51)
+    assert Compose(resolution=8, operators=noisy[::-1]).assumed_noise.sigma == 0
 
 
 # Super-resolution

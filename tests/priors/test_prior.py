@@ -53,7 +53,7 @@ class Stack(nn.Module):
         return drawn.changed(z=truncation * drawn.values["z"])
 
     def searched(self, state, settings):
-        return [Searched("features", state.values["x"])] if state.layer else self._latents(state)
+        return [Searched("features", state.values["x"], (), "features")] if state.layer else self._latents(state)
 
     def replaced(self, state, values, settings):
         return state.changed(**{"x" if state.layer else "z": values[0]})
@@ -61,15 +61,8 @@ class Stack(nn.Module):
     def render(self, state, settings):
         return self.run(self.entered(state), state.layer, self.layers)
 
-    @torch.no_grad()
     def enter(self, state, layer, settings):
         return State({**state.values, "x": self.run(self.entered(state), state.layer, layer)}, layer)
-
-    def range_searched(self, state):
-        return self._latents(state) if state.layer else []
-
-    def in_range(self, state, values, settings):
-        return state.changed(z=values[0], x=self.run(values[0][:, 0, :, None, None], 0, state.layer))
 
     def distance(self, state, other):
         return (state.values["x"] - other.values["x"]).flatten(1).square().mean(1)

@@ -311,6 +311,29 @@ def test_hostile_archives_and_missing_ones(recorder, model, tmp_path, monkeypatc
             read_bundle(missing)
 
 
+def test_several_answers(model, mask, tmp_path):
+    recorder = record(model, settings=replace(SETTINGS, samples=3), mask=mask)
+    assert recorder.complete
+    assert recorder.traces.shape == (10, 3, len(TRACE_HEADER))
+    assert np.array_equal(recorder.trace, recorder.traces[:, 0], equal_nan=True)
+    assert np.array_equal(recorder.film[-1][1], to_uint8(recorder.result.image)[0])
+    path = zip_bundle(recorder, tmp_path / "run.zip", model)
+    answers = {"answer-1.png", "answer-2.png", "answer-3.png", "mean.png", "spread.png"}
+    assert set(zipfile.ZipFile(path).namelist()) == {*FILES, *answers}
+    recipe, problem, _ = read_bundle(path)
+    assert recipe.settings.samples == 3
+    assert len(problem) == 1
+    folder = write_bundle(recorder, tmp_path / "run", model)
+    with torch.no_grad():
+        images = to_uint8(model.render(load_latents(folder / "latents.safetensors", 3), SETTINGS))
+    for n, pixels in enumerate(images, 1):
+        assert np.array_equal(pixels, np.asarray(Image.open(folder / f"answer-{n}.png")))
+    check_out_folder(folder)
+    (folder / "answer-x.png").write_text("mine")
+    with pytest.raises(BundleError, match=r"contains answer-x\.png"):
+        check_out_folder(folder)
+
+
 def test_latents_that_are_none(tmp_path):
     path = tmp_path / "latents.safetensors"
     for data in (b"", b"x" * 100, safetensors.torch.save({"z": torch.zeros(1)})):

@@ -285,6 +285,14 @@ CASES = {
     "weights infinite": settings(weights={"mse": math.inf}),
     "scales 100,000": settings(radius_scales=[1] * 100_000),
     "scales of a text": settings(radius_scales=LONG),
+    "samples 100,000": settings(samples=100_000),
+    "samples 0": settings(samples=0),
+    "samples true": settings(samples=True),
+    "samples without their pictures": settings(samples=3),
+    "scale a list": settings(scale=["absolute"] * 100_000),
+    "radius 10^9": first_round(radius_features=1e9),
+    "version 1 without rounds": changed(version=1, settings={"rounds": LONG}),
+    "version 1 of a list": changed(version=1, settings=[1] * 100_000),
     "dtype a list": settings(dtype=["float32"] * 100_000),
     "method null": settings(method=None),
     # The operator.
@@ -374,7 +382,7 @@ CASES = {
     "BZ2": zipped(zipfile.ZIP_BZIP2, make=text(bytes(80 * MB))),
     "half a zip": zipped(spoil=lambda data: data[: len(data) // 2]),
     "a zip that is empty": zipped(spoil=lambda data: b"PK\x05\x06" + bytes(18)),
-    "a zip with a wrong sum": zipped(0, spoil=lambda data: data.replace(b'"version": 1', b'"version": 2', 1)),
+    "a zip with a wrong sum": zipped(0, spoil=lambda data: data.replace(b'"version": 2', b'"version": 3', 1)),
     "no zip": zipped(spoil=lambda data: b"x" * 1000),
     "80 MB of result": zipped(make=other("result.png", bytes(80 * MB))),
     # Folders.

@@ -23,6 +23,16 @@ CUSTOM = SolverSettings(
 )
 
 
+def of_version_1(values):
+    """A recipe in the form of version 1: without the later settings, and with other radii."""
+    settings = {k: v for k, v in values["settings"].items() if k not in ("samples", "scale", "range_from")}
+    rounds = [{k: v for k, v in plan.items() if k != "range_lr"} for plan in settings["rounds"]]
+    rounds[0] |= {"lr": 0.3}
+    for plan in rounds[1:]:
+        plan |= {"lr": 0.02, "radius_features": 0.02, "radius_latents": 50, "radius_noise": 12.5}
+    return {**values, "version": 1, "settings": {**settings, "rounds": rounds}}
+
+
 def recipe(model, settings=CUSTOM, task="denoise", **operator_settings):
     operator = build(task, model.resolution, **operator_settings)
     image = torch.rand(1, 3, 64, 64) * 2 - 1
@@ -141,7 +151,8 @@ def test_bad_links(query):
 @pytest.mark.parametrize(
     "change",
     [
-        {"version": 2},
+        {"version": 3},
+        {"version": True},
         {"version": "1"},
         {"model": 3},
         {"operator": []},
@@ -164,6 +175,43 @@ def test_bad_recipes(change, model):
     with pytest.raises(RecipeError) as error:
         Recipe.from_json(json.dumps({**values, **change}))
     assert "\n" not in str(error.value)
+
+
+def test_a_recipe_of_version_1(model):
+    made = json.loads(recipe(model, sigma=3.0).to_json())
+    old = of_version_1(made)
+    read = Recipe.from_json(json.dumps(old))
+    assert read.version == 2
+    assert (read.settings.scale, read.settings.range_from, read.settings.samples) == ("absolute", "latents", 1)
+    first, second = read.settings.rounds
+    assert (first.radius_latents, first.range_lr) == (math.inf, 0.3)
+    assert second.radius_features == 0.02  # per element, as it was
+    assert (second.radius_latents, second.radius_noise) == (math.inf, math.inf)  # were 50 and 12.5
+    assert (second.lr, second.range_lr, second.outer_iterations) == (0.02, 0.02, 2)
+    assert read.settings.weights == CUSTOM.weights
+    assert Recipe.from_json(read.to_json()) == read
+    assert Shared.from_query(read.to_query()).settings == read.settings
+    for change in ({"task": None}, {"surprise": 1}, {"settings": 3}, {"settings": {"rounds": [3]}}):
+        with pytest.raises(RecipeError):
+            Recipe.from_json(json.dumps({**old, **change}))
+    del old["task"]
+    with pytest.raises(RecipeError, match="lacks task"):
+        Recipe.from_json(json.dumps(old))
+
+
+def test_links_with_settings_say_their_version(model):
+    settings = '{"rounds":[{"steps":5,"lr":0.02,"radius_noise":30}]}'
+    link = recipe(model, sigma=3.0).to_query()
+    assert "v=2" in link.split("&")
+    assert "v=2" not in recipe(model, preset(), sigma=3.0).to_query().split("&")
+    now = {"task": "identity", "v": "2", "settings": settings.replace("30", "3")}
+    assert Shared.from_query(now).settings.scale == "relative"
+    old = Shared.from_query({"task": "identity", "settings": settings}).settings
+    assert (old.scale, old.rounds[0].radius_noise, old.rounds[0].range_lr) == ("absolute", math.inf, 0.02)
+    assert Shared.from_query({"task": "identity", "preset": "Paper"}).settings == preset("Paper")
+    for version in ("1", "3", "", "x" * 99):
+        with pytest.raises(RecipeError, match="The link has version"):
+            Shared.from_query({"task": "identity", "v": version, "settings": settings})
 
 
 def test_text_that_is_no_recipe(model):

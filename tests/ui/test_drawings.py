@@ -44,7 +44,8 @@ def test_words():
     assert text.film_label("round 1, search 2") == "8×8 (2)"
     assert text.film_label("start") == "start"
     assert text.remaining(200) == "3 min left"
-    assert "r = 61" in text.sentence(1, 0.02, 3072)
+    assert "4×4 features that enter this layer, by at most 17.5 % in total." in text.sentence(1, 0.175)
+    assert "without a limit" in text.sentence(1, None)
     assert "1 other" not in text.waiting(1)
     assert text.PERCEPTUAL[None][:20] in views.idle(None)
     assert text.PERCEPTUAL.keys() == text.PERCEPTUAL_USED.keys()

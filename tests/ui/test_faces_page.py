@@ -222,6 +222,7 @@ def test_a_photograph_in_a_morph(model, guide, runs, group, tmp_path, monkeypatc
     tab = Morph(model, {"robust64": guide}, examples.load()[0], runs, tmp_path)
     base = morph_preset(layers=5)
     radii = {f"{k}.radius": radius_position(radius_of(base, k)) for k in range(4)}
+    radii["pixels.radius"] = radius_position(radius_of(morph_preset(method="pixels", layers=5), 0))
     values = {
         "source": None, "start": "face", "seed": 0, "painter": None, "class": "goldfish", "second": NOBODY,
         "share": 50, "guide": "robust64", "method": "ilo", "preset": "Quick", **radii,

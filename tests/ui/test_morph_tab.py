@@ -36,6 +36,7 @@ def tab(model, guide, tmp_path_factory):
 def values(model):
     base = morph_preset(layers=LAYERS)
     radii = {f"{k}.radius": radius_position(radius_of(base, k)) for k in range(4)}
+    radii["pixels.radius"] = radius_position(radius_of(morph_preset(method="pixels", layers=LAYERS), 0))
     return {
         "source": None, "start": "face", "seed": 0, "painter": None, "class": "goldfish", "second": NOBODY,
         "share": 50, "guide": "robust64", "method": "ilo", "preset": "Quick", **radii,
@@ -67,7 +68,15 @@ def test_sliders_move_the_radii(tab, values):
     assert moved.rounds[0].radius_latents == 0
     assert moved.rounds[2].radius_features == math.inf
     assert moved.rounds[1] == morph_preset(layers=LAYERS).rounds[1]
-    assert morph.radii_note([0, 1, len(RADII) - 1]) == "ρ = 0 · 0.0001 · no ball"
+    assert morph.radii_note([0, 1, len(RADII) - 1]) == "ρ = 0 · 0.01 · no ball"
+
+
+def test_a_slider_moves_the_pixels_radius(tab, values):
+    position = RADII.index(0.1)
+    moved = tab.settings({**values, "method": "pixels", "pixels.radius": position})
+    assert moved.rounds[0].radius_features == 0.1
+    assert morph.radii_note([position], "pixels") == "ρ = 0.1: 13 of 255 levels per value on average"
+    assert morph.radii_note([len(RADII) - 1], "pixels") == "ρ = no ball"
 
 
 def test_two_classes_share(tab, values):
@@ -96,6 +105,7 @@ def test_a_run_streams_ends_and_is_saved(tab, values, short):
 def test_the_pixels_are_a_method(tab, values, short):
     panel = list(tab.run({**values, "method": "pixels"}, "pixels"))[-1][3]
     assert "allowed change" not in panel
+    assert "‖x′ − x‖₂ = " in panel
     assert "Classifier" in panel
 
 
@@ -113,6 +123,7 @@ def test_a_photograph_is_inverted_first(tab, values, photo, short, monkeypatch):
     monkeypatch.setattr("ilo.methods.PRESETS", {"Quick": (2, 1, 1, 1), "Paper": (1, 1, 1, 1)})
     steps = list(tab.run({**values, **photo}, "photo"))
     assert "inverted" in steps[-1][1]
+    assert steps[-1][1].count("<figure") == 6  # the start, the inversion and four rounds
     assert any(text.INVERTING in str(step[0]) for step in steps)
 
 
@@ -152,6 +163,7 @@ def test_the_start_is_shown(tab, values, photo):
         ({"guide": "another"}, "allowed are robust64"),
         ({"seed": None}, "Seed is empty"),
         ({"0.radius": 99}, "position from 0 to"),
+        ({"method": "pixels", "pixels.radius": -1}, "position from 0 to"),
         ({"start": "photo"}, "crop could not be read"),
         ({"method": "csgm"}, "allowed are ilo, pixels"),
     ],

@@ -17,7 +17,7 @@ from ilo.operators import Identity
 from ilo.photos.masks import preset_mask
 from ilo.problem import Problem
 from ilo.records.bundle import BundleError, read_bundle
-from ilo.records.recipe import make_recipe
+from ilo.records.recipe import Shared, make_recipe
 from ilo.settings import SettingsError
 from ilo.state import to_uint8
 from ilo.ui import bench, examples, text
@@ -56,6 +56,8 @@ def short(values, steps=4):
 
 # Links.
 
+V2 = {"v": "2"}
+
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_link_brings_task_and_settings_back(studio, values, model, method):
@@ -85,8 +87,11 @@ def test_a_link_brings_task_and_settings_back(studio, values, model, method):
         ({"task": "identity", "measurement_seed": "4"}, "cannot show"),
         ({"task": "random-inpaint", "operator": '{"seed": "x"}'}, "whole number"),
         ({"task": "random-inpaint", "operator": '{"fraction": "0.2"}'}, "must be a number from"),
-        ({"task": "identity", "settings": '{"rounds": [{"steps": 5, "radius_features": 0.0123}]}'}, "cannot show"),
-        ({"task": "identity", "settings": '{"rounds": [{"steps": 6000}]}'}, "this page allows 5,000"),
+        ({"task": "identity", "settings": '{"rounds": [{"steps": 5}]}'}, "cannot show"),  # of version 1
+        ({"task": "identity", **V2, "settings": '{"rounds": [{"steps": 5, "radius_noise": 0.0123}]}'}, "cannot show"),
+        ({"task": "identity", **V2, "settings": '{"rounds": [{"steps": 5}], "samples": 4}'}, "cannot show"),
+        ({"task": "identity", **V2, "settings": '{"rounds": [{"steps": 5, "radius_noise": 20}]}'}, "1 is 100 %"),
+        ({"task": "identity", **V2, "settings": '{"rounds": [{"steps": 6000}]}'}, "this page allows 5,000"),
     ],
 )
 def test_a_link_that_makes_no_sense_changes_nothing(studio, values, query, words):
@@ -118,9 +123,19 @@ def test_a_preset_between_two_positions_of_a_slider_stays_exact(model, values, m
 
 def test_every_preset_s_radius_is_a_position_of_its_slider():
     presets = [preset(name, method) for name in PRESETS for method in METHODS]
-    for settings in [*presets, morph_preset(layers=5)]:
+    for settings in [*presets, morph_preset(layers=5), morph_preset(method="pixels", layers=5)]:
         for plan in settings.rounds:
             assert {plan.radius_features, plan.radius_latents, plan.radius_noise} <= set(controls.RADII)
+
+
+def test_noise_on_features_can_be_switched_off(model, values):
+    assert controls.solver_settings(values).sna
+    quiet = controls.solver_settings({**values, "sna": False})
+    assert quiet == replace(preset(), sna=False)
+    shared = Shared(model.id, "denoise", {"sigma": 20.0}, quiet)
+    assert Shared.from_query(shared.to_query()) == shared
+    fields = {**values, **controls.shared_values(shared, model.layers)}
+    assert controls.solver_settings(fields) == quiet
 
 
 def test_radius_positions():
@@ -130,12 +145,16 @@ def test_radius_positions():
     assert list(controls.RADII) == sorted(controls.RADII)
 
 
-def test_p_of_each_ball_is_the_number_of_elements_that_the_solver_searches(model):
-    assert controls.elements(model, 0) == {"radius_features": 0, "radius_latents": 10 * 256, "radius_noise": 16**2}
-    assert controls.elements(model, 1)["radius_features"] == 192 * 4 * 4
-    assert "r = ρ·3072 = 61.44" in controls.radius_note(
-        {"radius_features": controls.radius_position(0.02)}, {"radius_features": 3072}
+def test_radii_are_shown_in_percent():
+    positions = {
+        name: controls.radius_position(r) for name, r in zip(controls.BALL_FIELDS, (0.2, 0, math.inf), strict=True)
+    }
+    assert controls.radius_note(positions) == (
+        "<div><b>features</b> 20 %</div><div><b>latents</b> frozen</div><div><b>noise</b> no ball</div>"
     )
+    assert [controls.radius_words(r) for r in (0.0125, 0.35, 1.0, 10.0)] == ["1.25 %", "35 %", "100 %", "1000 %"]
+    assert 0.01 in controls.RADII
+    assert controls.RADII[-2:] == (10.0, math.inf)
 
 
 @pytest.mark.parametrize(
@@ -156,6 +175,7 @@ def test_p_of_each_ball_is_the_number_of_elements_that_the_solver_searches(model
         ({"1.outer_iterations": 3}, "Layer 8×8: searches is 3 and range steps is 0"),
         ({"method": "magic"}, "magic"),
         ({"dtype": "int8"}, "int8"),
+        ({"sna": "yes"}, "sna is"),
         ({"rounds": 0}, "no rounds"),
         ({"task": "denoise", "denoise.sigma": None}, "Noise σ is empty"),
         ({"task": "denoise", "denoise.assumed_sigma": "NaN"}, "σ assumed by the solver must be a number or empty"),

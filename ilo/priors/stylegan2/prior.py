@@ -129,7 +129,12 @@ class Model:
         found = [Searched("latents", z[:, first_input(state.layer) :], (2,))]
         found += [Searched("noise", noise[j], (1, 2, 3)) for j in self._maps(state, settings)]
         if features is not None:
-            found.append(Searched("features", features.rgb if state.layer == self.layers else features.x))
+            pixels = state.layer == self.layers
+            found.append(
+                Searched("features", features.rgb, (), "pixels")
+                if pixels
+                else Searched("features", features.x, (), "features")
+            )
         return found
 
     def _maps(self, state: State, settings: SolverSettings) -> range:
@@ -148,7 +153,6 @@ class Model:
         z, noise, features = point(state)
         return self.generator.suffix(features, self.latents(z, settings.covariance), noise, state.layer)
 
-    @torch.no_grad()
     def enter(self, state: State, layer: int, settings: SolverSettings) -> State:
         """Compute the features entering `layer`, with the RGB skip image unless the settings drop it."""
         z, noise, features = point(state)
@@ -158,23 +162,11 @@ class Model:
         rgb = torch.zeros_like(found.rgb) if settings.skip == "drop" else found.rgb
         return state_of(z, noise, layer, Features(found.x.to(z.dtype), rgb))
 
-    def range_searched(self, state: State) -> list[Searched]:
-        z, noise, features = point(state)
-        if features is None:
-            return []  # round 0 has no intermediate variable and never leaves the range
-        used = first_input(state.layer)
-        return [Searched("latents", z[:, :used], (2,)), *(Searched("noise", n, (1, 2, 3)) for n in noise[:used])]
-
-    def in_range(self, state: State, values: Sequence[Tensor], settings: SolverSettings) -> State:
-        z, noise, _ = point(state)
-        used = first_input(state.layer)
-        z, noise = torch.cat([values[0], z[:, used:]], 1), (*values[1:], *noise[used:])
-        found = self.generator.prefix(self.latents(z, settings.covariance), noise, state.layer)
-        assert found is not None
-        return state_of(z, noise, state.layer, Features(found.x.to(z.dtype), found.rgb))
-
     def distance(self, state: State, other: State) -> Tensor:
-        return (state.values["features_x"] - other.values["features_x"]).flatten(1).square().mean(1)
+        """Mean squared distance of the features, as a share of `other`'s, plus that of the RGB skip images."""
+        x, wanted = state.values["features_x"].flatten(1), other.values["features_x"].flatten(1)
+        rgb = state.values["features_rgb"] - other.values["features_rgb"]
+        return (x - wanted).square().mean(1) / wanted.square().mean(1) + rgb.flatten(1).square().mean(1)
 
     def memory_needed(self, settings: SolverSettings, batch: int = 1, frugal: bool = False) -> int:
         return memory.needed(self.generator.config, settings, batch, frugal)

@@ -18,7 +18,7 @@ from ilo.methods import morph_preset
 from ilo.morph import TRUNCATION
 from ilo.photos.pictures import SMALLEST_SIDE, PictureError, from_uint8, to_tensor
 from ilo.priors.load import Model
-from ilo.settings import SettingsError, SolverSettings, check_choice
+from ilo.settings import RoundSettings, SettingsError, SolverSettings, check_choice
 from ilo.state import to_uint8
 from ilo.ui import text
 from ilo.ui.bench import Bench, sentence
@@ -35,10 +35,34 @@ SEEN = 5  # classes whose probabilities are shown
 MOSAIC_LABELS = tuple(text.SWEEP_SCALES.values())[1:]  # of the four tiles, row by row
 
 
+def slider_names(settings: SolverSettings) -> list[str]:
+    """The names of the sliders of the rounds' radii."""
+    if settings.method == "pixels":
+        return ["pixels.radius"]
+    return [f"{k}.radius" for k in range(len(settings.rounds))]
+
+
+def radius_name(settings: SolverSettings, k: int) -> str:
+    """The radius that slider k moves: of the latent code in round 0, of the features (or the pixels) in others."""
+    return "radius_features" if settings.first_layer + k else "radius_latents"
+
+
 def radius_of(settings: SolverSettings, k: int) -> float:
-    """The radius of slider k: that of the latent codes in round 0, of the features in later rounds."""
-    plan = settings.rounds[k]
-    return plan.radius_features if k else plan.radius_latents
+    """The radius of slider k."""
+    return getattr(settings.rounds[k], radius_name(settings, k))
+
+
+def _with_radius(plan: RoundSettings, name: str, radius: float) -> RoundSettings:
+    changed: dict[str, Any] = {name: radius}
+    return replace(plan, **changed)
+
+
+def _chosen(position: Any, exact: float) -> float:
+    """The radius at a slider's position; `exact`, the preset's, while the slider has not been moved."""
+    place = whole("A radius", position)
+    if not 0 <= place < len(RADII):
+        raise SettingsError(f"A radius must be at a position from 0 to {len(RADII) - 1}, not {place}.")
+    return exact if place == radius_position(exact) else RADII[place]
 
 
 def class_names(guide: Classifier) -> list[str]:
@@ -144,17 +168,11 @@ class Morph(Bench):
         """The solver settings in the controls. Raises `SettingsError`."""
         layers = self.model.layers
         base = morph_preset(values["preset"], values["method"], layers=layers, seed=seed(values["seed"]))
-        if values["method"] == "pixels":
-            return base
-        plans = []
-        for k, plan in enumerate(base.rounds):
-            position = whole("A radius", values[f"{k}.radius"])
-            if not 0 <= position < len(RADII):
-                raise SettingsError(f"A radius must be at a position from 0 to {len(RADII) - 1}, not {position}.")
-            exact = radius_of(base, k)
-            radius = exact if position == radius_position(exact) else RADII[position]
-            changed: dict[str, Any] = {"radius_features" if k else "radius_latents": radius}
-            plans.append(replace(plan, **changed))
+        names = slider_names(base)
+        plans = (
+            _with_radius(plan, radius_name(base, k), _chosen(values[names[k]], radius_of(base, k)))
+            for k, plan in enumerate(base.rounds)
+        )
         return replace(base, rounds=tuple(plans))
 
     def order(self, values: dict[str, Any]) -> tuple[Order, list[str]]:
@@ -234,8 +252,7 @@ class MorphProgress(views.Progress):
         assert recorder.result is not None
         if self._sweeping:
             return plots.stage(_mosaic(to_uint8(recorder.result.image)), "", text.MOSAIC, MOSAIC_LABELS)
-        start = recorder.film[1 if self._run.order.input_image is not None and len(recorder.film) > 1 else 0][1]
-        after = to_uint8(recorder.result.image)[0]
+        start, after = self._start_and_result()
         return self._in_photograph(plots.compare(start, after, "start", self._guidance.title))
 
     def final_panel(self) -> str:
@@ -247,7 +264,18 @@ class MorphProgress(views.Progress):
             return views.panel("Stopped" if stopped else "Done", text.SWEEP_DONE, self._compared())
         (probabilities,) = self._probabilities()
         headline, words = text.morph_finished(stopped, probabilities)
-        return views.panel(headline, words, self._seen(), *self._drawings(), *self._saved())
+        start, after = self._start_and_result()
+        distance = float(np.linalg.norm((after / 255 - start / 255).ravel()))
+        changed = f'<p class="fine">{html.escape(text.changed_by(distance, after.size))}</p>'
+        return views.panel(headline, words, changed, self._seen(), *self._drawings(), *self._saved())
+
+    def _start_and_result(self) -> tuple[np.ndarray, np.ndarray]:
+        """The pictures before and after, uint8 [R, R, 3]; a photograph's start is its inversion."""
+        recorder = self._run.recorder
+        assert recorder is not None
+        assert recorder.result is not None
+        inverted = self._run.order.input_image is not None and len(recorder.film) > 1
+        return recorder.film[1 if inverted else 0][1], to_uint8(recorder.result.image)[0]
 
     def _sentence(self) -> str:
         return super()._sentence() if self._step.round else text.MORPH_CODE_HELP

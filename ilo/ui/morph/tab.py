@@ -10,9 +10,10 @@ import gradio as gr
 from ilo.classifiers.classifier import Classifier
 from ilo.methods import MORPH_METHODS, PRESETS, morph_preset
 from ilo.priors.load import Model
+from ilo.settings import SolverSettings
 from ilo.ui import text
 from ilo.ui.examples import Example
-from ilo.ui.morph.handlers import NOBODY, Morph, class_names, radius_of
+from ilo.ui.morph.handlers import NOBODY, Morph, class_names, radius_of, slider_names
 from ilo.ui.parts import layout, painter, photographs, plots, views
 from ilo.ui.parts.controls import RADII, radius_position
 from ilo.ui.parts.layout import PRIVATE, heading, helps, pills
@@ -97,19 +98,9 @@ def _aim(guides: dict[str, Classifier]) -> dict[str, Any]:
 def _method(model: Model) -> dict[str, Any]:
     heading("Amount of change")
     gr.HTML(f'<p class="fine">{text.REACH_HELP}</p>', apply_default_css=False)
-    base = morph_preset(layers=model.layers)
     found: dict[str, Any] = {}
-    rounds, positions = range(len(base.rounds)), [radius_position(radius_of(base, k)) for k in range(len(base.rounds))]
-    with gr.Column(elem_classes="radii"):
-        for k in rounds:
-            label = "Code" if k == 0 else f"{4 * 2**k}×{4 * 2**k}"
-            found[f"{k}.radius"] = gr.Slider(
-                0, len(RADII) - 1, positions[k], step=1, label=label, elem_classes="radius", buttons=[]
-            )
-        note = gr.HTML(radii_note(positions), elem_classes="radius-note", apply_default_css=False)
-    sliders = list(found.values())
-    for slider in sliders:
-        slider.change(None, sliders, note, js=_note_script(), **PRIVATE)
+    for method in MORPH_METHODS:
+        found |= _radii(model, method)
     with gr.Row(elem_classes="method-row"):
         choices = [(method.title, name) for name, method in MORPH_METHODS.items()]
         found["method"] = pills("Method", choices, "morph-method")
@@ -118,16 +109,41 @@ def _method(model: Model) -> dict[str, Any]:
     return found
 
 
-def radii_note(positions: list[int]) -> str:
-    """The radii that the sliders show."""
-    return f"ρ = {' · '.join(_words(RADII[position]) for position in positions)}"
+def _radii(model: Model, method: str) -> dict[str, Any]:
+    """The sliders of a method's radii, shown while it is chosen."""
+    base = morph_preset(method=method, layers=model.layers)
+    positions = [radius_position(radius_of(base, k)) for k in range(len(base.rounds))]
+    found: dict[str, Any] = {}
+    with gr.Column(elem_classes=f"radii radii-{method}"):
+        for k, (name, position) in enumerate(zip(slider_names(base), positions, strict=True)):
+            found[name] = gr.Slider(
+                0, len(RADII) - 1, position, step=1, label=_label(base, k), elem_classes="radius", buttons=[]
+            )
+        note = gr.HTML(radii_note(positions, method), elem_classes="radius-note", apply_default_css=False)
+    sliders = list(found.values())
+    for slider in sliders:
+        slider.change(None, sliders, note, js=_note_script(method), **PRIVATE)
+    return found
 
 
-def _words(radius: float) -> str:
+def _label(settings: SolverSettings, k: int) -> str:
+    if settings.method == "pixels":
+        return "Pixels"
+    return "Code" if k == 0 else f"{4 * 2**k}×{4 * 2**k}"
+
+
+def radii_note(positions: list[int], method: str = "ilo") -> str:
+    """The radii that a method's sliders show."""
+    return f"ρ = {' · '.join(_words(RADII[position], method) for position in positions)}"
+
+
+def _words(radius: float, method: str) -> str:
+    if method == "pixels":
+        return text.pixels_limit(radius)
     return "no ball" if radius == float("inf") else f"{radius:g}"
 
 
-def _note_script() -> str:
+def _note_script(method: str) -> str:
     """`radii_note` as a browser script, so that the text follows the slider without delay."""
-    words = [_words(radius) for radius in RADII]
+    words = [_words(radius, method) for radius in RADII]
     return f"(...positions) => 'ρ = ' + positions.map((p) => {words}[p]).join(' · ')"

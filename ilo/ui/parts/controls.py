@@ -7,27 +7,47 @@ import json
 import math
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import gradio as gr
 
 from ilo.engine import memory
-from ilo.methods import METHODS, PRESETS, preset
+from ilo.methods import LATER_ROUNDS, METHODS, MORPH_METHODS, PRESETS, morph_preset, preset
 from ilo.operators.setting import MAX_SEED
+from ilo.priors.base import BALLS
 from ilo.priors.load import Model
 from ilo.priors.stylegan2.checkpoint import CheckpointError
 from ilo.records.recipe import Shared
-from ilo.settings import LossWeights, RoundSettings, SettingsError, SolverSettings, check_number, check_whole
+from ilo.settings import (
+    MOST_RADIUS,
+    LossWeights,
+    RoundSettings,
+    SettingsError,
+    SolverSettings,
+    check_number,
+    check_whole,
+)
 from ilo.ui import text
 from ilo.ui.parts import tasks
 from ilo.ui.parts.fields import number, whole
 
 Values = Mapping[str, Any]
 
-# Positions of a radius slider: frozen, several values per decade, no ball.
-_DIGITS = (1, 1.25, 1.5, 2, 2.5, 3, 3.5, 4, 5, 6, 8)
-RADII = (0.0, *(float(f"{d}e{n}") for n in range(-4, 0) for d in _DIGITS), 1.0, math.inf)
 BALL_FIELDS = ("radius_features", "radius_latents", "radius_noise")
+_DIGITS = (1, 1.25, 1.5, 2, 2.5, 3, 3.5, 4, 5, 6, 8)
+
+
+def _radii() -> tuple[float, ...]:
+    """The positions of a radius slider: frozen, several values per decade from 1 % up, all presets', and no ball."""
+    presets = [preset(name, method) for name in PRESETS for method in METHODS]
+    presets += [morph_preset(method=method, layers=len(preset().rounds)) for method in MORPH_METHODS]
+    own = {plan.radius(ball) for settings in presets for plan in settings.rounds for ball in BALLS}
+    usual = {float(f"{digit}e{n}") for n in range(-2, 1) for digit in _DIGITS}
+    return tuple(sorted(own | usual | {0.0, MOST_RADIUS, math.inf}))
+
+
+RADII = _radii()  # shares of the start's l1 norm
 WEIGHT_FIELDS = {"mse": "Pixels", "perceptual": "Perceptual", "geodesic": "Geodesic", "dead_zone": "Dead zone"}
 # The names that messages give to the fields of a round, as on their labels.
 FIELD_NAMES = {
@@ -40,7 +60,7 @@ FIELD_NAMES = {
     "range_steps": "range steps",
 }
 ROUND_FIELDS = tuple(FIELD_NAMES)
-UNUSED_ROUND = RoundSettings(steps=50, radius_features=0.02, radius_latents=0.02, radius_noise=0.02)
+UNUSED_ROUND = replace(LATER_ROUNDS[-1], steps=50)
 
 
 def radius_position(radius: float) -> int:
@@ -48,21 +68,6 @@ def radius_position(radius: float) -> int:
     if radius == 0 or math.isinf(radius):
         return RADII.index(radius)
     return min(range(1, len(RADII) - 1), key=lambda i: abs(math.log(RADII[i] / radius)))
-
-
-def elements(model: Model, layer: int) -> dict[str, int]:
-    """p, the number of elements, of each ball of round `layer`; for the noise, that of the largest map."""
-    config = model.generator.config
-    first = max(0, 2 * layer - 1)
-    features = 0
-    if layer:
-        side = 2 * 2**layer
-        features = config.channels[side] * side * side
-    return {
-        "radius_features": features,
-        "radius_latents": (config.num_ws - first) * config.w_dim,
-        "radius_noise": max(config.noise_sizes[first : 5 + 2 * layer]) ** 2,
-    }
 
 
 def advanced_controls(model: Model) -> dict[str, gr.components.Component]:
@@ -83,7 +88,7 @@ def advanced_controls(model: Model) -> dict[str, gr.components.Component]:
     with gr.Tabs(elem_id="rounds"):
         for k in range(layers):
             with gr.Tab("Code" if k == 0 else f"{4 * 2**k}×{4 * 2**k}", id=k, render_children=True):
-                found |= _round_controls(model, k, start)
+                found |= _round_controls(k, start)
     _subheading("Loss weights")
     with gr.Row():
         for name, label, info in (
@@ -101,6 +106,11 @@ def advanced_controls(model: Model) -> dict[str, gr.components.Component]:
             found[f"weights.{name}"] = gr.Number(
                 start[f"weights.{name}"], label=label, info=info, min_width=110, interactive=True
             )
+    found["sna"] = gr.Checkbox(
+        start["sna"],
+        label="Noise on features (SNA)",
+        info="Only for a noisy input: gives the picture the same noise before features are compared.",
+    )
     _subheading("Start and network")
     with gr.Row():
         found["seed"] = gr.Number(0, precision=0, label="Seed", info="Of the start.", min_width=80)
@@ -137,9 +147,8 @@ def _subheading(words: str) -> None:
     gr.HTML(f"<h3>{words}</h3>", apply_default_css=False, elem_classes="subheading")
 
 
-def _round_controls(model: Model, k: int, start: Values) -> dict[str, gr.components.Component]:
+def _round_controls(k: int, start: Values) -> dict[str, gr.components.Component]:
     found: dict[str, gr.components.Component] = {}
-    p = elements(model, k)
     with gr.Row():
         found[f"{k}.steps"] = gr.Number(
             start[f"{k}.steps"], precision=0, label="Adam steps", info="In each search.", min_width=90
@@ -152,7 +161,7 @@ def _round_controls(model: Model, k: int, start: Values) -> dict[str, gr.compone
     }
     balls = {}
     for name, (label, info) in labels.items():
-        if p[name]:
+        if k or name != "radius_features":  # round 0 has none
             balls[name] = gr.Slider(
                 0,
                 len(RADII) - 1,
@@ -164,9 +173,9 @@ def _round_controls(model: Model, k: int, start: Values) -> dict[str, gr.compone
                 buttons=[],
             )
     found |= {f"{k}.{name}": slider for name, slider in balls.items()}
-    note = gr.HTML(radius_note({name: start[f"{k}.{name}"] for name in balls}, p), elem_classes="radius-note")
+    note = gr.HTML(radius_note({name: start[f"{k}.{name}"] for name in balls}), elem_classes="radius-note")
     for slider in balls.values():
-        slider.change(None, list(balls.values()), note, js=_note_script(list(balls), p), api_visibility="private")
+        slider.change(None, list(balls.values()), note, js=_note_script(list(balls)), api_visibility="private")
     if k:
         with gr.Row():
             found[f"{k}.outer_iterations"] = gr.Number(
@@ -185,31 +194,28 @@ def _round_controls(model: Model, k: int, start: Values) -> dict[str, gr.compone
 BALL_LABELS = {"radius_features": "features", "radius_latents": "latents", "radius_noise": "noise"}
 
 
-def radius_note(positions: Mapping[str, int], p: Mapping[str, int]) -> str:
-    """ρ and r = ρ·p of every ball of a round."""
-    rows = []
-    for name, position in positions.items():
-        radius = RADII[int(position)]
-        if math.isinf(radius):
-            words = "no ball"
-        elif radius == 0:
-            words = "frozen"
-        else:
-            words = f"ρ = {radius:g}, r = ρ·{p[name]} = {radius * p[name]:.4g}"
-        rows.append(f"<div><b>{BALL_LABELS[name]}</b> {words}</div>")
-    return "".join(rows)
+def radius_note(positions: Mapping[str, int]) -> str:
+    """The radius of every ball of a round, ball → position of its slider."""
+    return "".join(
+        f"<div><b>{BALL_LABELS[name]}</b> {radius_words(RADII[int(position)])}</div>"
+        for name, position in positions.items()
+    )
 
 
-def _note_script(names: list[str], p: Mapping[str, int]) -> str:
+def radius_words(radius: float) -> str:
+    """A radius as the page shows it, in percent."""
+    if math.isinf(radius):
+        return "no ball"
+    return text.percent(radius) if radius else "frozen"
+
+
+def _note_script(names: list[str]) -> str:
     """`radius_note` as a browser script, so that the text follows the slider without delay."""
-    radii = json.dumps([str(r) for r in RADII])
-    parts = json.dumps([[BALL_LABELS[name], p[name]] for name in names])
+    words = json.dumps([radius_words(radius) for radius in RADII])
+    labels = json.dumps([BALL_LABELS[name] for name in names])
     return (
-        f"(...positions) => {{ const radii = {radii}; return {parts}.map(([name, p], i) => {{"
-        " const text = radii[positions[i]], rho = Number(text);"
-        " const words = text === 'inf' ? 'no ball' : rho === 0 ? 'frozen'"
-        " : `ρ = ${rho}, r = ρ·${p} = ${Number((rho * p).toPrecision(4))}`;"
-        " return `<div><b>${name}</b> ${words}</div>`; }).join(''); }"
+        f"(...positions) => {{ const words = {words}; return {labels}.map((name, i) =>"
+        " `<div><b>${name}</b> ${words[positions[i]]}</div>`).join(''); }"
     )
 
 
@@ -222,14 +228,14 @@ def fields_of(settings: SolverSettings, layers: int) -> dict[str, Any]:
             value = getattr(plan, name)
             fields[f"{k}.{name}"] = radius_position(value) if name in BALL_FIELDS else value
     fields |= {f"weights.{name}": getattr(settings.weights, name) for name in WEIGHT_FIELDS}
-    return fields | {"covariance": settings.covariance, "dtype": settings.dtype}
+    return fields | {"sna": settings.sna, "covariance": settings.covariance, "dtype": settings.dtype}
 
 
 def shared_values(shared: Shared, layers: int) -> dict[str, Any]:
     """The values of the controls for the task and the settings of a link."""
     settings = shared.settings
-    steps = tuple(plan.steps for plan in settings.rounds)
-    named = next((name for name, counts in PRESETS.items() if steps in (counts, (sum(counts),))), "Quick")
+    steps = sum(plan.steps for plan in settings.rounds)
+    named = next((name for name, counts in PRESETS.items() if sum(counts) == steps), "Quick")
     return {
         "task": shared.task,
         **tasks.shown_values(shared.task, shared.operator),
@@ -259,7 +265,7 @@ def solver_settings(values: Values) -> SolverSettings:
     Raises:
         SettingsError: a field is empty, or a value is not allowed.
     """
-    base = preset(values["preset"], values["method"], seed=seed(values["seed"]))
+    base = preset(values["preset"], values["method"], seed=seed(values["seed"]), task=values.get("task"))
     count = whole("Rounds", values["rounds"])
     rounds = tuple(_round(k, values, base) for k in range(count))
     chosen = {name: _weight(label, values[f"weights.{name}"]) for name, label in WEIGHT_FIELDS.items()}
@@ -267,16 +273,12 @@ def solver_settings(values: Values) -> SolverSettings:
         weights = LossWeights(**chosen)
     except SettingsError as error:
         raise SettingsError(_relabelled(error, WEIGHT_FIELDS)) from None
-    return SolverSettings(
+    return replace(
+        base,
         rounds=rounds,
-        method=base.method,
         weights=weights,
-        seed=base.seed,
-        schedule=base.schedule,
+        sna=values["sna"],
         covariance=values["covariance"],
-        noise_maps=base.noise_maps,
-        sna=base.sna,
-        skip=base.skip,
         dtype=values["dtype"],
     )
 
@@ -325,4 +327,4 @@ def _read_round(k: int, values: Values, base: SolverSettings) -> RoundSettings:
             changed[name] = number(name, values[f"{k}.{name}"])
         else:
             changed[name] = whole(name, values[f"{k}.{name}"])
-    return RoundSettings(**changed)
+    return replace(plan, **changed)

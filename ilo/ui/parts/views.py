@@ -21,7 +21,6 @@ from ilo.settings import SolverSettings
 from ilo.state import Result, Step, to_uint8
 from ilo.ui import text
 from ilo.ui.parts import plots
-from ilo.ui.parts.controls import elements
 from ilo.ui.runs import Run
 
 UNIT = 4.0  # squared errors on [−1, 1] are four times those on [0, 1], which the page reports
@@ -184,11 +183,11 @@ class Progress:
         step = self._step
         plan = self._settings.rounds[step.round - self._settings.first_layer]
         rho = plan.radius_features if math.isfinite(plan.radius_features) else None
-        return text.sentence(step.round, rho, elements(self._model, step.round)["radius_features"])
+        return text.sentence(step.round, rho)
 
     def _boundaries(self) -> list[int]:
         """The steps at which the rounds start."""
-        begins = itertools.accumulate(plan.total_steps for plan in self._settings.rounds)
+        begins = itertools.accumulate(self._settings.steps_of_rounds)
         before = self._step.total - self._settings.total_steps  # a photograph's inversion
         return [before, *(before + n for n in begins)][:-1]
 
