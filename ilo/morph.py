@@ -33,7 +33,7 @@ def inversion(settings: SolverSettings) -> SolverSettings:
     Recipes of version 1, whose radii are absolute, were inverted over the latent code alone.
     """
     method = "csgm" if settings.scale == "absolute" else "ilo"
-    return replace(preset("Quick", method, seed=settings.seed, task="identity"), covariance=settings.covariance)
+    return replace(preset("Quick", method, seed=settings.seed), covariance=settings.covariance)
 
 
 def total_steps(settings: SolverSettings, photo: bool) -> int:

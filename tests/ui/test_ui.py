@@ -104,11 +104,13 @@ def test_a_link_that_makes_no_sense_changes_nothing(studio, values, query, words
 # Settings.
 
 
+@pytest.mark.parametrize("task", ["inpaint", "denoise"])
 @pytest.mark.parametrize("name", PRESETS)
 @pytest.mark.parametrize("method", METHODS)
-def test_untouched_controls_stand_for_the_preset_itself(model, values, name, method):
-    fields = controls.fields_of(preset(name, method), model.layers)
-    assert controls.solver_settings({**values, **fields, "preset": name, "method": method}) == preset(name, method)
+def test_untouched_controls_stand_for_the_preset_itself(model, values, name, method, task):
+    wanted = preset(name, method, task=task)
+    chosen = {"preset": name, "method": method, "task": task}
+    assert controls.solver_settings({**values, **controls.fields_of(wanted, model.layers), **chosen}) == wanted
 
 
 def test_a_preset_between_two_positions_of_a_slider_stays_exact(model, values, monkeypatch):
@@ -129,6 +131,7 @@ def test_every_preset_s_radius_is_a_position_of_its_slider():
 
 
 def test_noise_on_features_can_be_switched_off(model, values):
+    values = {**values, "task": "denoise"}
     assert controls.solver_settings(values).sna
     quiet = controls.solver_settings({**values, "sna": False})
     assert quiet == replace(preset(), sna=False)
