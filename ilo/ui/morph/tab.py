@@ -140,7 +140,7 @@ def radii_note(positions: list[int], method: str = "ilo") -> str:
 def _words(radius: float, method: str) -> str:
     if method == "pixels":
         return text.pixels_limit(radius)
-    return "no ball" if radius == float("inf") else f"{radius:g}"
+    return "no ball" if radius == float("inf") else text.percent(radius)
 
 
 def _note_script(method: str) -> str:
