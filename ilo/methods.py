@@ -33,8 +33,7 @@ PRESETS: dict[str, Steps] = {
 FIRST_LR = 0.2  # learning rate of round 0
 CSGM_LR = 0.55
 LATER_ROUNDS = tuple(
-    RoundSettings(lr=0.06, radius_features=radius, radius_latents=0.5, radius_noise=0.2)
-    for radius in (0.2, 0.25, 0.17)
+    RoundSettings(lr=0.06, radius_features=radius, radius_latents=0.5, radius_noise=0.2) for radius in (0.2, 0.25, 0.17)
 )
 
 # Nothing is measured inside a hole: only latents that agree keep it a face, with two matching eyes, and every later
