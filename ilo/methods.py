@@ -35,6 +35,11 @@ CSGM_LR = 0.55
 LATER_ROUNDS = tuple(
     RoundSettings(lr=0.06, radius_features=radius, radius_latents=0.5, radius_noise=0.2) for radius in (0.2, 0.25, 0.17)
 )
+# What follows the measurement closely follows its noise, too: with noise, every ball is smaller.
+NOISY_ROUNDS = tuple(
+    RoundSettings(lr=0.06, radius_features=radius, radius_latents=0.16, radius_noise=0.012)
+    for radius in (0.16, 0.2, 0.14)
+)
 
 # Nothing is measured inside a hole: only latents that agree keep it a face, with two matching eyes, and every later
 # round bends it a little. So latents are held together, the code is searched for longer, and later rounds change less.
@@ -48,25 +53,26 @@ PULSE_LR = 0.4
 PULSE_WEIGHTS = LossWeights(mse=25.0, perceptual=0.0, geodesic=0.05)
 
 
-def _ilo(steps: Steps, holes: bool) -> SolverSettings:
+def _ilo(steps: Steps, holes: bool, noisy: bool) -> SolverSettings:
     if holes:
         first, *later = (round(share * sum(steps)) for share in HOLE_SHARES)
-        rounds = (RoundSettings(first, HOLE_FIRST_LR), *(replace(HOLE_ROUND, steps=n) for n in later))
-        return SolverSettings(rounds, weights=HOLE_WEIGHTS, schedule="one-cycle")
-    later_rounds = (replace(plan, steps=n) for plan, n in zip(LATER_ROUNDS, steps[1:], strict=True))
+        plans = (RoundSettings(first, HOLE_FIRST_LR), *(replace(HOLE_ROUND, steps=n) for n in later))
+        return SolverSettings(plans, weights=HOLE_WEIGHTS, schedule="one-cycle")
+    rounds = NOISY_ROUNDS if noisy else LATER_ROUNDS
+    later_rounds = (replace(plan, steps=n) for plan, n in zip(rounds, steps[1:], strict=True))
     return SolverSettings((RoundSettings(steps[0], FIRST_LR), *later_rounds))
 
 
-def _csgm(steps: Steps, holes: bool) -> SolverSettings:
+def _csgm(steps: Steps, holes: bool, noisy: bool) -> SolverSettings:
     return SolverSettings((RoundSettings(sum(steps), CSGM_LR),))
 
 
-def _pulse(steps: Steps, holes: bool) -> SolverSettings:
+def _pulse(steps: Steps, holes: bool, noisy: bool) -> SolverSettings:
     plan = RoundSettings(sum(steps), PULSE_LR)
     return SolverSettings((plan,), weights=PULSE_WEIGHTS, schedule="one-cycle", sna=False)
 
 
-# For a measurement: settings(steps of each round, whether whole regions are hidden).
+# For a measurement: settings(steps of each round, whether whole regions are hidden, whether there is noise).
 METHODS = {
     "ilo": Method("ILO", "Latent code first, then layer by layer.", _ilo),
     "csgm": Method("CSGM", "Latent code only.", _csgm),
@@ -81,7 +87,8 @@ def preset(name: str = "Quick", method: str = "ilo", *, seed: int = 0, task: str
         name: "Quick" (50, 50, 25 and 25 steps) or "Paper" (300 in each of four rounds).
         method: "ilo"; "csgm", which is round 0 alone; "pulse", which is CSGM with the published settings of PULSE.
         seed: random seed for the starting point, 0 … 2³¹ − 1.
-        task: name of the operator; if it hides whole regions, ILO weights the geodesic term more.
+        task: name of the operator; ILO has settings of its own where whole regions are hidden, and where
+            there is noise.
 
     Raises:
         SettingsError: the preset or the method is unknown, or the seed is out of range.
@@ -90,8 +97,9 @@ def preset(name: str = "Quick", method: str = "ilo", *, seed: int = 0, task: str
 
     check_choice("preset", name, tuple(PRESETS))
     check_choice("method", method, tuple(METHODS))
-    holes = task in OPERATORS and OPERATORS[task].holes
-    return replace(METHODS[method].settings(PRESETS[name], holes), method=method, seed=seed)
+    kind = OPERATORS.get(task or "")
+    holes, noisy = (False, False) if kind is None else (kind.holes, kind.noisy)
+    return replace(METHODS[method].settings(PRESETS[name], holes, noisy), method=method, seed=seed)
 
 
 # Morphs: a classifier guides, nothing is measured. At these radii the results are still faces, also to a face detector

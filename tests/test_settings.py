@@ -63,4 +63,5 @@ def test_inpainting_holds_the_latents_together():
     assert preset(task="inpaint").weights.geodesic > preset().weights.geodesic
     for method in ("csgm", "pulse"):
         assert preset(task="inpaint", method=method) == preset(method=method)
-    assert preset(task="denoise") == preset()
+    assert preset(task="denoise").rounds[1].radius_noise < preset().rounds[1].radius_noise  # nor to follow the noise
+    assert preset(task="super-resolve") == preset()

@@ -57,6 +57,7 @@ class Operator:
     upload: Literal["no", "as it is", "applied"] = "no"
     shrinks: ClassVar[bool] = False  # whether the uploaded picture may be smaller than R
     holes: ClassVar[bool] = False  # whether whole regions are hidden; presets then use a higher geodesic weight
+    noisy: ClassVar[bool] = False  # whether the measurement has noise of its own
     baselines: ClassVar[tuple[str, ...]] = ()  # applicable methods of `ilo.baselines.classical`, the default first
     dct_weight: ClassVar[float] = 0.02  # weight of the l1 norm in the baseline `sparse_dct`
     linear: bool = True

@@ -132,6 +132,7 @@ class Denoise(Identity):
     name, title = "denoise", "Denoise"
     formula = "y = x + N(0, (σ/127.5)²), clipped to [−1, 1]"
     help = "Every pixel is noisy; σ is on the scale 0–255."
+    noisy = True
     upload = "as it is"
     baselines = ("non-local means",)
     sigma: float = Setting.number(
