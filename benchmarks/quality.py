@@ -162,7 +162,7 @@ def main() -> None:
         print(table(results))
         return
     if args.grid:
-        shown = examples.load()[-1]  # a photograph in the public domain
+        shown = examples.load()[0]  # a photograph in the public domain
         face = to_tensor(shown.image, model.resolution, Crop(*shown.crop))
         grid(model, face, args.rows, args.dtype).save(args.grid)
         return

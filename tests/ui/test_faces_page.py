@@ -38,9 +38,10 @@ def studio(model, runs, tmp_path_factory):
 @pytest.fixture(scope="module")
 def values(model):
     """Values of the page's controls for a run of a few steps."""
+    first = examples.load()[0]
     fields = controls.fields_of(preset(), model.layers)
     return {
-        "source": None, "painter": painter.first_value(model, examples.load()[0].name), "truth": "here",
+        "source": None, "painter": painter.first_value(model, first.name, first.crop), "truth": "here",
         "task": "inpaint", "method": "ilo", "preset": "Quick", "seed": 0, **fields, "rounds": 1, "0.steps": 3,
     }  # fmt: skip
 

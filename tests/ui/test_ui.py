@@ -41,11 +41,12 @@ def studio(model, tmp_path_factory):
 @pytest.fixture(scope="module")
 def values(model):
     """Initial values of the page's controls."""
+    first = examples.load()[0]
     fields = controls.fields_of(preset(), model.layers)
     with gr.Blocks(analytics_enabled=False):
         own = {name: component.value for name, component in tasks.controls(model.resolution).items()}
     return {
-        "source": None, "painter": painter.first_value(model, examples.load()[0].name), "truth": "here",
+        "source": None, "painter": painter.first_value(model, first.name, first.crop), "truth": "here",
         "task": "inpaint", "method": "ilo", "preset": "Quick", "seed": 0, **own, **fields,
     }  # fmt: skip
 
@@ -226,7 +227,7 @@ def test_painted_masks_survive_the_way_to_the_browser_and_back(model):
 
 def test_examples_are_there_without_a_download(studio):
     assert len(studio.examples) == 7
-    assert studio.examples[-1].image.size == (512, 512)
+    assert studio.examples[0].image.size == (512, 512)  # a photograph, first
 
 
 def test_uploads(studio, model, values, tmp_path):

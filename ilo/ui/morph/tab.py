@@ -76,7 +76,7 @@ def _start(model: Model, example: Example) -> dict[str, Any]:
         other = gr.Button("Another face", size="sm", elem_id="another", min_width=104, scale=0)
     with gr.Column(elem_classes="start-photo"):
         photo = photographs.build("morph-photograph")
-        canvas = painter.build(model, example.image, example.name, "morph-painter")
+        canvas = painter.build(model, example, "morph-painter")
     return {"upload": upload, "start": start, "seed": seed, "other": other, "photo": photo, "painter": canvas}
 
 

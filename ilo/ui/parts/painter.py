@@ -23,6 +23,7 @@ from ilo.photos.masks import PRESET_MASKS, fit_mask, preset_mask
 from ilo.photos.pictures import Crop
 from ilo.priors.load import Model
 from ilo.settings import SettingsError
+from ilo.ui.examples import Example
 
 HERE = Path(__file__).parent
 FIRST_MASK = "eyes"
@@ -101,8 +102,8 @@ def shown(image: Image.Image, name: str, model: Model, paint: Sequence[str] = ()
     }
 
 
-def build(model: Model, image: Image.Image, name: str, elem_id: str = "painter", paint: Sequence[str] = ()) -> gr.HTML:
-    """The component; its `change` event follows every change."""
+def build(model: Model, example: Example, elem_id: str = "painter", paint: Sequence[str] = ()) -> gr.HTML:
+    """The component, with an example to begin with; its `change` event follows every change."""
     grid = grid_of(model)
     presets = "".join(
         f'<button type="button" data-preset="{pack(preset_mask(key, model.resolution, model.landmarks), grid)}">'
@@ -110,10 +111,10 @@ def build(model: Model, image: Image.Image, name: str, elem_id: str = "painter",
         for key in PRESET_MASKS
     )
     return gr.HTML(
-        value=first_value(model, name),
+        value=first_value(model, example.name, example.crop),
         html_template=(HERE / "painter.html").read_text(encoding="utf-8").replace("@presets", presets),
         js_on_load=(HERE / "painter.js").read_text(encoding="utf-8"),
         apply_default_css=False,
         elem_id=elem_id,
-        picture=shown(image, name, model, paint),
+        picture=shown(example.image, example.name, model, paint),
     )

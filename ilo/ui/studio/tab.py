@@ -84,7 +84,7 @@ def _picture(model: Model, pictures: list[Example]) -> dict[str, Any]:
         )
     strip = examples.build(pictures)
     photo = photographs.build("photograph")
-    canvas = painter.build(model, pictures[0].image, pictures[0].name, paint=tasks.painting())
+    canvas = painter.build(model, pictures[0], paint=tasks.painting())
     truth = pills("Who damages the picture", [(label, key) for key, (label, _) in text.TRUTH.items()], "truth")
     helps({f"truth-{key}": help_ for key, (_, help_) in text.TRUTH.items()})
     return {
