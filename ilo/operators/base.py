@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch.nn import functional as F
 
+from ilo.engine.streams import stream
 from ilo.operators.noise import Noise, NoNoise
 from ilo.operators.setting import MAX_SEED, Setting
 from ilo.settings import SettingsError, check_whole, named
@@ -127,9 +128,10 @@ class Operator:
         """Noise model that measuring uses by default; here none."""
         return NoNoise()
 
-    def add_noise(self, y: torch.Tensor, noise: Noise, seed: int) -> torch.Tensor:
-        """Add noise to every measured value of `y`."""
-        return noise.add(y, seed)
+    @property
+    def assumed_noise(self) -> Noise:
+        """Noise model that the solver assumes; here the one that measuring uses."""
+        return self.noise
 
     @property
     def measurement_shape(self) -> tuple[int, ...]:
@@ -150,11 +152,6 @@ class Operator:
     def compares_features(self) -> bool:
         """Whether a perceptual distance between prediction and measurement is meaningful (section 4.2)."""
         return self._measures_pictures
-
-    @property
-    def assumed_noise(self) -> Noise:
-        """Noise on the picture itself, before A, that the solver assumes the measurement to have; here none."""
-        return NoNoise()
 
     @property
     def fills(self) -> bool:
@@ -191,10 +188,13 @@ class Operator:
         Raises:
             SettingsError: `x` has a wrong shape.
         """
-        if x.ndim != 4 or tuple(x.shape[1:]) != (3, self.resolution, self.resolution):
-            side = self.resolution
-            raise SettingsError(f"The picture has shape {list(x.shape)}; {self.title} needs [B,3,{side},{side}].")
+        self._check_picture(x)
         return self.forward(widen(x))
+
+    def _check_picture(self, x: torch.Tensor) -> None:
+        side = self.resolution
+        if x.ndim != 4 or tuple(x.shape[1:]) != (3, side, side):
+            raise SettingsError(f"The picture has shape {list(x.shape)}; {self.title} needs [B,3,{side},{side}].")
 
     def adjoint(self, y: torch.Tensor) -> torch.Tensor:
         """A*y, with ⟨Ax, y⟩ = ⟨x, A*y⟩ for all x.
@@ -235,9 +235,10 @@ class Operator:
                 f"{self.title} does not measure a picture, so {noise.name} noise has no range to be clipped to; "
                 "choose another noise model."
             )
+        self._check_picture(x)
+        rngs = [stream(seed + b, "measurement noise") for b in range(len(x))]
         with torch.no_grad():
-            here = self.to(x.device)
-            y = here.add_noise(here(x), noise, seed)
+            y = self.to(x.device).perturbed(x, rngs, noise)
         if tuple(y.shape[1:]) != self.measurement_shape:
             raise SettingsError(
                 f"{self.title} gives a measurement of shape {list(y.shape[1:])}, but its measurement_shape is "
@@ -245,6 +246,39 @@ class Operator:
             )
         self.check_measurement(y)
         return y
+
+    def expected(self, x: torch.Tensor, noise: Noise | None = None) -> torch.Tensor:
+        """E[y | x], the mean of all noisy measurements of `x [B,3,R,R]`; differentiable.
+
+        Clipped noise makes it differ from A(x): fitting A(x) to y would pull the picture away from its limits.
+        `noise` replaces `assumed_noise`.
+        """
+        noise = self.assumed_noise if noise is None else noise
+        return noise.expected(self(x))
+
+    def perturbed(self, x: torch.Tensor, rngs: list[torch.Generator], noise: Noise | None = None) -> torch.Tensor:
+        """One random measurement of `x [B,3,R,R]`, differentiable; sample b draws its noise from rngs[b].
+
+        `noise` replaces `assumed_noise`.
+        """
+        noise = self.assumed_noise if noise is None else noise
+        return noise.perturb(self(x), rngs)
+
+    def assumes_noise(self, noise: Noise | None = None) -> bool:
+        """Whether `expected` and `perturbed` assume any noise; `noise` replaces `assumed_noise`."""
+        return (self.assumed_noise if noise is None else noise).sigma > 0
+
+    @property
+    def last(self) -> Operator:
+        """The operator whose output is y: this one, or the last of a sequence."""
+        return self
+
+    def entering(self, x: torch.Tensor, rngs: list[torch.Generator] | None = None) -> torch.Tensor:
+        """The picture that enters the operator `last` when `x [B,3,R,R]` is measured: here `x` itself.
+
+        Noise of earlier operators in a sequence is replaced by its mean, or drawn from `rngs` if they are given.
+        """
+        return x
 
     def check_measurement(self, y: torch.Tensor) -> None:
         """Raises `SettingsError` unless `y` is finite with shape `[B, *measurement_shape]`. Waits for the device."""
@@ -280,8 +314,8 @@ class Operator:
         """The two pictures that a perceptual distance compares (section 4.2).
 
         Args:
-            image: the generated picture `[B,3,R,R]`, before the operator.
-            prediction: A(image), or the noisy generated picture under stochastic noise addition.
+            image: what `entering` makes of the generated picture, `[B,3,s,s]` with s = R except in a sequence.
+            prediction: its measurement: the mean, or a random one under stochastic noise addition.
             y: the measurement.
             size: side of the compared pictures, min(R, 256); pictures are resized bicubically, with antialiasing when
                 reduced.

@@ -60,8 +60,13 @@ class _Masked(Operator):
         filled = self.mask * y + (1.0 - self.mask) * image
         return resize(image, size), resize(filled, size)
 
-    def add_noise(self, y: torch.Tensor, noise: Noise, seed: int) -> torch.Tensor:
-        return self.mask * noise.add(y, seed)
+    def expected(self, x: torch.Tensor, noise: Noise | None = None) -> torch.Tensor:
+        """Hidden pixels stay 0: they have no noise."""
+        return self.mask * super().expected(x, noise)
+
+    def perturbed(self, x: torch.Tensor, rngs: list[torch.Generator], noise: Noise | None = None) -> torch.Tensor:
+        """Hidden pixels stay 0: they have no noise."""
+        return self.mask * super().perturbed(x, rngs, noise)
 
     def picture(self, y: torch.Tensor) -> torch.Tensor:
         """The observed pixels; hidden pixels are mid-grey (0)."""
