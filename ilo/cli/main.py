@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ilo.cli import options as cli_options
+from ilo.cli import settings as cli_settings
 from ilo.settings import SettingsError, SolverSettings, check_whole
 from ilo.text.words import shown
 
@@ -66,7 +67,7 @@ def _is_mistake(error: Exception) -> bool:
 def _solve(options: argparse.Namespace) -> int:
     cli_options.check_solve(options)
     morphing = options.task == cli_options.MORPH
-    settings = None if morphing else cli_options.solver_settings(options)
+    settings = None if morphing else cli_settings.solver_settings(options)
 
     from ilo.cli import pictures as cli_pictures
     from ilo.priors.load import load
@@ -79,7 +80,7 @@ def _solve(options: argparse.Namespace) -> int:
         model = load(options.model or "faces64", _device(options.device or "cpu"))
         problem: Problem | Guidance
         if settings is None:
-            settings = cli_options.morph_settings(options, model.layers)
+            settings = cli_settings.morph_settings(options, model.layers)
             problem, image, placed, notes = cli_pictures.guidance(options, model)
         else:
             _check_fits(model, settings)
