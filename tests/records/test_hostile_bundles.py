@@ -16,8 +16,8 @@ import safetensors.torch
 import torch
 from PIL import Image
 
-from ilo.records.bundle import contents
 from ilo.records.recipe import tensor_sha256
+from ilo.records.saving import contents
 from ilo.settings import RoundSettings, SolverSettings
 from tests.records.test_bundle import record
 
@@ -32,7 +32,7 @@ CHILD = """
 import contextlib, gc, io, json, signal, sys, time, traceback
 import torch
 import ilo.perceptual.find, ilo.morph, ilo.records.recorder, ilo.solver
-from ilo.records import bundle
+from ilo.records import bundle, saving
 from ilo.cli import main as cli
 from ilo.photos import faces
 from ilo.priors import load as models
