@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ilo.guidance import Guidance
-from ilo.operators.base import resize
+from ilo.operators.resizing import resize
 from ilo.perceptual.base import Perceptual
 from ilo.problem import Problem
 from ilo.settings import LossWeights, SolverSettings

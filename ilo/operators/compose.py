@@ -7,9 +7,10 @@ from typing import Any
 
 import torch
 
-from ilo.operators.base import MAX_SEED, Operator, enlarge_nearest, widen
+from ilo.operators.base import MAX_SEED, Operator
 from ilo.operators.noise import Noise
 from ilo.operators.registry import build, find
+from ilo.operators.resizing import enlarge_nearest, widen
 from ilo.operators.setting import Setting
 from ilo.settings import SettingsError, check_whole
 from ilo.text.words import shown

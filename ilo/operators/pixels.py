@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from ilo.operators.base import Operator, resize, widen
+from ilo.operators.base import Operator
 from ilo.operators.noise import ClippedGaussian, Noise
+from ilo.operators.resizing import resize, widen
 from ilo.operators.setting import Setting
 from ilo.photos.masks import fit_mask
 from ilo.settings import SettingsError
