@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ilo.guidance import Guidance
-from ilo.operators.base import resize
+from ilo.operators.resizing import resize
 from ilo.perceptual.base import Perceptual
 from ilo.problem import Problem
 from ilo.settings import LossWeights, SolverSettings
@@ -78,7 +78,7 @@ class MeasurementObjective:
 
     def __call__(self, image: Tensor, z: Tensor) -> Tensor:
         expected = self.problem.expected(image)
-        return self._terms(image, z, expected, image, expected)
+        return self._terms(z, expected, self.problem.operator.entering(image), expected)
 
     def perturbed(self, image: Tensor, z: Tensor, rngs: list[torch.Generator]) -> Tensor | None:
         """Stochastic noise addition (SNA): the loss [B] with fresh noise in the features; None where there is no need.
@@ -88,27 +88,27 @@ class MeasurementObjective:
         """
         if not self._sna:
             return None
-        return self._terms(image, z, self.problem.expected(image), *self.problem.perturbed(image, rngs))[0]
+        return self._terms(z, self.problem.expected(image), *self.problem.perturbed(image, rngs))[0]
 
-    def _terms(self, image: Tensor, z: Tensor, expected: Tensor, seen: Tensor, prediction: Tensor) -> Tensor:
-        """All terms; the perceptual distance compares `prediction`, the measurement of the picture `seen`."""
+    def _terms(self, z: Tensor, expected: Tensor, entering: Tensor, prediction: Tensor) -> Tensor:
+        """All terms; the perceptual distance compares `prediction`, which the last operator gives for `entering`."""
         operator, weights = self.problem.operator, self.weights
         residual = expected - self.problem.y
         mse = data_fidelity(residual, operator.normaliser)
         spread = geodesic(z) if weights.geodesic else torch.zeros_like(mse)
         dead = dead_zone(residual) if weights.dead_zone else torch.zeros_like(mse)
-        distance = self._distance(seen, prediction)
+        distance = self._distance(entering, prediction)
         total = weights.mse * mse + weights.perceptual * distance + weights.geodesic * spread + weights.dead_zone * dead
         return torch.stack([total, mse, distance, spread, dead, torch.zeros_like(mse)])
 
-    def _distance(self, image: Tensor, prediction: Tensor) -> Tensor:
-        perceptual = self.perceptual
+    def _distance(self, entering: Tensor, prediction: Tensor) -> Tensor:
+        perceptual, operator = self.perceptual, self.problem.operator
         if perceptual is None:
-            return image.new_zeros(image.shape[0])
-        size = min(image.shape[-1], perceptual.size)
-        if perceptual.fills_holes and self.problem.operator.fills:
-            pair = self.problem.operator.comparable(image, prediction, self.problem.y, size)
-            return image.new_zeros(image.shape[0]) if pair is None else perceptual(*pair)
+            return entering.new_zeros(entering.shape[0])
+        size = min(operator.resolution, perceptual.size)
+        if perceptual.fills_holes and operator.fills:
+            pair = operator.comparable(entering, prediction, self.problem.y, size)
+            return entering.new_zeros(entering.shape[0]) if pair is None else perceptual(*pair)
         return perceptual.distance(perceptual.features(resize(prediction, size)), self._measured_features(size))
 
     @torch.no_grad()

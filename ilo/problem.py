@@ -37,23 +37,19 @@ class Problem:
     @property
     def noisy(self) -> bool:
         """Whether the solver assumes any noise."""
-        return (self.noise or self.operator.assumed_noise).sigma > 0
+        return self.operator.assumes_noise(self.noise)
 
     def expected(self, image: Tensor) -> Tensor:
-        """E[y | x = image], the mean measurement of a picture [B, 3, R, R]; differentiable.
-
-        Clipped noise makes it differ from A(image): fitting A(image) to y would pull the picture away from its limits.
-        """
-        if self.noise is not None:
-            return self.noise.expected(self.operator(image))
-        return self.operator(self.operator.assumed_noise.expected(image))
+        """E[y | x = image], the mean measurement of a picture [B, 3, R, R]; differentiable."""
+        return self.operator.expected(image, self.noise)
 
     def perturbed(self, image: Tensor, rngs: list[torch.Generator]) -> tuple[Tensor, Tensor]:
-        """The picture that the operator sees, and one random measurement of it; sample b draws from rngs[b]."""
-        if self.noise is not None:
-            return image, self.noise.perturb(self.operator(image), rngs)
-        image = self.operator.assumed_noise.perturb(image, rngs)
-        return image, self.operator(image)
+        """What enters the last operator when a picture [B, 3, R, R] is measured once more, and the measurement.
+
+        Differentiable; sample b draws its noise from rngs[b].
+        """
+        entering = self.operator.entering(image, rngs)
+        return entering, self.operator.last.perturbed(entering, rngs, self.noise)
 
     def repeated(self, times: int) -> Problem:
         """Each measurement `times` in a row, to be solved from as many starts."""

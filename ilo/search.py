@@ -257,7 +257,9 @@ class LayerSearch:
         return torch.stack([torch.stack(by_ball[name]).amax(0) if by_ball[name] else nothing for name in BALLS])
 
     def snapshot(self, step: int, with_result: bool, projected: int = 0) -> Step:
-        """The best point and the losses so far. This is the only call that waits for the device.
+        """The best point and the losses so far.
+
+        This waits for the device. Otherwise a search does so once, to check its start; steps never wait.
 
         `projected` is the number of steps made by the range projection that follows this search.
         """

@@ -36,6 +36,7 @@ LEVELS = [
     {"ilo.records.recipe"},
     {"ilo.records.recorder"},
     {"ilo.records.bundle"},
+    {"ilo.records.saving"},
     {"ilo.cli", "ilo.ui"},
     {"ilo.__main__", "app", "benchmarks"},
 ]

@@ -13,7 +13,7 @@ import torch
 from scipy import fft
 
 from ilo.operators import OPERATORS, Operator
-from ilo.operators.base import resize
+from ilo.operators.resizing import resize
 from ilo.settings import SettingsError, check_choice, check_number, check_whole
 
 _FILLING = {"telea": cv2.INPAINT_TELEA, "navier-stokes": cv2.INPAINT_NS}

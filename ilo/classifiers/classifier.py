@@ -20,7 +20,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from ilo.classifiers import resnet
 from ilo.classifiers.resnet import ResNet50
-from ilo.operators.base import resize
+from ilo.operators.resizing import resize
 from ilo.settings import SettingsError
 from ilo.text.words import shown
 from ilo.weights import cache, registry

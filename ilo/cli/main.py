@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ilo.cli import options as cli_options
+from ilo.cli import settings as cli_settings
 from ilo.settings import SettingsError, SolverSettings, check_whole
 from ilo.text.words import shown
 
@@ -66,20 +67,20 @@ def _is_mistake(error: Exception) -> bool:
 def _solve(options: argparse.Namespace) -> int:
     cli_options.check_solve(options)
     morphing = options.task == cli_options.MORPH
-    settings = None if morphing else cli_options.solver_settings(options)
+    settings = None if morphing else cli_settings.solver_settings(options)
 
     from ilo.cli import pictures as cli_pictures
     from ilo.priors.load import load
-    from ilo.records.bundle import check_out_folder
     from ilo.records.recipe import make_recipe
     from ilo.records.recorder import Recorder
+    from ilo.records.saving import check_out_folder
 
     check_out_folder(options.out)
     with _threads(options.threads):
         model = load(options.model or "faces64", _device(options.device or "cpu"))
         problem: Problem | Guidance
         if settings is None:
-            settings = cli_options.morph_settings(options, model.layers)
+            settings = cli_settings.morph_settings(options, model.layers)
             problem, image, placed, notes = cli_pictures.guidance(options, model)
         else:
             _check_fits(model, settings)
@@ -103,8 +104,9 @@ def _solve(options: argparse.Namespace) -> int:
 
 def _replay(options: argparse.Namespace) -> int:
     from ilo.records.archive import read_file
-    from ilo.records.bundle import BundleError, answer_names, check_out_folder, png_limit, read_problem, read_recipe
+    from ilo.records.bundle import BundleError, answer_names, png_limit, read_problem, read_recipe
     from ilo.records.recorder import Recorder
+    from ilo.records.saving import check_out_folder
 
     recipe = read_recipe(options.run)
     if options.out is not None:
@@ -208,7 +210,7 @@ def _compare(name: str, recorded: bytes, result: Result, answer: int) -> bool:
     import numpy as np
 
     from ilo.photos.pictures import PictureError, read_picture
-    from ilo.records.bundle import result_png
+    from ilo.records.saving import result_png
     from ilo.state import to_uint8
 
     if result_png(result, answer) == recorded:
@@ -282,7 +284,7 @@ def _finish(recorder: Recorder, folder: Path, model: Model) -> int:
 
 
 def _save(recorder: Recorder, folder: Path, model: Model) -> None:
-    from ilo.records.bundle import write_bundle
+    from ilo.records.saving import write_bundle
 
     print(f"Saved in {write_bundle(recorder, folder, model)}")
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import copy
-import functools
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
 import torch
-from torch.nn import functional as F
 
+from ilo.engine.streams import stream
 from ilo.operators.noise import Noise, NoNoise
+from ilo.operators.resizing import enlarge_nearest, resize, widen
 from ilo.operators.setting import MAX_SEED, Setting
 from ilo.settings import SettingsError, check_whole, named
 
@@ -127,9 +127,10 @@ class Operator:
         """Noise model that measuring uses by default; here none."""
         return NoNoise()
 
-    def add_noise(self, y: torch.Tensor, noise: Noise, seed: int) -> torch.Tensor:
-        """Add noise to every measured value of `y`."""
-        return noise.add(y, seed)
+    @property
+    def assumed_noise(self) -> Noise:
+        """Noise model that the solver assumes; here the one that measuring uses."""
+        return self.noise
 
     @property
     def measurement_shape(self) -> tuple[int, ...]:
@@ -150,11 +151,6 @@ class Operator:
     def compares_features(self) -> bool:
         """Whether a perceptual distance between prediction and measurement is meaningful (section 4.2)."""
         return self._measures_pictures
-
-    @property
-    def assumed_noise(self) -> Noise:
-        """Noise on the picture itself, before A, that the solver assumes the measurement to have; here none."""
-        return NoNoise()
 
     @property
     def fills(self) -> bool:
@@ -191,10 +187,13 @@ class Operator:
         Raises:
             SettingsError: `x` has a wrong shape.
         """
-        if x.ndim != 4 or tuple(x.shape[1:]) != (3, self.resolution, self.resolution):
-            side = self.resolution
-            raise SettingsError(f"The picture has shape {list(x.shape)}; {self.title} needs [B,3,{side},{side}].")
+        self._check_picture(x)
         return self.forward(widen(x))
+
+    def _check_picture(self, x: torch.Tensor) -> None:
+        side = self.resolution
+        if x.ndim != 4 or tuple(x.shape[1:]) != (3, side, side):
+            raise SettingsError(f"The picture has shape {list(x.shape)}; {self.title} needs [B,3,{side},{side}].")
 
     def adjoint(self, y: torch.Tensor) -> torch.Tensor:
         """A*y, with ⟨Ax, y⟩ = ⟨x, A*y⟩ for all x.
@@ -235,9 +234,10 @@ class Operator:
                 f"{self.title} does not measure a picture, so {noise.name} noise has no range to be clipped to; "
                 "choose another noise model."
             )
+        self._check_picture(x)
+        rngs = [stream(seed + b, "measurement noise") for b in range(len(x))]
         with torch.no_grad():
-            here = self.to(x.device)
-            y = here.add_noise(here(x), noise, seed)
+            y = self.to(x.device).perturbed(x, rngs, noise)
         if tuple(y.shape[1:]) != self.measurement_shape:
             raise SettingsError(
                 f"{self.title} gives a measurement of shape {list(y.shape[1:])}, but its measurement_shape is "
@@ -245,6 +245,39 @@ class Operator:
             )
         self.check_measurement(y)
         return y
+
+    def expected(self, x: torch.Tensor, noise: Noise | None = None) -> torch.Tensor:
+        """E[y | x], the mean of all noisy measurements of `x [B,3,R,R]`; differentiable.
+
+        Clipped noise makes it differ from A(x): fitting A(x) to y would pull the picture away from its limits.
+        `noise` replaces `assumed_noise`.
+        """
+        noise = self.assumed_noise if noise is None else noise
+        return noise.expected(self(x))
+
+    def perturbed(self, x: torch.Tensor, rngs: list[torch.Generator], noise: Noise | None = None) -> torch.Tensor:
+        """One random measurement of `x [B,3,R,R]`, differentiable; sample b draws its noise from rngs[b].
+
+        `noise` replaces `assumed_noise`.
+        """
+        noise = self.assumed_noise if noise is None else noise
+        return noise.perturb(self(x), rngs)
+
+    def assumes_noise(self, noise: Noise | None = None) -> bool:
+        """Whether `expected` and `perturbed` assume any noise; `noise` replaces `assumed_noise`."""
+        return (self.assumed_noise if noise is None else noise).sigma > 0
+
+    @property
+    def last(self) -> Operator:
+        """The operator whose output is y: this one, or the last of a sequence."""
+        return self
+
+    def entering(self, x: torch.Tensor, rngs: list[torch.Generator] | None = None) -> torch.Tensor:
+        """The picture that enters the operator `last` when `x [B,3,R,R]` is measured: here `x` itself.
+
+        Noise of earlier operators in a sequence is replaced by its mean, or drawn from `rngs` if they are given.
+        """
+        return x
 
     def check_measurement(self, y: torch.Tensor) -> None:
         """Raises `SettingsError` unless `y` is finite with shape `[B, *measurement_shape]`. Waits for the device."""
@@ -280,8 +313,8 @@ class Operator:
         """The two pictures that a perceptual distance compares (section 4.2).
 
         Args:
-            image: the generated picture `[B,3,R,R]`, before the operator.
-            prediction: A(image), or the noisy generated picture under stochastic noise addition.
+            image: what `entering` makes of the generated picture, `[B,3,s,s]` with s = R except in a sequence.
+            prediction: its measurement: the mean, or a random one under stochastic noise addition.
             y: the measurement.
             size: side of the compared pictures, min(R, 256); pictures are resized bicubically, with antialiasing when
                 reduced.
@@ -322,32 +355,3 @@ class Operator:
     def __repr__(self) -> str:
         settings = {"resolution": self.resolution, **self.settings()}
         return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in settings.items())})"
-
-
-def widen(x: torch.Tensor) -> torch.Tensor:
-    """Convert half precision to float32; leave other dtypes unchanged."""
-    return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
-
-
-def resize(x: torch.Tensor, size: int) -> torch.Tensor:
-    """Resize `x [B,1 or 3,s,s]` to `[B,3,size,size]`: bicubic (a = −0.5), with antialiasing when reducing."""
-    x = widen(x).expand(-1, 3, -1, -1)
-    if x.shape[-1] == size:
-        return x
-    m = _resizing_matrix(x.shape[-1], size, x.device).to(x.dtype)
-    return m @ x @ m.mT
-
-
-# A matrix product is used because the gradient of torch's own interpolation is not deterministic on CUDA.
-@functools.lru_cache(maxsize=8)
-def _resizing_matrix(side: int, size: int, device: torch.device) -> torch.Tensor:
-    """One axis of the resizing: float32 `[size, side]`."""
-    with torch.inference_mode(False):  # the cached matrix must also work in later calls that need gradients
-        eye = torch.eye(side, dtype=torch.float64)[None, None]
-        return F.interpolate(eye, size=(size, side), mode="bicubic", antialias=True)[0, 0].to(device, torch.float32)
-
-
-def enlarge_nearest(x: torch.Tensor, size: int) -> torch.Tensor:
-    """Enlarge `x [B,1 or 3,h,w]` to `[B,3,size,size]` by repeating pixels."""
-    x = x.expand(-1, 3, -1, -1)
-    return x if x.shape[-1] == size else F.interpolate(x, size=(size, size), mode="nearest")

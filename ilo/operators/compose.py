@@ -7,9 +7,10 @@ from typing import Any
 
 import torch
 
-from ilo.operators.base import MAX_SEED, Operator, enlarge_nearest, widen
+from ilo.operators.base import MAX_SEED, Operator
 from ilo.operators.noise import Noise
 from ilo.operators.registry import build, find
+from ilo.operators.resizing import enlarge_nearest, widen
 from ilo.operators.setting import Setting
 from ilo.settings import SettingsError, check_whole
 from ilo.text.words import shown
@@ -86,6 +87,36 @@ class Compose(Operator):
     def noise(self) -> Noise:
         return self.operators[-1].noise
 
+    @property
+    def assumed_noise(self) -> Noise:
+        return self.operators[-1].assumed_noise
+
+    def expected(self, x: torch.Tensor, noise: Noise | None = None) -> torch.Tensor:
+        """The mean measurement, approximately: each operator is given the mean of what the one before it gives.
+
+        That is exact if the later operators are linear and their noise is not clipped. `noise` replaces the assumed
+        noise of the last operator.
+        """
+        return self.last.expected(self.entering(x), noise)
+
+    def perturbed(self, x: torch.Tensor, rngs: list[torch.Generator], noise: Noise | None = None) -> torch.Tensor:
+        """One random measurement, in which each operator adds its own noise; `noise` replaces that of the last."""
+        return self.last.perturbed(self.entering(x, rngs), rngs, noise)
+
+    def assumes_noise(self, noise: Noise | None = None) -> bool:
+        *earlier, last = self.operators
+        return last.assumes_noise(noise) or any(operator.assumes_noise() for operator in earlier)
+
+    @property
+    def last(self) -> Operator:
+        return self.operators[-1].last
+
+    def entering(self, x: torch.Tensor, rngs: list[torch.Generator] | None = None) -> torch.Tensor:
+        *earlier, last = self.operators
+        for operator in earlier:
+            x = operator.expected(x) if rngs is None else operator.perturbed(x, rngs)
+        return last.entering(x, rngs)
+
     def check_measurement(self, y: torch.Tensor) -> None:
         self.operators[-1].check_measurement(y)
 
@@ -107,23 +138,13 @@ class Compose(Operator):
         return all(operator.compares_features for operator in self.operators)
 
     @property
-    def assumed_noise(self) -> Noise:
-        """Noise level of the first operator, because noise is added to the generated picture before any operator."""
-        return self.operators[0].assumed_noise
-
-    @property
     def fills(self) -> bool:
         return self.operators[-1].fills
 
     def comparable(
         self, image: torch.Tensor, prediction: torch.Tensor, y: torch.Tensor, size: int
     ) -> tuple[torch.Tensor, torch.Tensor] | None:
-        if not self.compares_features:
-            return None
-        if self.operators[-1].mask is not None:  # its holes are filled with its own input picture
-            for operator in self.operators[:-1]:
-                image = operator(image)
-        return self.operators[-1].comparable(image, prediction, y, size)
+        return self.last.comparable(image, prediction, y, size) if self.compares_features else None
 
     def picture(self, y: torch.Tensor) -> torch.Tensor:
         return enlarge_nearest(self.operators[-1].picture(widen(y)), self.resolution)

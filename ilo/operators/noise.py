@@ -8,7 +8,6 @@ from typing import Any, ClassVar
 
 import torch
 
-from ilo.engine.streams import stream
 from ilo.settings import SettingsError, check_choice, check_number, named
 from ilo.text.words import shown
 
@@ -27,10 +26,6 @@ class Noise:
     name: ClassVar[str]
     clips: ClassVar[bool] = False
     sigma: float = 0.0
-
-    def add(self, y: torch.Tensor, seed: int) -> torch.Tensor:
-        """Add noise to `y [B, …]`; sample b draws from seed + b on the CPU, so a batch equals single measurements."""
-        return self.perturb(y, [stream(seed + b, "measurement noise") for b in range(y.shape[0])])
 
     def perturb(self, y: torch.Tensor, rngs: list[torch.Generator]) -> torch.Tensor:
         """Add noise to `y [B, …]`, differentiably; sample b draws from rngs[b]."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from ilo.operators.base import Operator, resize, widen
+from ilo.operators.base import Operator
 from ilo.operators.noise import ClippedGaussian, Noise
+from ilo.operators.resizing import resize, widen
 from ilo.operators.setting import Setting
 from ilo.photos.masks import fit_mask
 from ilo.settings import SettingsError
@@ -60,8 +61,13 @@ class _Masked(Operator):
         filled = self.mask * y + (1.0 - self.mask) * image
         return resize(image, size), resize(filled, size)
 
-    def add_noise(self, y: torch.Tensor, noise: Noise, seed: int) -> torch.Tensor:
-        return self.mask * noise.add(y, seed)
+    def expected(self, x: torch.Tensor, noise: Noise | None = None) -> torch.Tensor:
+        """Hidden pixels stay 0: they have no noise."""
+        return self.mask * super().expected(x, noise)
+
+    def perturbed(self, x: torch.Tensor, rngs: list[torch.Generator], noise: Noise | None = None) -> torch.Tensor:
+        """Hidden pixels stay 0: they have no noise."""
+        return self.mask * super().perturbed(x, rngs, noise)
 
     def picture(self, y: torch.Tensor) -> torch.Tensor:
         """The observed pixels; hidden pixels are mid-grey (0)."""

@@ -7,7 +7,8 @@ from typing import Any
 
 import torch
 
-from ilo.operators.base import Operator, widen
+from ilo.operators.base import Operator
+from ilo.operators.resizing import widen
 from ilo.operators.setting import Setting
 
 Map = Callable[[torch.Tensor], torch.Tensor]

@@ -14,7 +14,8 @@ import gradio as gr
 from ilo.classifiers.classifier import ClassifierError
 from ilo.photos.pictures import PictureError
 from ilo.priors.load import Model
-from ilo.records.bundle import BundleError, zip_bundle
+from ilo.records.bundle import BundleError
+from ilo.records.saving import zip_bundle
 from ilo.settings import SettingsError
 from ilo.solver import every
 from ilo.ui import text

@@ -14,6 +14,7 @@ from PIL import Image
 import ilo.solver
 from ilo.cli import main as cli
 from ilo.cli import options as cli_options
+from ilo.cli import settings as cli_settings
 from ilo.methods import preset
 from ilo.operators import OPERATORS
 from ilo.records.bundle import FILES, read_bundle
@@ -32,7 +33,7 @@ def solve(photo, out, *options):
 
 def settings_of(*options):
     parsed = cli_options.parser().parse_args(["solve", "p.png", "--out", "o", "--task", "identity", *options])
-    return cli_options.solver_settings(parsed)
+    return cli_settings.solver_settings(parsed)
 
 
 def test_solve_and_replay_byte_for_byte(photo, tmp_path, capsys):

@@ -58,7 +58,7 @@ def test_denoising_is_the_identity_with_clipped_noise():
 def test_the_expected_value_of_clipped_noise_is_the_mean_of_many_draws(sigma):
     y = torch.linspace(-1.2, 1.2, 25).expand(20_000, 1, 1, 25).contiguous().requires_grad_()
     noise = ClippedGaussian(sigma)
-    draws = noise.add(y.detach(), 7) if sigma else y.detach()
+    draws = noise.perturb(y.detach(), [stream(7, "draws")] * len(y)) if sigma else y.detach()
     torch.testing.assert_close(noise.expected(y)[0], draws.mean(0), atol=0.03, rtol=0)
     (slope,) = torch.autograd.grad(noise.expected(y)[0].sum(), y)
     assert (slope[0] > 0).all()
@@ -78,6 +78,64 @@ def test_a_problem_knows_the_mean_of_its_measurements():
         assert (drawn - problem.expected(x)).abs().mean() > 0.05
     assumed = Denoise(resolution=8, sigma=80, assumed_sigma=0)
     assert torch.equal(Problem.damage(x, assumed).expected(x), x)
+
+
+DENOISE = {"name": "denoise", "sigma": 80}
+SMALLER = {"name": "super-resolve", "factor": 2}
+MASK = {"name": "random-inpaint", "fraction": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("op", "noise"),
+    [
+        (build("denoise", 8, sigma=80), None),
+        (build("denoise", 8, sigma=10, assumed_sigma=80), None),
+        (build("compose", 8, operators=[SMALLER, DENOISE]), None),
+        (build("compose", 8, operators=[DENOISE, MASK]), None),
+        (build("compose", 8, operators=[DENOISE, SMALLER]), Gaussian(40)),
+        (build("compose", 8, operators=[DENOISE, MASK]), Gaussian(40)),
+        (build("compose", 8, operators=[DENOISE, {"name": "compose", "operators": [SMALLER, DENOISE]}]), NoNoise()),
+    ],
+    ids=["clipped", "assumed", "noise-last", "noise-first", "noise-first-and-given", "mask-and-given", "nested"],
+)
+def test_the_expected_measurement_is_the_mean_of_many(op, noise):
+    x = _random(1, 3, 8, 8, dtype=torch.float32).mul(1.5).clamp(-1, 1).requires_grad_()
+    many, rngs = x.detach().expand(6_000, -1, -1, -1), [stream(3, "draws")] * 6_000
+    problem = Problem.damage(x.detach(), op, 1, noise)
+    draws = op.perturbed(many, rngs, noise)
+    assert draws.std(0).max() > 0.1
+    torch.testing.assert_close(problem.expected(x)[0], draws.mean(0), atol=0.04, rtol=0)
+    entering, drawn = problem.perturbed(many, rngs)
+    torch.testing.assert_close(drawn.mean(0), draws.mean(0), atol=0.04, rtol=0)
+    assert drawn.shape == draws.shape
+    assert entering.shape[-1] == op.last.resolution
+    for y in (problem.expected(x), op.perturbed(x, rngs[:1], noise)):
+        assert torch.autograd.grad(y.sum(), x)[0].any()
+    assert problem.noisy
+    if op.last.mask is not None:
+        assert not (draws * (1 - op.last.mask)).any()  # hidden pixels get no noise
+
+
+def test_the_noise_of_a_user_defined_operator_is_assumed():
+    class Hazy(Identity):
+        noise = ClippedGaussian(80)
+
+    x = torch.ones(1, 3, 8, 8)
+    problem = Problem.damage(x, Hazy(resolution=8))
+    assert problem.noisy
+    assert torch.equal(problem.expected(x), ClippedGaussian(80).expected(x))
+    assert not Problem.damage(x, Hazy(resolution=8), noise=NoNoise()).noisy
+
+
+def test_given_noise_replaces_that_of_the_last_operator_only():
+    chain = build("compose", 8, operators=[DENOISE, SMALLER])
+    x, small = _random(1, 3, 8, 8, dtype=torch.float32), SuperResolve(resolution=8, factor=2)
+    problem = Problem.damage(x, chain, 1, ClippedGaussian(40))
+    hazy = ClippedGaussian(80).expected(x)
+    assert torch.equal(chain.entering(x), hazy)
+    assert torch.equal(problem.expected(x), ClippedGaussian(40).expected(small(hazy)))
+    assert Problem.damage(x, chain, 1, NoNoise()).noisy
+    assert not Problem.damage(x, build("compose", 8, operators=[SMALLER, DENOISE]), 1, NoNoise()).noisy
 
 
 def test_streams_share_no_numbers():

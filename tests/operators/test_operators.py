@@ -22,6 +22,7 @@ from ilo.operators import (
     Denoise,
     Identity,
     Inpaint,
+    NoNoise,
     Operator,
     RandomInpaint,
     SuperResolve,
@@ -214,8 +215,11 @@ def test_assumed_sigma() -> None:
     assert Denoise(resolution=8, sigma=51, assumed_sigma=0).assumed_noise.sigma == 0
     assert {op.assumed_noise.sigma for op in EIGHT if op.name not in ("denoise", "compose")} == {0.0}
     noisy = [{"name": "denoise", "sigma": 51}, {"name": "super-resolve", "factor": 2}]
-    assert Compose(resolution=8, operators=noisy).assumed_noise == ClippedGaussian(51)
-    assert Compose(resolution=8, operators=noisy[::-1]).assumed_noise.sigma == 0
+    for operators, last in ((noisy, NoNoise()), (noisy[::-1], ClippedGaussian(51))):
+        op = Compose(resolution=8, operators=operators)
+        assert op.assumed_noise == last
+        assert op.assumes_noise()
+    assert not Compose(resolution=8, operators=[noisy[1], {**noisy[0], "assumed_sigma": 0}]).assumes_noise()
 
 
 # Super-resolution

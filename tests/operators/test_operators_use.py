@@ -87,7 +87,7 @@ def test_comparable_after_a_chain_fills_with_what_enters_the_mask() -> None:
     small = SuperResolve(resolution=16, factor=2)
     op = Compose(resolution=16, operators=[small, {"name": "inpaint"}], mask=_mask(8))
     x, image = (_random(1, 3, 16, 16, seed=s, dtype=torch.float32) for s in (0, 1))
-    pair = op.comparable(image, op(image), op.measure(x), 8)
+    pair = op.comparable(op.entering(image), op(image), op.measure(x), 8)
     assert pair is not None
     torch.testing.assert_close(pair[0], small(image))
     torch.testing.assert_close(pair[1], op.mask * small(x) + (1 - op.mask) * small(image))

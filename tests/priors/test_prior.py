@@ -12,9 +12,10 @@ from ilo.guidance import Guidance
 from ilo.morph import morph
 from ilo.photos.masks import preset_mask
 from ilo.priors.base import Prior, Searched, State
-from ilo.records.bundle import load_latents, read_bundle, write_bundle
+from ilo.records.bundle import load_latents, read_bundle
 from ilo.records.recipe import make_recipe
 from ilo.records.recorder import Recorder
+from ilo.records.saving import write_bundle
 from ilo.state import to_uint8
 
 PLAN = RoundSettings(steps=4, lr=0.05, radius_features=0.05, radius_latents=0.05, outer_iterations=2, range_steps=3)

@@ -20,18 +20,10 @@ import ilo.records.bundle
 from ilo.operators import build
 from ilo.photos.pictures import to_tensor
 from ilo.problem import Problem
-from ilo.records.bundle import (
-    FILES,
-    BundleError,
-    check_out_folder,
-    load_latents,
-    read_bundle,
-    result_png,
-    write_bundle,
-    zip_bundle,
-)
+from ilo.records.bundle import FILES, BundleError, load_latents, read_bundle
 from ilo.records.recipe import RecipeError, make_recipe
 from ilo.records.recorder import TRACE_HEADER, Recorder
+from ilo.records.saving import check_out_folder, result_png, write_bundle, zip_bundle
 from ilo.settings import RoundSettings, SolverSettings
 from ilo.solver import solve
 from ilo.state import to_uint8

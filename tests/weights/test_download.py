@@ -7,111 +7,17 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
-import time
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-import huggingface_hub.constants
 import pytest
 
-from ilo.weights import cache, download, registry, terminal
+from ilo.weights import cache, download, registry
 from ilo.weights.download import DownloadError
 from ilo.weights.registry import Entry, Hub, Url
+from tests.weights.server import COMMIT, CONTENT, HASH, kept, known
 
 ROOT = Path(__file__).parents[2]
-CONTENT = bytes(range(256)) * 12_000  # 3 MB
-HASH = hashlib.sha256(CONTENT).hexdigest()
-PIECE = 50_000  # bytes sent at a time
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
-
-
-class Handler(BaseHTTPRequestHandler):
-    """Serves /file and its path on the Hub, with the failures listed in `server.plan`."""
-
-    protocol_version = "HTTP/1.1"
-
-    def do_HEAD(self):
-        self.answer(head=True)
-
-    def do_GET(self):
-        self.answer(head=False)
-
-    def log_message(self, *args):
-        pass
-
-    def answer(self, head):
-        server = self.server
-        server.asked.append((self.command, self.path, self.headers.get("Range")))
-        plan = server.plan.pop(0) if server.plan and not head else server.always
-        if isinstance(plan, int):
-            self.send_response(plan)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-            return
-        content, start = server.content, 0
-        wanted, version = self.headers.get("Range"), self.headers.get("If-Range")
-        if wanted and version in (None, server.etag):
-            start = int(wanted.removeprefix("bytes=").split("-")[0])
-        self.send_response(206 if start else 200)
-        if start:
-            self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
-        self.send_header("Content-Length", str(len(content) - start))
-        self.send_header("ETag", server.etag)
-        self.send_header("X-Repo-Commit", COMMIT)
-        self.end_headers()
-        if head:
-            return
-        stop = len(content) if plan in (None, "slow") else start + int(len(content) * 0.4)
-        for at in range(start, stop, PIECE):
-            try:
-                self.wfile.write(content[at : min(at + PIECE, stop)])
-            except ConnectionError:  # the client was killed or closed the connection
-                self.close_connection = True
-                return
-            if plan == "slow":
-                time.sleep(0.02)
-        self.wfile.flush()
-        if plan == "stall":
-            server.released.wait(20)
-        if plan is not None:
-            self.close_connection = True
-
-
-@pytest.fixture
-def server(tmp_path, monkeypatch):
-    monkeypatch.setenv("ILO_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(download, "WAIT", 0.01)
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-    made = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    made.content, made.etag, made.plan, made.always, made.asked = CONTENT, '"v1"', [], None, []
-    made.released = threading.Event()
-    made.address = f"http://127.0.0.1:{made.server_port}"
-    thread = threading.Thread(target=made.serve_forever, args=(0.01,), daemon=True)
-    thread.start()
-    yield made
-    made.released.set()
-    made.shutdown()
-    made.server_close()
-
-
-@pytest.fixture(params=["url", "hub"])
-def entry(request, server):
-    if request.param == "url":
-        source = Url(f"{server.address}/file")
-    else:
-        source = Hub("some/where", "file.bin", COMMIT, server.address)
-        server.etag = f'"{HASH}"'
-    return Entry("thing", "generator", "A thing", "thing.bin", source, "free")
-
-
-def known(entry):
-    return replace(entry, sha256=HASH)
-
-
-def kept(entry):
-    return sorted(path.name for path in entry.path.parent.iterdir() if path.is_file() and path.name[0] != ".")
 
 
 def test_a_file_is_fetched_once_with_its_progress(server, entry):
@@ -354,105 +260,6 @@ def test_a_generator_is_removed_with_what_was_made_of_it(server, entry):
         file.touch()
     assert set(download.remove(entry)) == {path, *made}
     assert kept(entry) == ["thing.bin.sha256"]
-
-
-@pytest.fixture(params=[COMMIT, "main"])
-def preloaded(request, server):
-    """A model whose file huggingface_hub has stored in its own cache; the server is not contacted again."""
-    server.etag = f'"{HASH}"'
-    entry = Entry(
-        "thing", "generator", "A thing", "thing.bin", Hub("a/b", "c/f.bin", request.param, server.address), ""
-    )
-    huggingface_hub.hf_hub_download("a/b", "c/f.bin", revision=request.param, endpoint=server.address)
-    server.asked.clear()
-    return entry
-
-
-@pytest.mark.parametrize("switch", ["", "ILO_OFFLINE"])
-def test_what_the_hub_library_has_is_used_from_there(server, preloaded, monkeypatch, switch, capsys):
-    if switch:
-        monkeypatch.setenv(switch, "1")
-    assert download.fetch(preloaded) == preloaded.path
-    assert capsys.readouterr().out == "thing is used from the Hugging Face cache.\n"
-    assert preloaded.path.read_bytes() == CONTENT
-    assert preloaded.path.is_symlink()  # no second copy
-    assert terminal.state(preloaded) == "Downloaded, 3.1 MB, in the Hugging Face cache"
-    assert download.known_hash(preloaded) == HASH
-    monkeypatch.setattr(cache, "sha256", lambda path: pytest.fail("it was checked when it was linked"))
-    assert download.checked(preloaded) == download.fetch(preloaded) == preloaded.path
-    assert server.asked == []
-
-
-def test_verify_reads_the_file_in_the_hub_cache(server, preloaded):
-    download.fetch(preloaded)
-    assert download.verify(preloaded) == HASH
-    with preloaded.path.open("r+b") as file:
-        file.write(b"!")
-    with pytest.raises(DownloadError, match="models remove thing, then fetch thing"):
-        download.verify(preloaded)
-
-
-def test_removing_leaves_the_hub_cache_alone(server, preloaded):
-    where = download.preloaded(preloaded)
-    download.fetch(preloaded)
-    assert download.remove(preloaded) == [preloaded.path]
-    assert where.read_bytes() == CONTENT
-    assert not preloaded.here
-    assert download.remove(preloaded) == []
-    assert download.fetch(preloaded).read_bytes() == CONTENT
-    assert server.asked == []
-
-
-def test_a_hub_cache_that_was_emptied_leaves_no_trap(server, preloaded, tmp_path):
-    download.fetch(preloaded)
-    shutil.rmtree(tmp_path / "hub")
-    assert not preloaded.here
-    assert terminal.state(preloaded) == "Not downloaded"
-    assert download.fetch(preloaded).read_bytes() == CONTENT
-    assert not preloaded.path.is_symlink()
-    shutil.rmtree(preloaded.path.parent)
-    huggingface_hub.hf_hub_download("a/b", "c/f.bin", revision=preloaded.source.revision, endpoint=server.address)
-    download.fetch(preloaded)
-    shutil.rmtree(tmp_path / "hub")
-    assert download.remove(preloaded) == [preloaded.path]  # the dangling link
-    assert not preloaded.path.is_symlink()
-
-
-@pytest.mark.parametrize("published", ["", HASH])
-def test_a_damaged_file_in_the_hub_cache_is_downloaded_instead(server, preloaded, published, capsys):
-    entry = replace(preloaded, sha256=published)
-    where = download.preloaded(entry)
-    where.write_bytes(CONTENT[:-1])
-    assert download.fetch(entry).read_bytes() == CONTENT
-    assert "In the Hugging Face cache, thing.bin is not the expected file" in capsys.readouterr().out
-    assert not entry.path.is_symlink()
-    assert where.read_bytes() == CONTENT[:-1]
-
-
-def test_where_links_are_not_possible_a_copy_is_made(server, preloaded, monkeypatch):
-    def refused(*args):
-        raise OSError(errno.EPERM, "no links here")
-
-    monkeypatch.setattr(Path, "symlink_to", refused)
-    assert download.fetch(preloaded).read_bytes() == CONTENT
-    assert not preloaded.path.is_symlink()
-    assert server.asked == []
-
-
-def test_a_space_uses_what_was_preloaded(server, preloaded, monkeypatch, capsys):
-    other = replace(preloaded, id="other", source=Url(f"{server.address}/file"), file="other.bin")
-    damaged = replace(preloaded, id="damaged", file="damaged.bin", sha256="0" * 64)
-    monkeypatch.setattr(registry, "ENTRIES", (other, damaged, preloaded))
-    monkeypatch.setenv("ILO_OFFLINE", "1")
-    terminal.bring_preloaded()
-    assert (other.here, damaged.here, preloaded.here) == (False, False, True)
-    assert "damaged is not downloaded, and ILO_OFFLINE forbids downloads" in capsys.readouterr().err
-    assert server.asked == []
-
-
-def test_only_files_of_the_hub_can_be_preloaded(server):
-    assert download.preloaded(registry.BY_ID["ffhq-256"]) is None
-    assert download.preloaded(registry.BY_ID["yunet"]) is None
 
 
 def test_an_empty_hash_file_is_as_none(server, entry):
