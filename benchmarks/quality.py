@@ -27,6 +27,7 @@ from benchmarks.step import RESULTS
 from ilo import Problem, SolverSettings, load, preset, solve
 from ilo import methods as registry
 from ilo.baselines.classical import baseline
+from ilo.operators import Operator
 from ilo.perceptual.classifier_features import robust_features
 from ilo.photos.pictures import Crop, to_tensor
 from ilo.priors.load import Model
@@ -51,13 +52,13 @@ GOALS = {  # CSGM : ILO
 }
 
 
-def settings_of(method: str, dtype: str, task: str) -> SolverSettings:
+def settings_of(method: str, dtype: str, operator: Operator, model: Model) -> SolverSettings:
     """The Quick preset of a method; "ilo + range" splits the steps of each later round around one range projection.
 
     "ilo + features" is ILO with the perceptual term of the embedded robust classifier; the others have no such term.
     "ilo × 4" is the mean of four answers, from four seeds.
     """
-    settings = replace(preset("Quick", method.split()[0], task=task), dtype=dtype)  # type: ignore[arg-type]
+    settings = replace(preset("Quick", method.split()[0], operator=operator, prior=model), dtype=dtype)  # type: ignore[arg-type]
     if method == "ilo × 4":
         return replace(settings, samples=ANSWERS)
     if method != "ilo + range":
@@ -75,7 +76,7 @@ def reconstruct(model: Model, method: str, row: str, problem: Problem, dtype: st
     if method == "classical":
         parts = [baseline(problem.operator, y, **rows.CLASSICAL.get(row, {})) for y in problem.y.split(1)]
         return torch.cat(parts).clamp(-1, 1)
-    settings = settings_of(method, dtype, problem.operator.name)
+    settings = settings_of(method, dtype, problem.operator, model)
     perceptual = robust_features() if method == "ilo + features" else None
     *_, last = solve(model, problem, settings, due=lambda: False, perceptual=perceptual)
     assert last.result is not None
@@ -123,7 +124,11 @@ def kept(path: Path, model: Model, dtype: str) -> dict[str, dict[str, Any]]:
 
 def made_with(model: Model, method: str, row: str, dtype: str) -> dict[str, str]:
     """Hashes of the weights and settings that a figure depends on."""
-    settings = None if method == "classical" else settings_of(method, dtype, rows.ROWS[row][0]).to_dict()
+    settings = (
+        None
+        if method == "classical"
+        else settings_of(method, dtype, rows.operator(row, model.resolution), model).to_dict()
+    )
     return {
         "model": model.sha256,
         "dtype": dtype,

@@ -5,10 +5,16 @@ One more entry here is one more method: the page, the command line and the bench
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from ilo.settings import LossWeights, RoundSettings, SolverSettings, check_choice
+
+if TYPE_CHECKING:  # listing the methods needs no torch
+    from ilo.operators import Noise, Operator
+    from ilo.priors.base import Prior
 
 Steps = tuple[int, ...]  # of each round
 
@@ -28,24 +34,24 @@ PRESETS: dict[str, Steps] = {
     "Paper": (300, 300, 300, 300),
 }
 
-# Found by benchmarks/tune.py, as is the geodesic term's default weight. The features' balls get smaller as the layers
-# get larger.
+# The presets' numbers were found on photos that nothing is measured on (docs/quality.md, "Tuning").
 FIRST_LR = 0.2  # learning rate of round 0
 CSGM_LR = 0.55
-LATER_ROUNDS = tuple(
-    RoundSettings(lr=0.06, radius_features=radius, radius_latents=0.5, radius_noise=0.2) for radius in (0.2, 0.25, 0.17)
-)
-# What follows the measurement closely follows its noise, too: with noise, every ball is smaller.
-NOISY_ROUNDS = tuple(
-    RoundSettings(lr=0.06, radius_features=radius, radius_latents=0.16, radius_noise=0.012)
-    for radius in (0.16, 0.2, 0.14)
-)
+LATER_LR = 0.06
+# One rule for the radii of every task: features can move in as many directions as they have values, and a measured
+# value fixes one of them, so balls are smaller where the measured values are fewer. Noise makes all balls smaller.
+RADIUS_FEATURES, RADIUS_LATENTS, RADIUS_NOISE = 0.4, 0.5, 0.2  # with enough measured values without noise
+SHARE_POWER, RELIABILITY_POWER = 0.25, 0.5  # of the features' radius
+RELIABLE_SIGMA = 20.0  # noise of this σ halves the reliability
+SERIES = (1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0)  # radii are rounded to one of these × a power of ten
 
 # Nothing is measured inside a hole: only latents that agree keep it a face, with two matching eyes, and every later
-# round bends it a little. So latents are held together, the code is searched for longer, and later rounds change less.
-HOLE_SHARES = (0.6, 0.2, 0.1, 0.1)  # of all steps
+# round bends it a little. So latents are held together, the code is searched for longer, and inside a hole features
+# may change only by a tenth of what they may outside.
+HOLE_SHARES = (0.5, 0.14, 0.16, 0.2)  # of all steps
 HOLE_FIRST_LR = 0.4
-HOLE_ROUND = RoundSettings(lr=0.08, radius_features=0.07, radius_latents=0.1, radius_noise=0.01)
+HOLE_ROUND = RoundSettings(lr=0.08, radius_features=0.15, radius_latents=0.1, radius_noise=0.2)
+HOLE_RADIUS = 0.1
 HOLE_WEIGHTS = LossWeights(geodesic=0.03)
 
 PULSE_LR = 0.4
@@ -53,26 +59,66 @@ PULSE_LR = 0.4
 PULSE_WEIGHTS = LossWeights(mse=25.0, perceptual=0.0, geodesic=0.05)
 
 
-def _ilo(steps: Steps, holes: bool, noisy: bool) -> SolverSettings:
-    if holes:
+@dataclass(frozen=True)
+class Evidence:
+    """What presets take from a measurement."""
+
+    holes: bool = False  # whether whole regions are hidden
+    reliability: float = 1.0  # 1 without noise, towards 0 with much of it
+    shares: tuple[float, ...] = ()  # measured values per value of the features entering layer 1, 2, …; 1 from there on
+
+    def share(self, layer: int) -> float:
+        """Measured values per value of the features that enter a layer, at most 1."""
+        return min(1.0, self.shares[layer - 1]) if layer <= len(self.shares) else 1.0
+
+
+def evidence(operator: Operator | None, noise: Noise | None, prior: Prior | None) -> Evidence:
+    """What presets take from a measurement; see `preset` for the arguments."""
+    if operator is None:
+        return Evidence()
+    reliability = 1 / (1 + (operator.noise_level(noise) / RELIABLE_SIGMA) ** 2)
+    layers = 1 if prior is None else prior.layers
+    counts = [operator.size if prior is None else prior.feature_count(k) for k in range(1, layers + 1)]
+    shares = tuple(operator.observed / count for count in counts)
+    return Evidence(operator.holes, reliability, shares)
+
+
+def rounded(radius: float) -> float:
+    """The nearest radius of the series that a slider offers."""
+    power = 10.0 ** math.floor(math.log10(radius))
+    return float(f"{min(SERIES, key=lambda value: abs(math.log(value * power / radius))) * power:.2g}")
+
+
+def _ilo(steps: Steps, seen: Evidence) -> SolverSettings:
+    if seen.holes:
         first, *later = (round(share * sum(steps)) for share in HOLE_SHARES)
         plans = (RoundSettings(first, HOLE_FIRST_LR), *(replace(HOLE_ROUND, steps=n) for n in later))
-        return SolverSettings(plans, weights=HOLE_WEIGHTS, schedule="one-cycle")
-    rounds = NOISY_ROUNDS if noisy else LATER_ROUNDS
-    later_rounds = (replace(plan, steps=n) for plan, n in zip(rounds, steps[1:], strict=True))
+        return SolverSettings(plans, weights=HOLE_WEIGHTS, schedule="one-cycle", radius_hidden=HOLE_RADIUS)
+    later_rounds = (
+        RoundSettings(
+            n,
+            LATER_LR,
+            radius_features=rounded(
+                RADIUS_FEATURES * seen.share(k) ** SHARE_POWER * seen.reliability**RELIABILITY_POWER
+            ),
+            radius_latents=rounded(RADIUS_LATENTS * seen.reliability),
+            radius_noise=rounded(RADIUS_NOISE * seen.reliability),
+        )
+        for k, n in enumerate(steps[1:], 1)
+    )
     return SolverSettings((RoundSettings(steps[0], FIRST_LR), *later_rounds))
 
 
-def _csgm(steps: Steps, holes: bool, noisy: bool) -> SolverSettings:
+def _csgm(steps: Steps, seen: Evidence) -> SolverSettings:
     return SolverSettings((RoundSettings(sum(steps), CSGM_LR),))
 
 
-def _pulse(steps: Steps, holes: bool, noisy: bool) -> SolverSettings:
+def _pulse(steps: Steps, seen: Evidence) -> SolverSettings:
     plan = RoundSettings(sum(steps), PULSE_LR)
     return SolverSettings((plan,), weights=PULSE_WEIGHTS, schedule="one-cycle", sna=False)
 
 
-# For a measurement: settings(steps of each round, whether whole regions are hidden, whether there is noise).
+# For a measurement: settings(steps of each round, what is measured).
 METHODS = {
     "ilo": Method("ILO", "Latent code first, then layer by layer.", _ilo),
     "csgm": Method("CSGM", "Latent code only.", _csgm),
@@ -80,26 +126,35 @@ METHODS = {
 }
 
 
-def preset(name: str = "Quick", method: str = "ilo", *, seed: int = 0, task: str | None = None) -> SolverSettings:
+def preset(
+    name: str = "Quick",
+    method: str = "ilo",
+    *,
+    seed: int = 0,
+    operator: Operator | None = None,
+    noise: Noise | None = None,
+    prior: Prior | None = None,
+) -> SolverSettings:
     """The settings of a preset for a method that solves measurements.
+
+    ILO's radii follow what is measured: they are smaller where few values are measured, or noisy ones, and it has
+    settings of its own where whole regions are hidden.
 
     Args:
         name: "Quick" (50, 50, 25 and 25 steps) or "Paper" (300 in each of four rounds).
         method: "ilo"; "csgm", which is round 0 alone; "pulse", which is CSGM with the published settings of PULSE.
         seed: random seed for the starting point, 0 … 2³¹ − 1.
-        task: name of the operator; ILO has settings of its own where whole regions are hidden, and where
-            there is noise.
+        operator: what is measured; None: every value of the picture, without noise.
+        noise: noise model of the measurement; None: the operator's own.
+        prior: the generator, for the number of values at its layers; None: as many as in a picture.
 
     Raises:
         SettingsError: the preset or the method is unknown, or the seed is out of range.
     """
-    from ilo.operators import OPERATORS  # here, so that listing the methods needs no torch
-
     check_choice("preset", name, tuple(PRESETS))
     check_choice("method", method, tuple(METHODS))
-    kind = OPERATORS.get(task or "")
-    holes, noisy = (False, False) if kind is None else (kind.holes, kind.noisy)
-    return replace(METHODS[method].settings(PRESETS[name], holes, noisy), method=method, seed=seed)
+    settings = METHODS[method].settings(PRESETS[name], evidence(operator, noise, prior))
+    return replace(settings, method=method, seed=seed)
 
 
 # Morphs: a classifier guides, nothing is measured. At these radii the results are still faces, also to a face detector

@@ -48,6 +48,10 @@ def dead_zone(residual: Tensor) -> Tensor:
 class Objective(Protocol):
     """The function that a search minimises, evaluated for each sample of the batch separately."""
 
+    @property
+    def mask(self) -> Tensor | None:
+        """[1, 1, R, R], 1 where the picture is measured; None if nothing is hidden."""
+
     def __call__(self, image: Tensor, z: Tensor) -> Tensor:
         """The weighted sum of all terms, followed by the unweighted terms.
 
@@ -70,7 +74,7 @@ class MeasurementObjective:
     """The weighted sum of the terms that compare with a measurement (section 4.2)."""
 
     def __init__(self, problem: Problem, weights: LossWeights, perceptual: Perceptual | None, sna: bool = True):
-        self.problem, self.weights = problem, weights
+        self.problem, self.weights, self.mask = problem, weights, problem.operator.mask
         wanted = weights.perceptual > 0 and problem.operator.compares_features
         self.perceptual = perceptual if wanted else None
         self._sna = sna and problem.noisy and self.perceptual is not None
@@ -124,7 +128,7 @@ class GuidedObjective:
     """A classifier's cross-entropy and the geodesic term: nothing is measured (section 4.3, "Out of Distribution")."""
 
     def __init__(self, guidance: Guidance, weights: LossWeights):
-        self.guidance, self.weights = guidance, weights
+        self.guidance, self.weights, self.mask = guidance, weights, None
 
     def __call__(self, image: Tensor, z: Tensor) -> Tensor:
         loss = self.guidance.loss(image)

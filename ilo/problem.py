@@ -37,7 +37,7 @@ class Problem:
     @property
     def noisy(self) -> bool:
         """Whether the solver assumes any noise."""
-        return self.operator.assumes_noise(self.noise)
+        return self.operator.noise_level(self.noise) > 0
 
     def expected(self, image: Tensor) -> Tensor:
         """E[y | x = image], the mean measurement of a picture [B, 3, R, R]; differentiable."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from ilo.engine.streams import stream
 from ilo.objective import TERMS, Objective
@@ -41,32 +42,46 @@ class Variable:
     """A tensor that is searched over, and the set that it must stay in.
 
     It is searched in its own unit: features in that of their mean absolute value, so that the learning rate suits any
-    generator, everything else as it is.
+    generator, everything else as it is. Where a mask hides everything, the unit of features is smaller: the same step
+    changes them less, and the same change takes more of the radius.
     """
 
-    def __init__(self, searched: Searched, radius: float, settings: SolverSettings, begin: Tensor | None = None):
+    def __init__(
+        self,
+        searched: Searched,
+        radius: float,
+        settings: SolverSettings,
+        mask: Tensor | None = None,
+        begin: Tensor | None = None,
+    ):
         """
         Args:
             searched: the tensor and its value at the round's start, the centre of its l1 ball.
             radius: ρ of the l1 ball, infinity for no ball.
-            settings: of the run, for their scale and their scales of the radii.
+            settings: of the run, for their scale, their scales of the radii and the radius where all is hidden.
+            mask: [1, 1, R, R], 1 where the picture is measured; None if there is no such mask.
             begin: where to begin, inside the ball; None: at its centre.
         """
         value, relative = searched.value, settings.scale == "relative"
         self.ball, self.radius, self.sphere = searched.ball, radius, searched.sphere
+        self.free = radius > 0
         self.unit = None
         if relative and searched.kind == "features":
             self.unit = value.flatten(1).abs().mean(1).clamp_min(TINY).view(-1, *[1] * (value.dim() - 1))
-        self.start = value if self.unit is None else value / self.unit
-        begin = value if begin is None else begin
-        self.free = radius > 0
-        begin = begin if self.unit is None else begin / self.unit
-        self.leaf = begin.clone().requires_grad_(self.free)  # what Adam moves
-        size = l1_norm(self.start) if relative and searched.kind != "pixels" else float(value[0].numel())
+        size = l1_norm(self._in_units(value)) if relative and searched.kind != "pixels" else float(value[0].numel())
+        if mask is not None and searched.ball == "features" and settings.radius_hidden < 1:
+            measured = F.interpolate(mask, value.shape[-2:], mode="area")
+            reach = settings.radius_hidden + (1 - settings.radius_hidden) * measured
+            self.unit = reach if self.unit is None else self.unit * reach
+        self.start = self._in_units(value)
+        self.leaf = self._in_units(value if begin is None else begin).clone().requires_grad_(self.free)  # Adam moves it
         scale = value.new_tensor(settings.radius_scales) if settings.radius_scales else 1.0
         self.reach = radius * size * scale
         if self.sphere:
             self.norm = torch.linalg.vector_norm(self.start, dim=self.sphere, keepdim=True)
+
+    def _in_units(self, value: Tensor) -> Tensor:
+        return value if self.unit is None else value / self.unit
 
     def value(self, leaf: Tensor | None = None) -> Tensor:
         """[B, …] as the prior takes it, at the current leaf or another; differentiable."""
@@ -187,7 +202,7 @@ class LayerSearch:
         batch = len(start)
         searched = prior.searched(start, settings)
         like = searched[0].value
-        self._variables = [Variable(s, plan.radius(s.ball), settings) for s in searched]
+        self._variables = [Variable(s, plan.radius(s.ball), settings, objective.mask) for s in searched]
         self._adam = adam(self._variables)
         # Samples that differ only in their radii get the same noise.
         seeds = [settings.seed + (0 if settings.radius_scales else b) for b in range(batch)]
@@ -294,7 +309,15 @@ class RangeSearch:
     rounds found is kept.
     """
 
-    def __init__(self, prior: Prior, target: State, before: Round, plan: RoundSettings, settings: SolverSettings):
+    def __init__(
+        self,
+        prior: Prior,
+        target: State,
+        before: Round,
+        plan: RoundSettings,
+        settings: SolverSettings,
+        mask: Tensor | None = None,
+    ):
         """
         Args:
             prior: the generative prior.
@@ -302,12 +325,14 @@ class RangeSearch:
             before: the round before.
             plan: this round's settings.
             settings: of the run.
+            mask: see `Variable`.
         """
         self._prior, self._target, self._before = prior, target, before
         self._plan, self._settings = plan, settings
         centres, begins = (prior.searched(state, settings) for state in (before.start, before.best))
         self._variables = [
-            Variable(s, before.plan.radius(s.ball), settings, b.value) for s, b in zip(centres, begins, strict=True)
+            Variable(s, before.plan.radius(s.ball), settings, mask, b.value)
+            for s, b in zip(centres, begins, strict=True)
         ]
         self._adam = adam(self._variables)
         self._best = Best(self._variables)

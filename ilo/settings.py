@@ -28,6 +28,7 @@ MOST_ROUNDS = 32  # more than any generator has layers
 MOST_SCALES = 64
 MOST_SAMPLES = 100_000
 MOST_RADIUS = 10.0  # ρ; 1 lets a variable change by as much as it holds
+LEAST_HIDDEN = 0.01  # ρ inside a hole, as a share of that elsewhere
 LONGEST_NAME = 40
 MORPH = "morph"  # the task without an operator: a classifier guides it
 
@@ -142,6 +143,7 @@ class SolverSettings:
     dtype: Dtype = "float32"
     first_layer: int = 0  # first layer to optimise; num_layers means the pixels
     radius_scales: tuple[float, ...] = ()  # per-sample multiplier on all radii; empty: 1
+    radius_hidden: float = 1.0  # features' radius where a mask hides everything, as a share of that elsewhere
     samples: int = 1  # answers to each measurement, from as many starts, solved as one batch
     scale: Scale = "relative"  # of radii and of the features' learning rate; "absolute" is that of version 1's recipes
     range_from: RangeFrom = "layer"  # what a range projection searches: the round before's variables, or all latents
@@ -164,6 +166,7 @@ class SolverSettings:
         check_choice("skip", self.skip, get_args(Skip))
         check_choice("dtype", self.dtype, get_args(Dtype))
         check_whole("first_layer", self.first_layer, 0, 16)
+        check_number("radius_hidden", self.radius_hidden, LEAST_HIDDEN, 1.0)
         check_whole("samples", self.samples, 1, MOST_SAMPLES)
         check_choice("scale", self.scale, get_args(Scale))
         check_choice("range_from", self.range_from, get_args(RangeFrom))

@@ -109,7 +109,7 @@ def solve(
             if before is None or settings.range_from == "latents":
                 first = replace(best, layer=0)
                 before = Round(first, first, RoundSettings())
-            projection = RangeSearch(prior, best, before, plan, settings)
+            projection = RangeSearch(prior, best, before, plan, settings, objective.mask)
             for i in range(plan.range_steps):
                 if done + i == stop_at:
                     return

@@ -54,8 +54,10 @@ def test_sorting_and_newton_project_alike():
 
 
 @pytest.mark.parametrize("method", quality.METHODS[:4])
-def test_all_methods_get_the_same_number_of_steps(method):
-    assert quality.settings_of(method, "float32", "identity").total_steps == 150
+def test_all_methods_get_the_same_number_of_steps(method, model):
+    for row in rows.ROWS:
+        operator = rows.operator(row, model.resolution)
+        assert quality.settings_of(method, "float32", operator, model).total_steps == 150
 
 
 def test_figures_of_other_weights_or_settings_are_not_kept(tmp_path, model):

@@ -4,7 +4,8 @@ import math
 
 import pytest
 
-from ilo.methods import PRESETS, preset
+from ilo.methods import PRESETS, preset, rounded
+from ilo.operators import ClippedGaussian, nominal
 from ilo.settings import LossWeights, RoundSettings, SettingsError, SolverSettings
 
 
@@ -12,7 +13,11 @@ from ilo.settings import LossWeights, RoundSettings, SettingsError, SolverSettin
 @pytest.mark.parametrize("name", list(PRESETS))
 def test_presets_have_the_same_number_of_steps_and_survive_json(name, method):
     settings = preset(name, method, seed=3)
-    assert settings.total_steps == preset(name, method, task="inpaint").total_steps == sum(PRESETS[name])
+    assert (
+        settings.total_steps
+        == preset(name, method, operator=nominal("inpaint", 64, {})).total_steps
+        == sum(PRESETS[name])
+    )
     assert SolverSettings.from_dict(settings.to_dict()) == settings
     assert (len(settings.rounds) == 1) == (method != "ilo")
 
@@ -46,6 +51,7 @@ def test_range_projections_count_as_steps():
         (lambda: SolverSettings(rounds=(RoundSettings(),), seed=True), ["seed must", "not True"]),
         (lambda: SolverSettings(rounds=(RoundSettings(),), dtype="float16"), ["dtype", "bfloat16"]),
         (lambda: SolverSettings(rounds=(RoundSettings(),), sna="yes"), ["sna"]),
+        (lambda: SolverSettings(rounds=(RoundSettings(),), radius_hidden=0.0), ["radius_hidden must", "from 0.01"]),
         (lambda: preset("Slow"), ["'Slow'", "Quick, Paper"]),
         (lambda: preset("Quick", "gan"), ["'gan'", "ilo, csgm, pulse"]),
         (lambda: SolverSettings.from_dict({"rounds": [{"steps": 5, "speed": 1}]}), ["does not know speed"]),
@@ -59,9 +65,41 @@ def test_mistakes_get_a_sentence(make, words):
     assert all(word in str(error.value) for word in words), str(error.value)
 
 
-def test_inpainting_holds_the_latents_together():
-    assert preset(task="inpaint").weights.geodesic > preset().weights.geodesic
+def of(task, method="ilo", **settings):
+    return preset(method=method, operator=nominal(task, 64, settings))
+
+
+def test_holes_have_settings_of_their_own():
+    hidden = of("inpaint")
+    assert hidden.weights.geodesic > preset().weights.geodesic
+    assert hidden.radius_hidden < preset().radius_hidden == 1
     for method in ("csgm", "pulse"):
-        assert preset(task="inpaint", method=method) == preset(method=method)
-    assert preset(task="denoise").rounds[1].radius_noise < preset().rounds[1].radius_noise  # nor to follow the noise
-    assert preset(task="super-resolve") == preset()
+        assert of("inpaint", method) == preset(method=method)
+
+
+def test_radii_follow_what_is_measured():
+    def radii(settings):
+        return [plan.radius_features for plan in settings.rounds[1:]]
+
+    few, many = of("random-inpaint", fraction=0.1), of("random-inpaint", fraction=0.5)
+    assert radii(few) < radii(many) < radii(preset())
+    assert few.rounds[1].radius_noise == many.rounds[1].radius_noise  # a share of pixels says nothing about noise
+    quiet, loud = of("denoise", sigma=10), of("denoise", sigma=100)
+    assert radii(loud) < radii(quiet)
+    assert loud.rounds[1].radius_noise < 0.1 * quiet.rounds[1].radius_noise
+    noisy = preset(operator=nominal("super-resolve", 64, {"factor": 4}), noise=ClippedGaussian(50))
+    assert radii(noisy) < radii(of("super-resolve", factor=4))
+    sequence = nominal("compose", 64, {"operators": [{"name": "denoise", "sigma": 50}, {"name": "colorize"}]})
+    assert radii(preset(operator=sequence)) < radii(of("colorize"))
+
+
+def test_radii_follow_the_size_of_the_layers(model):
+    operator = nominal("random-inpaint", 64, {"fraction": 0.1})
+    first, *later = (plan.radius_features for plan in preset(operator=operator, prior=model).rounds[1:])
+    assert all(radius < first for radius in later)  # more values to move, and no more to fix them
+    for plan in preset("Paper", operator=operator, prior=model).rounds[1:]:
+        assert rounded(plan.radius_features) == plan.radius_features  # so that a slider can show it
+
+
+def test_radii_are_rounded_to_the_nearest_of_a_slider():
+    assert [rounded(radius) for radius in (0.014, 0.0098, 0.27, 0.99, 7.9)] == [0.015, 0.01, 0.25, 1.0, 8.0]

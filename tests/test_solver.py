@@ -7,10 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional as F
 
 from ilo import LossWeights, Problem, RoundSettings, SettingsError, SolverSettings, build, preset, solve
 from ilo.objective import MeasurementObjective
 from ilo.perceptual.classifier_features import ClassifierFeatures
+from ilo.photos.masks import preset_mask
 from ilo.priors.stylegan2.prior import first_input, point
 from ilo.projection import l1_norm
 from ilo.search import LayerSearch, RangeSearch, Round, learning_rate
@@ -358,3 +360,31 @@ def test_it_stops_where_it_is_told_with_what_a_run_has_there(model, problem, sto
     assert last.done == stop_at
     assert last.result is not None
     assert torch.equal(last.result.image, whole[stop_at].result.image)
+
+
+def test_features_move_less_where_everything_is_hidden(model, truths):
+    problem = Problem.damage(truths, build("inpaint", 64, mask=preset_mask("centre box", 64)))
+    seen = F.interpolate(problem.operator.mask, (16, 16), mode="area")
+    assert set(seen.unique().tolist()) == {0, 1}
+    plan = RoundSettings(steps=10, lr=0.1, radius_features=0.02, radius_latents=0.0, radius_noise=0.0)
+    start = model.enter(model.draw(0, batch=2), 3, SHORT)
+    share = {}
+    for hidden in (1.0, 0.1):
+        settings = replace(SHORT, rounds=(plan,), radius_hidden=hidden)
+        search = LayerSearch(model, MeasurementObjective(problem, settings.weights, None), start, plan, settings)
+        for i in range(plan.steps):
+            search.step(i)
+        search.finish()
+        features = start.values["features_x"]
+        change = (search.best().values["features_x"] - features).abs()
+        share[hidden] = (change * (1 - seen)).sum((1, 2, 3)) / change.sum((1, 2, 3))
+        used = (change / (hidden + (1 - hidden) * seen)).flatten(1).sum(1)
+        assert bool((used <= 0.02 * 1.001 * features.flatten(1).abs().sum(1)).all())  # a hidden change counts for more
+        assert bool((used > 0.015 * features.flatten(1).abs().sum(1)).all())
+    assert bool((share[0.1] < 0.2 * share[1.0]).all())
+
+
+def test_the_radius_inside_holes_needs_a_mask(model, truths):
+    problem = Problem.damage(truths[:1], build("super-resolve", 64, factor=4))
+    once, again = (run(model, problem, replace(SHORT, radius_hidden=hidden))[-1] for hidden in (1.0, 0.1))
+    assert torch.equal(once.result.image, again.result.image)

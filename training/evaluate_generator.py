@@ -208,7 +208,8 @@ def measure(
     times.append(time.monotonic())
     for task, (kind, options) in TASKS.items():
         operator = build(kind, SIDE, **options)
-        found[task] = summary(errors(model, faces.truth[:count], operator, preset("Quick", "ilo", task=kind), batch))
+        quick = preset("Quick", "ilo", operator=operator, prior=model)
+        found[task] = summary(errors(model, faces.truth[:count], operator, quick, batch))
     times.append(time.monotonic())
     pictures = sample(model.generator, samples)
     sampled = features(faces.network, pictures)

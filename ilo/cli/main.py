@@ -67,7 +67,7 @@ def _is_mistake(error: Exception) -> bool:
 def _solve(options: argparse.Namespace) -> int:
     cli_options.check_solve(options)
     morphing = options.task == cli_options.MORPH
-    settings = None if morphing else cli_settings.solver_settings(options)
+    settings = None if morphing else cli_settings.solver_settings(options)  # so that a mistake shows at once
 
     from ilo.cli import pictures as cli_pictures
     from ilo.priors.load import load
@@ -85,6 +85,7 @@ def _solve(options: argparse.Namespace) -> int:
         else:
             _check_fits(model, settings)
             problem, image, placed, notes = cli_pictures.problem(options, model)
+            settings = cli_settings.solver_settings(options, problem, model)
         perceptual = _perceptual(model) if settings.weights.perceptual else None
         recipe = make_recipe(
             model,

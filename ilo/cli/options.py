@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NoReturn, get_args
 
 from ilo.cli.settings import RADII, dashed
-from ilo.cli.values import class_, noise, numbers, percents, weights, whole_numbers
+from ilo.cli.values import class_, noise, numbers, percents, share, weights, whole_numbers
 from ilo.methods import METHODS, MORPH_METHODS, PRESETS
 from ilo.settings import (
     MORPH,
@@ -196,6 +196,13 @@ def _add_method(group: Any) -> None:
             "their magnitudes at the round's start (the radius of their l1 ball): one value, or one per round; 0 "
             "freezes them, inf means no limit",
         )
+    group.add_argument(
+        "--radius-hidden",
+        type=share,
+        metavar="%",
+        help="radius of the features where a mask hides the picture, in percent of that elsewhere, 1 to 100; default "
+        "10 for inpaint, else 100",
+    )
     group.add_argument("--outer-iterations", type=int, help="number of searches per round, from round 1 on")
     group.add_argument("--range-steps", type=int, help="number of steps of the range projection between two searches")
     group.add_argument("--range-lr", type=float, help="learning rate of the range projection; default 0.1")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ilo.methods import morph_preset, preset
 from ilo.records.versions import present
@@ -16,9 +16,24 @@ from ilo.settings import RoundSettings, SettingsError, SolverSettings, check_num
 from ilo.text import jsontext
 from ilo.text.words import reason
 
+if TYPE_CHECKING:
+    from ilo.priors.base import Prior
+    from ilo.problem import Problem
+
 RADII = ("radius_features", "radius_latents", "radius_noise")
 _RANGE = ("outer_iterations", "range_steps", "range_lr")  # of each round from round 1 on
-_SOLVER_OPTIONS = ("method", "preset", "steps", *RADII, *_RANGE, "range_from", "samples", "sna", "weights")
+_SOLVER_OPTIONS = (
+    "method",
+    "preset",
+    "steps",
+    *RADII,
+    *_RANGE,
+    "range_from",
+    "radius_hidden",
+    "samples",
+    "sna",
+    "weights",
+)
 
 
 def dashed(name: str) -> str:
@@ -47,10 +62,15 @@ def morph_settings(options: argparse.Namespace, layers: int) -> SolverSettings:
     return _with_seed(settings, options)
 
 
-def solver_settings(options: argparse.Namespace) -> SolverSettings:
-    """The solver settings from the options. Raises `SettingsError`."""
+def solver_settings(
+    options: argparse.Namespace, problem: Problem | None = None, prior: Prior | None = None
+) -> SolverSettings:
+    """The solver settings from the options, with a preset for the problem and the prior.
+
+    Without these two, which take time to make, only to check the options. Raises `SettingsError`.
+    """
     if options.settings is None:
-        return _with_seed(_built_settings(options), options)
+        return _with_seed(_built_settings(options, problem, prior), options)
     _check_settings_alone(options)
     return _with_seed(_read_settings(options.settings), options)
 
@@ -73,8 +93,10 @@ def _option(name: str) -> str:
     return "--no-sna" if name == "sna" else f"--{dashed(name)}"
 
 
-def _built_settings(options: argparse.Namespace) -> SolverSettings:
-    settings = preset(options.preset or "Quick", options.method or "ilo", task=options.task)
+def _built_settings(options: argparse.Namespace, problem: Problem | None, prior: Prior | None) -> SolverSettings:
+    operator, noise = (None, None) if problem is None else (problem.operator, problem.noise)
+    name, method = options.preset or "Quick", options.method or "ilo"
+    settings = preset(name, method, operator=operator, noise=noise, prior=prior)
     if options.steps is not None and options.preset is not None:
         raise SettingsError("--preset and --steps cannot be used together; leave out one of the two.")
     rounds = _with_steps(settings, options.steps) if options.steps else settings.rounds
@@ -87,7 +109,7 @@ def _built_settings(options: argparse.Namespace) -> SolverSettings:
         _check_later_rounds(rounds, *changes)
         rounds = (rounds[0], *(replace(plan, **changes) for plan in rounds[1:]))
     weights = replace(settings.weights, **options.weights) if options.weights else settings.weights
-    given = {name: getattr(options, name) for name in ("range_from", "samples", "sna")}
+    given = {name: getattr(options, name) for name in ("range_from", "radius_hidden", "samples", "sna")}
     further = {name: value for name, value in given.items() if value is not None}
     return replace(settings, rounds=rounds, weights=weights, **further)
 

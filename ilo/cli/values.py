@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from ilo.settings import MOST_RADIUS, LossWeights
+from ilo.settings import LEAST_HIDDEN, MOST_RADIUS, LossWeights
 
 
 def numbers(count: int | None = None) -> Callable[[str], list[float]]:
@@ -35,6 +35,17 @@ def percents(text: str) -> list[float]:
         if not (0 <= value <= most or value == math.inf):  # NaN fails too
             raise argparse.ArgumentTypeError(f"{text!r}: a percentage is from 0 to {most:,.0f}, or inf, not {value:g}")
     return [value / 100 for value in values]
+
+
+def share(text: str) -> float:
+    """A percentage from 1 to 100, as a share."""
+    try:
+        value = float(text.strip().removesuffix("%"))
+    except ValueError:
+        value = math.nan
+    if not 100 * LEAST_HIDDEN <= value <= 100:
+        raise argparse.ArgumentTypeError(f"{text!r}: give one percentage from {100 * LEAST_HIDDEN:g} to 100")
+    return value / 100
 
 
 def whole_numbers(text: str) -> list[int]:

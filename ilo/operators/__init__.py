@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from ilo.operators.base import Operator
@@ -12,7 +13,7 @@ from ilo.operators.registry import OPERATORS, build, find, register
 from ilo.operators.resample import Deblur, SuperResolve
 from ilo.operators.sensing import CompressedSensing
 from ilo.operators.setting import Setting
-from ilo.photos.masks import fit_mask
+from ilo.photos.masks import PRESET_MASKS, fit_mask, preset_mask
 
 __all__ = [
     "OPERATORS",
@@ -36,14 +37,15 @@ __all__ = [
     "find",
     "fit_mask",
     "noise_model",
+    "nominal",
     "register",
     "undamaged",
 ]
 
 # In the order in which the page and the command line offer them.
 for _kind in (
-    Inpaint,
     RandomInpaint,
+    Inpaint,
     Denoise,
     SuperResolve,
     CompressedSensing,
@@ -61,6 +63,17 @@ def default_tasks(resolution: int) -> dict[str, dict[str, Any]]:
     An operator that requires a mask needs one in addition, for example from `ilo.photos.masks.preset_mask`.
     """
     return {name: kind.suggested(resolution) for name, kind in OPERATORS.items()}
+
+
+def nominal(name: str, resolution: int, settings: Mapping[str, Any]) -> Operator:
+    """The operator with these settings, and with a preset mask if it needs one: for what depends on no mask.
+
+    Raises:
+        SettingsError: as `build`.
+    """
+    wanted = find(name).mask_setting()
+    mask = {"mask": preset_mask(PRESET_MASKS[0], resolution)} if wanted is not None and wanted.required else {}
+    return build(name, resolution, **mask, **settings)
 
 
 def undamaged(resolution: int) -> Operator:

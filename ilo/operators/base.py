@@ -57,7 +57,6 @@ class Operator:
     upload: Literal["no", "as it is", "applied"] = "no"
     shrinks: ClassVar[bool] = False  # whether the uploaded picture may be smaller than R
     holes: ClassVar[bool] = False  # whether whole regions are hidden; presets then use a higher geodesic weight
-    noisy: ClassVar[bool] = False  # whether the measurement has noise of its own
     baselines: ClassVar[tuple[str, ...]] = ()  # applicable methods of `ilo.baselines.classical`, the default first
     dct_weight: ClassVar[float] = 0.02  # weight of the l1 norm in the baseline `sparse_dct`
     linear: bool = True
@@ -263,9 +262,9 @@ class Operator:
         noise = self.assumed_noise if noise is None else noise
         return noise.perturb(self(x), rngs)
 
-    def assumes_noise(self, noise: Noise | None = None) -> bool:
-        """Whether `expected` and `perturbed` assume any noise; `noise` replaces `assumed_noise`."""
-        return (self.assumed_noise if noise is None else noise).sigma > 0
+    def noise_level(self, noise: Noise | None = None) -> float:
+        """σ of the noise that `expected` and `perturbed` assume, 0 … 255; `noise` replaces `assumed_noise`."""
+        return (self.assumed_noise if noise is None else noise).sigma
 
     @property
     def last(self) -> Operator:

@@ -103,9 +103,10 @@ class Compose(Operator):
         """One random measurement, in which each operator adds its own noise; `noise` replaces that of the last."""
         return self.last.perturbed(self.entering(x, rngs), rngs, noise)
 
-    def assumes_noise(self, noise: Noise | None = None) -> bool:
+    def noise_level(self, noise: Noise | None = None) -> float:
+        """The largest σ of all operators' noise; `noise` replaces that of the last one."""
         *earlier, last = self.operators
-        return last.assumes_noise(noise) or any(operator.assumes_noise() for operator in earlier)
+        return max(last.noise_level(noise), *(operator.noise_level() for operator in earlier), 0.0)
 
     @property
     def last(self) -> Operator:

@@ -102,11 +102,11 @@ class RandomInpaint(_Masked):
     """Fill in a picture from a few random pixels, known in all three channels (section 4.3)."""
 
     name, title = "random-inpaint", "Missing pixels"
-    help = "Only a few random pixels are kept."
+    help = "Only some random pixels are kept."
     baselines = ("navier-stokes", "telea", "dct")
     dct_weight = 0.03
     fraction: float = Setting.number(
-        0.1, 0.005, 1.0, step=0.005, unit="%", label="Pixels kept", help="Share of the pixels that are kept."
+        0.5, 0.005, 1.0, step=0.005, unit="%", label="Pixels kept", help="Share of the pixels that are kept."
     )
     seed: int = Setting.seed(help="A different seed keeps different pixels.")
 
@@ -138,7 +138,6 @@ class Denoise(Identity):
     name, title = "denoise", "Denoise"
     formula = "y = x + N(0, (σ/127.5)²), clipped to [−1, 1]"
     help = "Every pixel is noisy; σ is on the scale 0–255."
-    noisy = True
     upload = "as it is"
     baselines = ("non-local means",)
     sigma: float = Setting.number(

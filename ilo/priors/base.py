@@ -85,6 +85,9 @@ class Prior(Protocol):
     @property
     def device(self) -> torch.device: ...
 
+    def feature_count(self, layer: int) -> int:
+        """Number of values in the features of one sample that enter a layer, 1 … K."""
+
     def draw(self, seed: int, batch: int = 1) -> State:
         """Draw a random starting state at layer 0; sample b uses seed + b, so a batch equals single runs."""
 

@@ -78,6 +78,9 @@ class Corrected:
         """The last layer with a correction: from there on the states are those of the plain prior."""
         return max(self.corrections, default=0)
 
+    def feature_count(self, layer: int) -> int:
+        return self.prior.feature_count(layer)
+
     def draw(self, seed: int, batch: int = 1) -> State:
         return self.prior.draw(seed, batch)
 

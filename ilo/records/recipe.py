@@ -16,7 +16,7 @@ from ilo.engine import engine
 from ilo.guidance import Guidance
 from ilo.methods import METHODS, MORPH_METHODS, PRESETS, preset
 from ilo.morph import inversion
-from ilo.operators import OPERATORS
+from ilo.operators import OPERATORS, nominal
 from ilo.operators.base import MAX_SEED
 from ilo.operators.noise import noise_model
 from ilo.perceptual.base import Perceptual
@@ -129,8 +129,8 @@ class Recipe:
         except SettingsError as error:
             raise RecipeError(str(error)) from None
 
-    def to_query(self) -> str:
-        """URL query that fills in the task and the settings; it never contains a picture.
+    def to_query(self, prior: Prior | None = None) -> str:
+        """URL query that fills in the task and the settings; it never contains a picture. See `Shared.to_query`.
 
         Raises:
             RecipeError: the run is a morph, or its measurement used a noise model other than the operator's own.
@@ -139,7 +139,7 @@ class Recipe:
             raise RecipeError("A measurement with its own noise model has no link; share its recipe.json.")
         if self.task == MORPH:
             raise RecipeError("A morph has no link; share its recipe.json.")
-        return Shared(self.model, self.task, self.operator, self.settings, self.measurement_seed).to_query()
+        return Shared(self.model, self.task, self.operator, self.settings, self.measurement_seed).to_query(prior)
 
 
 @dataclass(frozen=True)
@@ -152,12 +152,15 @@ class Shared:
     settings: SolverSettings
     measurement_seed: int = 0
 
-    def to_query(self) -> str:
-        """URL query without the question mark; `from_query` is the exact inverse."""
+    def to_query(self, prior: Prior | None = None) -> str:
+        """URL query without the question mark; `from_query` with the same prior is the exact inverse.
+
+        With the prior, a preset's settings become its name.
+        """
         query = {"model": self.model, "task": self.task}
         if self.operator:
             query["operator"] = _compact(self.operator)
-        named = _preset_of(self.settings, self.task)
+        named = None if prior is None else _preset_of(self, prior)
         if named:
             query |= {"method": self.settings.method, "preset": named, "seed": str(self.settings.seed)}
         else:
@@ -167,11 +170,12 @@ class Shared:
         return urlencode(query)
 
     @classmethod
-    def from_query(cls, query: str | Mapping[str, str]) -> Shared:
+    def from_query(cls, query: str | Mapping[str, str], prior: Prior) -> Shared:
         """Parse a link. Names that do not belong to a recipe are ignored.
 
         Args:
             query: part of a URL after the question mark, or its names and values.
+            prior: the generator, for a link that names a preset instead of settings.
 
         Raises:
             RecipeError: the task is missing, or a value is not allowed.
@@ -191,7 +195,8 @@ class Shared:
             raise RecipeError(f"{OPERATORS[task].title} does not know the setting {named(unknown)} of the link.")
         try:
             seed = _whole(query.get("measurement_seed", "0"), "measurement_seed")
-            return cls(query.get("model", "faces64"), task, operator, _shared_settings(query, task), seed)
+            settings = _shared_settings(query, task, operator, prior)
+            return cls(query.get("model", "faces64"), task, operator, settings, seed)
         except (TypeError, OverflowError) as error:
             raise RecipeError(f"The link has values of a wrong type ({reason(error)}).") from None
         except SettingsError as error:
@@ -342,13 +347,14 @@ def _compact(values: dict[str, Any]) -> str:
     return json.dumps(values, separators=(",", ":"), allow_nan=False)
 
 
-def _preset_of(settings: SolverSettings, task: str) -> str | None:
-    """Name of the preset that equals these settings apart from the seed, or None."""
-    if settings.method not in METHODS:
+def _preset_of(shared: Shared, prior: Prior) -> str | None:
+    """Name of the preset that gives these settings, or None."""
+    method, seed = shared.settings.method, shared.settings.seed
+    if method not in METHODS:
         return None
-    return next(
-        (name for name in PRESETS if preset(name, settings.method, seed=settings.seed, task=task) == settings), None
-    )
+    operator = nominal(shared.task, prior.resolution, shared.operator)
+    made = {name: preset(name, method, seed=seed, operator=operator, prior=prior) for name in PRESETS}
+    return next((name for name, settings in made.items() if settings == shared.settings), None)
 
 
 def _without_defaults(settings: SolverSettings) -> dict[str, Any]:
@@ -367,7 +373,7 @@ def _changed(values: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]
     return {name: value for name, value in values.items() if value != defaults[name]}
 
 
-def _shared_settings(query: Mapping[str, str], task: str) -> SolverSettings:
+def _shared_settings(query: Mapping[str, str], task: str, operator: dict[str, Any], prior: Prior) -> SolverSettings:
     if "settings" in query:
         settings = _parse(query["settings"], "The link's settings")
         if "v" not in query:  # as in links of version 1
@@ -375,8 +381,12 @@ def _shared_settings(query: Mapping[str, str], task: str) -> SolverSettings:
         elif query["v"] != str(VERSION):
             raise RecipeError(f"The link has version {shown(query['v'], 40)}; this program reads version {VERSION}.")
         return SolverSettings.from_dict(settings)
-    method: Any = query.get("method", "ilo")
-    return preset(query.get("preset", "Quick"), method, seed=_whole(query.get("seed", "0"), "seed"), task=task)
+    name, method, seed = (
+        query.get("preset", "Quick"),
+        query.get("method", "ilo"),
+        _whole(query.get("seed", "0"), "seed"),
+    )
+    return preset(name, method, seed=seed, operator=nominal(task, prior.resolution, operator), prior=prior)
 
 
 def _whole(text: str, name: str) -> int:

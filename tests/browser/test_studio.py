@@ -131,6 +131,7 @@ def test_a_phone_sees_run_and_nothing_is_cut_off(tab):
 
 
 def test_paint_run_watch_stop_download(page, tmp_path):
+    choose(page, "task", "Inpaint")
     before = source(page)
     page.click(".painter-tools [data-do=clear]")
     stroke(page, (0.3, 0.8), (0.7, 0.8))
@@ -226,6 +227,7 @@ def test_bad_input_gets_a_sentence_and_the_page_goes_on(page, tmp_path):
     upload(page, "#upload", tmp_path / "dot.png")
     expect(notice).to_contain_text("1×1 px")
 
+    choose(page, "task", "Inpaint")
     page.click(".painter-tools [data-do=clear]")
     expect(notice).to_contain_text("hides no pixel")
     page.click("#run")
@@ -284,8 +286,22 @@ def test_a_link_fills_in_the_task_and_its_settings(page, server):
     assert page.get_by_label("number input for Noise").input_value() == "40"
 
 
+def test_a_task_and_its_settings_choose_the_radii(page):
+    page.click("#advanced button")
+    note = page.locator("#rounds .radius-note").first
+    inside = page.get_by_label("number input for Inside holes")
+    choose(page, "task", "Inpaint")
+    expect(inside).to_have_value("10")
+    choose(page, "task", "Denoise")
+    expect(inside).to_have_value("100")
+    expect(note).to_contain_text("noise 8 %")
+    page.get_by_label("number input for Noise").fill("100")
+    page.get_by_label("number input for Noise").blur()
+    expect(note).to_contain_text("noise 0.8 %")
+
+
 def test_a_tab_in_the_background_keeps_its_run(page, tab):
-    page.click("#preset label:has-text('Paper')")
+    short(page, steps=5000)
     page.click("#run")
     page.wait_for_selector(RUNNING)
     other = page.context.new_page()  # in front of it
@@ -298,7 +314,7 @@ def test_a_tab_in_the_background_keeps_its_run(page, tab):
     page.wait_for_function("(before) => document.querySelector('#stage img').src !== before", arg=before)
     page.click("#stop")
     page.wait_for_selector(COMPARE)
-    assert "of 1200 steps" in page.inner_text("#panel")
+    assert "of 5,000 steps" in page.inner_text("#panel").replace("5000", "5,000")
 
 
 def test_more_steps_than_the_page_allows(page):

@@ -179,6 +179,7 @@ def test_settings():
     assert settings_of("--method", "csgm", "--steps", "4,3").rounds[0].steps == 7
     odd = settings_of("--radius-features", "17,7.5,1000")
     assert [plan.radius_features for plan in odd.rounds[1:]] == [0.17, 0.075, 10]
+    assert settings_of("--radius-hidden", "25%").radius_hidden == 0.25
     assert settings_of("--range-lr", "0.3").rounds[2].range_lr == 0.3
     assert settings_of("--range-from", "latents").range_from == "latents"
     assert settings_of("--samples", "4").samples == 4
@@ -273,6 +274,8 @@ IDENTITY = ("--task", "identity")
         (*IDENTITY, "--steps", "1", "--radius-latents", "0.1"),
         (*IDENTITY, "--radius-latents=-10"),
         (*IDENTITY, "--radius-features", "1001"),
+        (*IDENTITY, "--radius-hidden", "0"),
+        (*IDENTITY, "--radius-hidden", "nan"),
         (*IDENTITY, "--radius-features", "20,nan,20"),
         (*IDENTITY, "--radius-features", "much"),
         (*IDENTITY, "--range-lr", "0"),

@@ -218,8 +218,8 @@ def test_assumed_sigma() -> None:
     for operators, last in ((noisy, NoNoise()), (noisy[::-1], ClippedGaussian(51))):
         op = Compose(resolution=8, operators=operators)
         assert op.assumed_noise == last
-        assert op.assumes_noise()
-    assert not Compose(resolution=8, operators=[noisy[1], {**noisy[0], "assumed_sigma": 0}]).assumes_noise()
+        assert op.noise_level() > 0
+    assert not Compose(resolution=8, operators=[noisy[1], {**noisy[0], "assumed_sigma": 0}]).noise_level()
 
 
 # Super-resolution

@@ -105,11 +105,11 @@ def test_the_page_has_its_controls_and_solves_it(model, tmp_path):
 
 
 @pytest.mark.usefixtures("channel_mix")
-def test_a_link_carries_it():
-    shared = Shared.from_query('task=channel-mix&operator={"amount":0.5}')
+def test_a_link_carries_it(model):
+    shared = Shared.from_query('task=channel-mix&operator={"amount":0.5}', model)
     assert tasks.shown_values(shared.task, shared.operator) == {"channel-mix.amount": 50}
     with pytest.raises(SettingsError, match="does not know the setting speed"):
-        Shared.from_query('task=channel-mix&operator={"speed":1}')
+        Shared.from_query('task=channel-mix&operator={"speed":1}', model)
 
 
 def test_an_installed_package_brings_its_operators(monkeypatch, capsys):

@@ -9,7 +9,7 @@ import torch
 
 from ilo.engine import engine
 from ilo.methods import preset
-from ilo.operators import build
+from ilo.operators import build, undamaged
 from ilo.problem import Problem
 from ilo.records.recipe import Recipe, RecipeError, Shared, differences, make_recipe, picture_sha256, tensor_sha256
 from ilo.settings import LossWeights, RoundSettings, SettingsError, SolverSettings
@@ -25,7 +25,8 @@ CUSTOM = SolverSettings(
 
 def of_version_1(values):
     """A recipe in the form of version 1: without the later settings, and with other radii."""
-    settings = {k: v for k, v in values["settings"].items() if k not in ("samples", "scale", "range_from")}
+    later = ("samples", "scale", "range_from", "radius_hidden")
+    settings = {k: v for k, v in values["settings"].items() if k not in later}
     rounds = [{k: v for k, v in plan.items() if k != "range_lr"} for plan in settings["rounds"]]
     rounds[0] |= {"lr": 0.3}
     for plan in rounds[1:]:
@@ -56,7 +57,7 @@ def test_json_and_link_are_exact(task, settings, model):
     for solver in (CUSTOM, preset("Paper", "pulse", seed=9)):
         made = recipe(model, solver, task, **settings)
         assert Recipe.from_json(made.to_json()) == made
-        shared = Shared.from_query(made.to_query())
+        shared = Shared.from_query(made.to_query(), model)
         assert shared == Shared(made.model, task, made.operator, solver, 5)
         assert shared.settings.rounds[0].radius_noise == math.inf
 
@@ -103,13 +104,17 @@ def test_hashes_tell_shapes_apart():
 
 
 def test_links_of_presets_are_short(model):
-    query = recipe(model, preset("Quick", "ilo", seed=4, task="denoise"), sigma=25.0).to_query()
+    operator = build("denoise", 64, sigma=25.0)
+    made = recipe(model, preset("Quick", "ilo", seed=4, operator=operator, prior=model), sigma=25.0)
+    query = made.to_query(model)
     assert "preset=Quick" in query
+    assert Shared.from_query(query, model) == Shared.from_query(made.to_query(), model)
     assert "seed=4" in query
     assert len(query) < 160
     # Names that do not belong to a recipe, such as the page's own, are ignored.
-    assert Shared.from_query("?__theme=dark&task=identity").settings == preset("Quick")
-    assert Shared.from_query({"task": "identity", "method": "csgm", "seed": "3"}).settings == preset(
+    whole = preset(operator=undamaged(64), prior=model)
+    assert Shared.from_query("?__theme=dark&task=identity", model).settings == whole
+    assert Shared.from_query({"task": "identity", "method": "csgm", "seed": "3"}, model).settings == preset(
         "Quick", "csgm", seed=3
     )
 
@@ -141,9 +146,9 @@ def test_links_of_presets_are_short(model):
         'task=denoise&settings={"rounds":[' + "{}," * 40 + "{}]}",
     ],
 )
-def test_bad_links(query):
+def test_bad_links(query, model):
     with pytest.raises(RecipeError) as error:
-        Shared.from_query(query)
+        Shared.from_query(query, model)
     assert str(error.value).isprintable()
     assert len(str(error.value)) < 400
 
@@ -190,7 +195,7 @@ def test_a_recipe_of_version_1(model):
     assert (second.lr, second.range_lr, second.outer_iterations) == (0.02, 0.02, 2)
     assert read.settings.weights == CUSTOM.weights
     assert Recipe.from_json(read.to_json()) == read
-    assert Shared.from_query(read.to_query()).settings == read.settings
+    assert Shared.from_query(read.to_query(), model).settings == read.settings
     for change in ({"task": None}, {"surprise": 1}, {"settings": 3}, {"settings": {"rounds": [3]}}):
         with pytest.raises(RecipeError):
             Recipe.from_json(json.dumps({**old, **change}))
@@ -203,15 +208,18 @@ def test_links_with_settings_say_their_version(model):
     settings = '{"rounds":[{"steps":5,"lr":0.02,"radius_noise":30}]}'
     link = recipe(model, sigma=3.0).to_query()
     assert "v=2" in link.split("&")
-    assert "v=2" not in recipe(model, preset(task="denoise"), sigma=3.0).to_query().split("&")
+    quick = preset(operator=build("denoise", 64, sigma=3.0), prior=model)
+    assert "v=2" not in recipe(model, quick, sigma=3.0).to_query(model).split("&")
     now = {"task": "identity", "v": "2", "settings": settings.replace("30", "3")}
-    assert Shared.from_query(now).settings.scale == "relative"
-    old = Shared.from_query({"task": "identity", "settings": settings}).settings
+    assert Shared.from_query(now, model).settings.scale == "relative"
+    old = Shared.from_query({"task": "identity", "settings": settings}, model).settings
     assert (old.scale, old.rounds[0].radius_noise, old.rounds[0].range_lr) == ("absolute", math.inf, 0.02)
-    assert Shared.from_query({"task": "identity", "preset": "Paper"}).settings == preset("Paper")
+    assert Shared.from_query({"task": "identity", "preset": "Paper"}, model).settings == preset(
+        "Paper", operator=undamaged(64), prior=model
+    )
     for version in ("1", "3", "", "x" * 99):
         with pytest.raises(RecipeError, match="The link has version"):
-            Shared.from_query({"task": "identity", "v": version, "settings": settings})
+            Shared.from_query({"task": "identity", "v": version, "settings": settings}, model)
 
 
 def test_text_that_is_no_recipe(model):

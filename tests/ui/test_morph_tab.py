@@ -68,7 +68,7 @@ def test_sliders_move_the_radii(tab, values):
     assert moved.rounds[0].radius_latents == 0
     assert moved.rounds[2].radius_features == math.inf
     assert moved.rounds[1] == morph_preset(layers=LAYERS).rounds[1]
-    assert morph.radii_note([0, 1, len(RADII) - 1]) == "ρ = 0 % · 1 % · no ball"
+    assert morph.radii_note([0, 1, len(RADII) - 1]) == "ρ = 0 % · 0.1 % · no ball"
 
 
 def test_a_slider_moves_the_pixels_radius(tab, values):

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from ilo.methods import METHODS, PRESETS, morph_preset, preset
-from ilo.operators import Identity
+from ilo.operators import Identity, nominal
 from ilo.photos.masks import preset_mask
 from ilo.problem import Problem
 from ilo.records.bundle import BundleError, read_bundle
@@ -64,8 +64,9 @@ V2 = {"v": "2"}
 def test_a_link_brings_task_and_settings_back(studio, values, model, method):
     wanted = {
         **values, "task": "random-inpaint", "random-inpaint.fraction": 20, "random-inpaint.seed": 3, "method": method,
-        **controls.fields_of(preset("Paper", method, seed=5), 5), "preset": "Paper", "seed": 5,
+        "preset": "Paper", "seed": 5,
     }  # fmt: skip
+    wanted |= controls.preset_fields(wanted, model) | {"1.lr": 0.07}
     order, _ = studio.order(wanted)
     made = make_recipe(
         model, order.problem, order.settings, damaged_here=True, measurement_seed=0, input_image=None, perceptual=None
@@ -105,13 +106,21 @@ def test_a_link_that_makes_no_sense_changes_nothing(studio, values, query, words
 # Settings.
 
 
-@pytest.mark.parametrize("task", ["inpaint", "denoise"])
+@pytest.mark.parametrize("task", tasks.offered())
 @pytest.mark.parametrize("name", PRESETS)
 @pytest.mark.parametrize("method", METHODS)
-def test_untouched_controls_stand_for_the_preset_itself(model, values, name, method, task):
-    wanted = preset(name, method, task=task)
-    chosen = {"preset": name, "method": method, "task": task}
-    assert controls.solver_settings({**values, **controls.fields_of(wanted, model.layers), **chosen}) == wanted
+def test_untouched_controls_stand_for_the_preset_itself(studio, model, values, name, method, task):
+    values = {**values, "preset": name, "method": method, "task": task, "denoise.sigma": 70}
+    operator = nominal(task, model.resolution, tasks.settings(task, values))
+    wanted = preset(name, method, operator=operator, prior=model)
+    fields = [name for name in values if name in controls.fields_of(wanted, model.layers)]
+    filled = dict(zip(fields, studio.fill(values, fields), strict=True))
+    assert controls.solver_settings({**values, **filled}, model, operator) == wanted
+
+
+def test_choosing_a_setting_that_is_wrong_leaves_the_controls(studio, values):
+    wrong = {**values, "task": "denoise", "denoise.sigma": None}
+    assert studio.fill(wrong, ["rounds", "1.lr"]) == [SKIP, SKIP]
 
 
 def test_a_preset_between_two_positions_of_a_slider_stays_exact(model, values, monkeypatch):
@@ -119,27 +128,29 @@ def test_a_preset_between_two_positions_of_a_slider_stays_exact(model, values, m
     base = replace(preset(), rounds=(preset().rounds[0], odd))
     monkeypatch.setattr(controls, "preset", lambda *_, **__: base)
     values = {**values, **controls.fields_of(base, model.layers)}
-    assert controls.solver_settings(values) == base
-    moved = controls.solver_settings({**values, "1.radius_features": len(controls.RADII) - 1})
+    operator = nominal("denoise", model.resolution, {})
+    assert controls.solver_settings(values, model, operator) == base
+    moved = controls.solver_settings({**values, "1.radius_features": len(controls.RADII) - 1}, model, operator)
     assert moved.rounds[1].radius_features == math.inf
 
 
-def test_every_preset_s_radius_is_a_position_of_its_slider():
-    presets = [preset(name, method) for name in PRESETS for method in METHODS]
+def test_every_preset_s_radius_is_a_position_of_its_slider(model):
+    operators = [nominal(task, model.resolution, {}) for task in tasks.offered()]
+    presets = [preset(name, operator=operator, prior=model) for name in PRESETS for operator in operators]
     for settings in [*presets, morph_preset(layers=5), morph_preset(method="pixels", layers=5)]:
         for plan in settings.rounds:
             assert {plan.radius_features, plan.radius_latents, plan.radius_noise} <= set(controls.RADII)
 
 
 def test_noise_on_features_can_be_switched_off(model, values):
-    values = {**values, "task": "denoise"}
-    assert controls.solver_settings(values).sna
-    quiet = controls.solver_settings({**values, "sna": False})
+    values, operator = {**values, "task": "denoise"}, nominal("denoise", model.resolution, {"sigma": 20.0})
+    assert controls.solver_settings(values, model, operator).sna
+    quiet = controls.solver_settings({**values, "sna": False}, model, operator)
     assert quiet.sna is False
     shared = Shared(model.id, "denoise", {"sigma": 20.0}, quiet)
-    assert Shared.from_query(shared.to_query()) == shared
+    assert Shared.from_query(shared.to_query(), model) == shared
     fields = {**values, **controls.shared_values(shared, model.layers)}
-    assert controls.solver_settings(fields) == quiet
+    assert controls.solver_settings(fields, model, operator) == quiet
 
 
 def test_radius_positions():

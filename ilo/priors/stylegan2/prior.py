@@ -94,6 +94,10 @@ class Model:
         entry = registry.BY_ID.get(self.id)
         return "Quick" if entry is None else entry.presets[self.device.type != "cpu"]
 
+    def feature_count(self, layer: int) -> int:
+        size = 4 * 2 ** (layer - 1)
+        return self.generator.config.channels[size] * size**2
+
     def draw(self, seed: int, batch: int = 1) -> State:
         """Draw latents and noise maps from N(0, I)."""
         config = self.generator.config

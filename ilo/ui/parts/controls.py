@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import math
 import re
@@ -13,13 +12,15 @@ from typing import Any
 import gradio as gr
 
 from ilo.engine import memory
-from ilo.methods import LATER_ROUNDS, METHODS, MORPH_METHODS, PRESETS, morph_preset, preset
+from ilo.methods import MORPH_METHODS, PRESETS, SERIES, morph_preset, preset
+from ilo.operators import Operator, nominal
 from ilo.operators.setting import MAX_SEED
 from ilo.priors.base import BALLS
 from ilo.priors.load import Model
 from ilo.priors.stylegan2.checkpoint import CheckpointError
 from ilo.records.recipe import Shared
 from ilo.settings import (
+    LEAST_HIDDEN,
     MOST_RADIUS,
     LossWeights,
     RoundSettings,
@@ -35,15 +36,13 @@ from ilo.ui.parts.fields import number, whole
 Values = Mapping[str, Any]
 
 BALL_FIELDS = ("radius_features", "radius_latents", "radius_noise")
-_DIGITS = (1, 1.25, 1.5, 2, 2.5, 3, 3.5, 4, 5, 6, 8)
 
 
 def _radii() -> tuple[float, ...]:
-    """The positions of a radius slider: frozen, several values per decade from 1 % up, all presets', and no ball."""
-    presets = [preset(name, method) for name in PRESETS for method in METHODS]
-    presets += [morph_preset(method=method, layers=len(preset().rounds)) for method in MORPH_METHODS]
-    own = {plan.radius(ball) for settings in presets for plan in settings.rounds for ball in BALLS}
-    usual = {float(f"{digit}e{n}") for n in range(-2, 1) for digit in _DIGITS}
+    """The positions of a radius slider: frozen, several values per decade from 0.1 % up, morphs' own, and no ball."""
+    morphs = [morph_preset(method=method, layers=len(preset().rounds)) for method in MORPH_METHODS]
+    own = {plan.radius(ball) for settings in morphs for plan in settings.rounds for ball in BALLS}
+    usual = {float(f"{digit}e{n}") for n in range(-3, 1) for digit in SERIES}
     return tuple(sorted(own | usual | {0.0, MOST_RADIUS, math.inf}))
 
 
@@ -60,7 +59,7 @@ FIELD_NAMES = {
     "range_steps": "range steps",
 }
 ROUND_FIELDS = tuple(FIELD_NAMES)
-UNUSED_ROUND = replace(LATER_ROUNDS[-1], steps=50)
+UNUSED_ROUND = replace(preset().rounds[-1], steps=50)
 
 
 def radius_position(radius: float) -> int:
@@ -74,7 +73,7 @@ def advanced_controls(model: Model) -> dict[str, gr.components.Component]:
     """The controls for rounds, radii, loss weights, start and network, filled from the suggested preset."""
     layers = model.layers
     first = next(iter(tasks.offered().values()))
-    start = fields_of(preset(model.preset, task=first.name), layers)
+    start = fields_of(preset(model.preset, operator=nominal(first.name, model.resolution, {}), prior=model), layers)
     found: dict[str, gr.components.Component] = {}
     found["rounds"] = gr.Slider(
         1,
@@ -89,6 +88,15 @@ def advanced_controls(model: Model) -> dict[str, gr.components.Component]:
         for k in range(layers):
             with gr.Tab("Code" if k == 0 else f"{4 * 2**k}×{4 * 2**k}", id=k, render_children=True):
                 found |= _round_controls(k, start)
+    found["radius_hidden"] = gr.Slider(
+        100 * LEAST_HIDDEN,
+        100,
+        start["radius_hidden"],
+        step=1,
+        label="Inside holes, %",
+        info="Of the features' ball: how much of it is left where the mask hides the picture.",
+        buttons=[],
+    )
     _subheading("Loss weights")
     with gr.Row():
         for name, label, info in (
@@ -228,7 +236,12 @@ def fields_of(settings: SolverSettings, layers: int) -> dict[str, Any]:
             value = getattr(plan, name)
             fields[f"{k}.{name}"] = radius_position(value) if name in BALL_FIELDS else value
     fields |= {f"weights.{name}": getattr(settings.weights, name) for name in WEIGHT_FIELDS}
-    return fields | {"sna": settings.sna, "covariance": settings.covariance, "dtype": settings.dtype}
+    return fields | {
+        "radius_hidden": round(100 * settings.radius_hidden),
+        "sna": settings.sna,
+        "covariance": settings.covariance,
+        "dtype": settings.dtype,
+    }
 
 
 def shared_values(shared: Shared, layers: int) -> dict[str, Any]:
@@ -246,26 +259,20 @@ def shared_values(shared: Shared, layers: int) -> dict[str, Any]:
     }
 
 
-def fill_script(names: list[str], layers: int) -> str:
-    """A script (method, preset, task) → the values of the advanced controls `names`."""
-    rows: list[list[Any]] = []  # those that differ; most tasks share theirs
-    row_of = {}
-    for task, method, name in itertools.product(tasks.offered(), METHODS, PRESETS):
-        fields = fields_of(preset(name, method, task=task), layers)
-        row = [fields[field] for field in names]
-        rows += [] if row in rows else [row]
-        row_of[f"{method} {name} {task}"] = rows.index(row)
-    key = "`${method} ${preset} ${task}`"
-    return f"(method, preset, task) => ({json.dumps(rows)})[({json.dumps(row_of)})[{key}]]"
+def preset_fields(values: Values, model: Model) -> dict[str, Any]:
+    """The values of the advanced controls for the chosen preset, method and task. Raises `SettingsError`."""
+    task = values["task"]
+    operator = nominal(task, model.resolution, tasks.settings(task, values))
+    return fields_of(preset(values["preset"], values["method"], operator=operator, prior=model), model.layers)
 
 
-def solver_settings(values: Values) -> SolverSettings:
-    """The solver settings in the controls: the preset with the user's changes.
+def solver_settings(values: Values, model: Model, operator: Operator) -> SolverSettings:
+    """The solver settings in the controls for a measurement: the preset with the user's changes.
 
     Raises:
         SettingsError: a field is empty, or a value is not allowed.
     """
-    base = preset(values["preset"], values["method"], seed=seed(values["seed"]), task=values.get("task"))
+    base = preset(values["preset"], values["method"], seed=seed(values["seed"]), operator=operator, prior=model)
     count = whole("Rounds", values["rounds"])
     rounds = tuple(_round(k, values, base) for k in range(count))
     chosen = {name: _weight(label, values[f"weights.{name}"]) for name, label in WEIGHT_FIELDS.items()}
@@ -277,6 +284,7 @@ def solver_settings(values: Values) -> SolverSettings:
         base,
         rounds=rounds,
         weights=weights,
+        radius_hidden=number("Inside holes", values["radius_hidden"]) / 100,
         sna=values["sna"],
         covariance=values["covariance"],
         dtype=values["dtype"],

@@ -159,7 +159,7 @@ class Progress:
         done = recorder.stopped_at if stopped and recorder.stopped_at is not None else step.done
         headline, sentence = text.finished(stopped, done, step.total, run.ended - run.started)
         note = f'<p class="fine">{html.escape(text.PERCEPTUAL_USED[recorder.recipe.perceptual])}</p>'
-        query = html.escape(recorder.recipe.to_query())
+        query = html.escape(recorder.recipe.to_query(self._model))
         link = f'<p class="fine"><a href="?{query}" target="_blank" rel="noopener">{html.escape(text.LINK)}</a></p>'
         return panel(
             headline, sentence, _scores(self._problem, recorder.result), *self._drawings(), note, *self._saved(), link

@@ -9,9 +9,9 @@ from typing import Any
 import gradio as gr
 
 from ilo.methods import METHODS
-from ilo.operators import OPERATORS, build
+from ilo.operators import nominal
 from ilo.photos import portraits
-from ilo.photos.masks import fit_mask, preset_mask
+from ilo.photos.masks import fit_mask
 from ilo.photos.pictures import PictureError, read_mask
 from ilo.photos.tasks import build_problem
 from ilo.priors.load import Model
@@ -22,7 +22,7 @@ from ilo.ui import text
 from ilo.ui.bench import Bench, sentence
 from ilo.ui.examples import Example
 from ilo.ui.parts import painter, photographs, plots, tasks, views
-from ilo.ui.parts.controls import shared_values, solver_settings
+from ilo.ui.parts.controls import preset_fields, shared_values, solver_settings
 from ilo.ui.parts.photographs import Source
 from ilo.ui.runs import Order, Run, Runs
 from ilo.ui.visitors.visitors import Visitors
@@ -120,24 +120,30 @@ class Studio(Bench):
         if "task" not in query:
             return unchanged, ""
         try:
-            values = self._linked(Shared.from_query(query))
+            values = self._linked(Shared.from_query(query, self.model))
         except Exception as error:
             return unchanged, views.panel(text.READY, sentence(error))
         return [values.get(name, gr.skip()) for name in names], views.panel(text.READY, text.LINKED)
 
     def _linked(self, shared: Shared) -> dict[str, Any]:
         """The values of the controls for a link. Raises `SettingsError` if they cannot show all its settings."""
-        side, settings = self.model.resolution, dict(shared.operator)
-        wanted = OPERATORS[shared.task].mask_setting()
-        if wanted is not None and wanted.required:
-            settings["mask"] = preset_mask(painter.FIRST_MASK, side, self.model.landmarks)
-        build(shared.task, side, **settings)  # raises SettingsError for wrong settings
+        operator = nominal(shared.task, self.model.resolution, shared.operator)
         values = shared_values(shared, self.model.layers)
         known = shared.task in tasks.offered() and shared.model == self.model.id and shared.settings.method in METHODS
-        if not known or shared.measurement_seed or solver_settings(values) != shared.settings:
+        if not known or shared.measurement_seed or solver_settings(values, self.model, operator) != shared.settings:
             raise SettingsError("This page cannot show the settings of the link, so it ignores the link.")
         self.runs.check_steps(shared.settings.total_steps)
         return values
+
+    # The advanced settings.
+
+    def fill(self, values: dict[str, Any], fields: list[str]) -> list[Any]:
+        """The user chose a task, one of its settings, a method or a preset. → the controls `fields`."""
+        try:
+            found = preset_fields(values, self.model)
+        except SettingsError:  # the preview tells it
+            return [gr.skip()] * len(fields)
+        return [found[name] for name in fields]
 
     # Before a run.
 
@@ -167,7 +173,8 @@ class Studio(Bench):
         if tasks.paints(task) and painter.grid_of(self.model) != self.model.resolution:
             notes = [note for note in notes if not note.startswith("The mask was")]
         placed, shown = source.placed(crop, self.model.resolution)
-        return Order(problem, solver_settings(values), given, damaged_here, placed=placed, shown=shown), notes
+        settings = solver_settings(values, self.model, problem.operator)
+        return Order(problem, settings, given, damaged_here, placed=placed, shown=shown), notes
 
     def preview(self, values: dict[str, Any], session: str) -> tuple[Any, ...]:
         """Show the input of the solver. → stage, strip, progress, notice."""

@@ -48,20 +48,17 @@ def build(
         script = layout.CHOICE_SCRIPT.replace("TAB", "studio").replace("NAME", key)
         named[name].change(None, named[name], None, js=script, **PRIVATE)
 
-    fields = [name for name in names if name in controls.fields_of(preset(), model.layers)]
-    fill = controls.fill_script(fields, model.layers)
-    choices = [named["method"], named["preset"], named["task"]]
-    for choice in choices[:2]:
-        choice.input(None, choices, [named[f] for f in fields], js=fill, **PRIVATE)
-    # Choosing another task changes one weight; other changes by the user stay.
-    geodesic = controls.fill_script(["weights.geodesic"], model.layers)
-    named["task"].input(None, choices, named["weights.geodesic"], js=geodesic, **PRIVATE)
-
-    preview = wiring.with_values(studio.preview)
     offered = tasks.offered()
-    seen = [canvas.change, named["task"].change, named["truth"].change]
-    seen += [component.change for name, component in named.items() if name.split(".")[0] in offered]
+    of_tasks = [component for name, component in named.items() if name.split(".")[0] in offered]
+    preview = wiring.with_values(studio.preview)
+    seen = [canvas.change, named["task"].change, named["truth"].change, *(each.change for each in of_tasks)]
     gr.on(seen, preview, inputs, shared.shown, trigger_mode="always_last", concurrency_limit=2, **PRIVATE)
+    # What a preset says depends on the method and on all that is measured.
+    fields = [name for name in names if name in controls.fields_of(preset(), model.layers)]
+    fill = wiring.with_values(lambda values, _: studio.fill(values, fields))
+    choices = [each.input for each in (named["method"], named["preset"], named["task"], *of_tasks)]
+    gr.on(choices, fill, inputs, [named[name] for name in fields], trigger_mode="always_last", **PRIVATE)
+
     linked = [name for name in names if name not in ("source", "painter")]
 
     def follow(request: gr.Request) -> Any:
