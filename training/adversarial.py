@@ -9,7 +9,6 @@ discriminator on a frozen classifier's features, and the Fréchet distance of th
 from __future__ import annotations
 
 import copy
-import json
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -20,7 +19,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from safetensors import safe_open
 from torch import Tensor, nn
 
 from ilo.classifiers import classifier
@@ -30,6 +28,7 @@ from ilo.state import to_uint8
 from training.augment import Adaption, augment
 from training.discriminator import Discriminator, FeatureDiscriminator
 from training.moments import Transport
+from training.state import read_state
 
 BETAS = (0.0, 0.99)  # betas of Adam
 EMA_RAMP = 0.05  # maximum half-life of the weight average, as a fraction of the pictures shown so far
@@ -111,6 +110,9 @@ class Training:
         start: state file with the networks of an earlier training, used only if there is no checkpoint.
         device: device of the networks.
         bf16: whether to convolve in bfloat16; regularisers stay in float32.
+
+    Raises:
+        ValueError: `start` cannot be read, or its networks have other shapes than the plan's.
     """
 
     def __init__(self, plan: Plan, path: Path, start: Path | None = None, device: str = "cpu", bf16: bool = False):
@@ -159,14 +161,13 @@ class Training:
         return network.to(memory_format=torch.channels_last)
 
     def _begin(self, path: Path) -> None:
-        """Load the networks from a state file with keys `g.…`, `ema.…` and `d.…`."""
-        with safe_open(path, framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-            about = json.loads((file.metadata() or {}).get("training", "{}"))
-        for prefix, name in zip(("g.", "ema.", "d."), NETWORKS, strict=True):
-            own = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
-            getattr(self, name).load_state_dict(own)
-        self.images = self.began = round(1000 * about.get("kimg", 0))
+        """Begin with the networks of a state file."""
+        state = read_state(path)
+        if state.config != self.plan.config:
+            raise ValueError(f"the networks in {path} have other shapes than the plan's; theirs are {state.options}")
+        for name in NETWORKS:
+            getattr(self, name).load_state_dict(getattr(state, name))
+        self.images = self.began = state.images
 
     def _load(self) -> None:
         state = torch.load(self.path, weights_only=True, map_location=self.device)

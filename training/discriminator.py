@@ -85,10 +85,14 @@ class Discriminator(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits [B, 1] of pictures [B, 3, R, R] in [−1, 1]."""
-        x = self.rgb(images.contiguous(memory_format=torch.channels_last))
-        for r in self.sizes:
+        x = self.entry(images)
+        for r in self.sizes[1:]:
             x = self._block(x, r)
         return _end(self, x)
+
+    def entry(self, images: Tensor) -> Tensor:
+        """Features [B, C, R/2, R/2] after `rgb` and the first block, for pictures [B, 3, R, R]."""
+        return self._block(self.rgb(images.contiguous(memory_format=torch.channels_last)), self.sizes[0])
 
     def _block(self, x: Tensor, r: int) -> Tensor:
         half = math.sqrt(0.5)  # keeps the variance of the sum

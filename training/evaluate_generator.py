@@ -37,7 +37,7 @@ from ilo.priors.load import Model
 from ilo.priors.stylegan2.network import Generator
 from ilo.records.metrics import mse
 from ilo.state import to_uint8
-from training.pictures import read_tars
+from training.pictures import read_faces, read_tars
 
 SIDE = 64
 INVERSION_STEPS = 300
@@ -105,9 +105,7 @@ def features(network: Classifier, pictures: np.ndarray) -> Tensor:
 
 def training_faces(data: Path, work: Path, network: Classifier) -> tuple[np.ndarray, Tensor]:
     """The training pictures, uint8 [M, 64, 64, 3], and their features [M, C]; cached in `work`."""
-    pictures, _ = read_tars(
-        sorted(data.glob("utkface128-train-*.tar")), SIDE, work / f"faces{SIDE}.npz", lambda name: 0
-    )
+    pictures = read_faces(data, SIDE, work)
     kept = work / f"features-{network.sha256[:12]}.npy"
     if not kept.exists():
         np.save(kept, features(network, pictures).numpy())

@@ -50,6 +50,21 @@ def read_tars(
     return pictures, labels
 
 
+def read_faces(data: Path, size: int, work: Path) -> np.ndarray:
+    """The faces that generators are trained with, uint8 [N, size, size, 3]; decoded once, then kept in `work`.
+
+    Args:
+        data: folder with utkface128-train-*.tar.
+
+    Raises:
+        ValueError: the folder holds none of them.
+    """
+    paths, cache = sorted(data.glob("utkface128-train-*.tar")), work / f"faces{size}.npz"
+    if not paths and not cache.exists():
+        raise ValueError(f"{data} holds no pictures to train with; expected are files utkface128-train-*.tar")
+    return read_tars(paths, size, cache, lambda name: 0)[0]
+
+
 def read_classes(path: Path) -> list[tuple[str, str]]:
     """Read (WordNet id, name) pairs from classes.tsv, in the order of the labels."""
     with path.open(newline="") as file:

@@ -10,9 +10,10 @@ the end (the same command resumes from it exactly), log.csv, grids of the same f
 and its Fréchet distance in metrics.csv. SIGTERM saves and exits. With --export FILE the averaged generator is written
 in the format of `ilo.load`.
 
-The training step is in training/adversarial.py. `--start` begins with the networks of a state file (keys `g.…`,
-`ema.…`, `d.…`); `--channels` sets the architecture, where six numbers give a generator of 128 px; `--features 1` adds a
-second discriminator on a classifier's features, and `--moments 0.1` pulls their mean and covariance towards the data's.
+The training step is in training/adversarial.py. `--start` begins with the networks of a state file (training/state.py)
+or of another training's checkpoint; training/grow.py makes one for pictures of twice the side. `--channels` sets the
+architecture, where six numbers give a generator of 128 px; `--features 1` adds a second discriminator on a classifier's
+features, and `--moments 0.1` pulls their mean and covariance towards the data's.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from torch import Tensor
 from ilo.classifiers import classifier
 from training.adversarial import EYE, Plan, Training, batches
 from training.evaluate_generator import features, frechet_distance, sample, training_faces
-from training.pictures import read_tars
+from training.pictures import read_faces
 
 CHECKPOINT_SECONDS = 180.0
 AVERAGE_OVER = 100_000  # number of latents for the mean w
@@ -210,12 +211,14 @@ def main() -> None:
     checkpoint = args.work / "checkpoint.pt"
     if args.export and not args.start and not checkpoint.exists():
         parser.error(f"--export: there is no {checkpoint} yet, and no --start")
-    training = Training(plan, checkpoint, args.start, args.device, args.bf16)
+    try:
+        training = Training(plan, checkpoint, args.start, args.device, args.bf16)
+    except ValueError as error:
+        parser.error(str(error))
     if args.export:
         export(training, args.export, args.hardware)
         return
-    tars = sorted(args.data.glob("utkface128-train-*.tar"))
-    pictures, _ = read_tars(tars, plan.side, args.work / f"faces{plan.side}.npz", lambda name: 0)
+    pictures = read_faces(args.data, plan.side, args.work)
     if args.images:
         training.anneal = (args.images - (args.images - training.began) // 5, args.images)
     elif args.anneal_images and training.anneal is None:
