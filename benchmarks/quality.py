@@ -1,11 +1,11 @@
 """Measure the quality table: ILO, CSGM, PULSE and each task's classical baseline on 50 photographs, Quick preset.
 
-    python -m benchmarks.quality [--pictures 50] [--rows …] [--methods …] [--batch 10]
+    python -m benchmarks.quality [--pictures 50] [--rows …] [--methods …] [--batch 10] [--model faces64]
 
 Solvers never see the truth; one seed is used; observed pixels are not pasted into the results. Each figure is stored in
-benchmarks/results/quality.json at once, so an interrupted run continues where it stopped; figures made with other
-weights or settings are measured again. `--table` prints the table of the stored figures; `--grid FILE` draws
-reconstructions of the example photograph.
+benchmarks/results/quality.json at once (quality-MODEL.json for another model than the default), so an interrupted run
+continues where it stopped; figures made with other weights or settings are measured again. `--table` prints the table
+of the stored figures; `--grid FILE` draws reconstructions of the example photograph.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ from ilo.ui import examples
 
 VARIANTS = {"ilo × 4": "ILO, mean of 4", "ilo + features": "ILO + features", "ilo + range": "ILO + range"}
 ANSWERS = 4
+DEFAULT = "faces64"
 TITLES = {name: method.title for name, method in registry.METHODS.items()} | VARIANTS
 METHODS = (*TITLES, "classical")
 HOLES = ("inpainting, painted eyes",)  # whose goal counts inside the hole
@@ -156,13 +157,16 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=10)
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--fresh", action="store_true", help="measure again, ignoring stored figures")
-    parser.add_argument("--out", type=Path, default=RESULTS / "quality.json")
+    parser.add_argument("--model", default=DEFAULT, help="name or file of a generator")
+    parser.add_argument("--out", type=Path, help="file of the figures")
     parser.add_argument("--table", action="store_true")
     parser.add_argument("--grid", type=Path)
     args = parser.parse_args()
 
-    model = load()
-    results = kept(args.out, model, args.dtype)
+    model = load(args.model)
+    usual = "quality.json" if args.model == DEFAULT else f"quality-{Path(args.model).stem}.json"
+    out = args.out or RESULTS / usual
+    results = kept(out, model, args.dtype)
     if args.table:
         print(table(results))
         return
@@ -172,7 +176,7 @@ def main() -> None:
         grid(model, face, args.rows, args.dtype).save(args.grid)
         return
     truth = faces.for_measuring(args.pictures, model.resolution)
-    args.out.parent.mkdir(exist_ok=True)
+    out.parent.mkdir(exist_ok=True)
     for row in args.rows:
         for method in args.methods:
             if method in results.get(row, {}) and not args.fresh:
@@ -182,7 +186,7 @@ def main() -> None:
             measured = measure(model, method, row, truth, args.batch, args.dtype)
             about = {"pictures": args.pictures} | made_with(model, method, row, args.dtype)
             results.setdefault(row, {})[method] = measured | about
-            args.out.write_text(json.dumps(results, indent=1, ensure_ascii=False))
+            out.write_text(json.dumps(results, indent=1, ensure_ascii=False))
             print(f"{row} · {method}: {measured}", flush=True)
     print(table(results))
 

@@ -289,6 +289,7 @@ def test_a_link_fills_in_the_task_and_its_settings(page, server):
 def test_a_task_and_its_settings_choose_the_radii(page):
     page.click("#advanced button")
     rounds = page.locator("#rounds")
+    rounds.get_by_role("tab", name="8×8").click()
     inside = page.get_by_label("number input for Inside holes")
     choose(page, "task", "Inpaint")
     expect(inside).to_have_value("10")
