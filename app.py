@@ -10,10 +10,11 @@ import sys
 
 def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     from ilo.ui.visitors.limits import Limits
+    from ilo.weights import registry
 
     # A Space must listen on all addresses; elsewhere only this machine sees the page by default.
     host = "0.0.0.0" if os.environ.get("SPACE_ID") else "127.0.0.1"
-    model = os.environ.get("ILO_MODEL") or "faces64"
+    model = os.environ.get("ILO_MODEL") or registry.DEFAULT
     steps = os.environ.get("ILO_MAX_STEPS") or Limits.steps  # a Space is configured by variables, not arguments
     parser = argparse.ArgumentParser(description="Serve ILO Studio in the browser.")
     add = parser.add_argument

@@ -74,10 +74,11 @@ def _solve(options: argparse.Namespace) -> int:
     from ilo.records.recipe import make_recipe
     from ilo.records.recorder import Recorder
     from ilo.records.saving import check_out_folder
+    from ilo.weights import registry
 
     check_out_folder(options.out)
     with _threads(options.threads):
-        model = load(options.model or "faces64", _device(options.device or "cpu"))
+        model = load(options.model or registry.DEFAULT, _device(options.device or "cpu"))
         problem: Problem | Guidance
         if settings is None:
             settings = cli_settings.morph_settings(options, model.layers)

@@ -22,6 +22,7 @@ from ilo.settings import (
     SettingsError,
     check_whole,
 )
+from ilo.weights import registry
 
 
 class Parser(argparse.ArgumentParser):
@@ -244,7 +245,8 @@ def _methods() -> str:
 def _add_machine(group: Any) -> None:
     group.add_argument(
         "--model",
-        help="name or file (.safetensors, .pkl, .pt) of a generator; default faces64, or that of the replayed run",
+        help=f"name or file (.safetensors, .pkl, .pt) of a generator; default {registry.DEFAULT}, or that of the "
+        "replayed run",
     )
     group.add_argument("--device", help="cpu or cuda; default cpu, or that of the replayed run")
     group.add_argument("--threads", type=int, help="number of CPU threads; default all, or that of the replayed run")

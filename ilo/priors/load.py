@@ -19,7 +19,7 @@ FORMATS = (".safetensors", ".pkl", ".pt")
 logger = logging.getLogger(__name__)
 
 
-def load(name: str = "faces64", device: str | torch.device = "cpu") -> Model:
+def load(name: str = registry.DEFAULT, device: str | torch.device = "cpu") -> Model:
     """Load a generator by its registry id, or from a file.
 
     Args:

@@ -196,7 +196,7 @@ class Shared:
         try:
             seed = _whole(query.get("measurement_seed", "0"), "measurement_seed")
             settings = _shared_settings(query, task, operator, prior)
-            return cls(query.get("model", "faces64"), task, operator, settings, seed)
+            return cls(query.get("model", prior.id), task, operator, settings, seed)
         except (TypeError, OverflowError) as error:
             raise RecipeError(f"The link has values of a wrong type ({reason(error)}).") from None
         except SettingsError as error:

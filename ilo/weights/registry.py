@@ -134,6 +134,7 @@ ENTRIES = (
     ),
 )  # fmt: skip
 BY_ID = {entry.id: entry for entry in ENTRIES}
+DEFAULT = "faces64"  # the generator that is used if none is named
 
 
 def ids(kind: Kind) -> tuple[str, ...]:
