@@ -65,11 +65,13 @@ class Evidence:
 
     holes: bool = False  # whether whole regions are hidden
     reliability: float = 1.0  # 1 without noise, towards 0 with much of it
-    shares: tuple[float, ...] = ()  # measured values per value of the features entering layer 1, 2, …; 1 from there on
+    shares: tuple[float, ...] = (
+        1.0,
+    )  # measured values per value of the features entering layer 1, 2, …, and later ones
 
     def share(self, layer: int) -> float:
         """Measured values per value of the features that enter a layer, at most 1."""
-        return min(1.0, self.shares[layer - 1]) if layer <= len(self.shares) else 1.0
+        return min(1.0, self.shares[min(layer, len(self.shares)) - 1])
 
 
 def evidence(operator: Operator | None, noise: Noise | None, prior: Prior | None) -> Evidence:
@@ -77,8 +79,7 @@ def evidence(operator: Operator | None, noise: Noise | None, prior: Prior | None
     if operator is None:
         return Evidence()
     reliability = 1 / (1 + (operator.noise_level(noise) / RELIABLE_SIGMA) ** 2)
-    layers = 1 if prior is None else prior.layers
-    counts = [operator.size if prior is None else prior.feature_count(k) for k in range(1, layers + 1)]
+    counts = [operator.size] if prior is None else [prior.feature_count(k) for k in range(1, prior.layers + 1)]
     shares = tuple(operator.observed / count for count in counts)
     return Evidence(operator.holes, reliability, shares)
 

@@ -82,7 +82,7 @@ def test_radii_follow_what_is_measured():
         return [plan.radius_features for plan in settings.rounds[1:]]
 
     few, many = of("random-inpaint", fraction=0.1), of("random-inpaint", fraction=0.5)
-    assert radii(few) < radii(many) < radii(preset())
+    assert all(a < b < c for a, b, c in zip(radii(few), radii(many), radii(preset()), strict=True))
     assert few.rounds[1].radius_noise == many.rounds[1].radius_noise  # a share of pixels says nothing about noise
     quiet, loud = of("denoise", sigma=10), of("denoise", sigma=100)
     assert radii(loud) < radii(quiet)
