@@ -75,6 +75,8 @@ def test_holes_have_settings_of_their_own():
     assert hidden.radius_hidden < preset().radius_hidden == 1
     for method in ("csgm", "pulse"):
         assert of("inpaint", method) == preset(method=method)
+    parts = [nominal("inpaint", 64, {}), {"name": "denoise", "sigma": 5}]
+    assert of("compose", operators=parts) == hidden
 
 
 def test_radii_follow_what_is_measured():

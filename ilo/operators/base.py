@@ -56,7 +56,7 @@ class Operator:
     # already damaged picture as it is.
     upload: Literal["no", "as it is", "applied"] = "no"
     shrinks: ClassVar[bool] = False  # whether the uploaded picture may be smaller than R
-    holes: ClassVar[bool] = False  # whether whole regions are hidden; presets then use a higher geodesic weight
+    holes: bool = False  # whether whole regions are hidden; presets have settings of their own for that
     baselines: ClassVar[tuple[str, ...]] = ()  # applicable methods of `ilo.baselines.classical`, the default first
     dct_weight: ClassVar[float] = 0.02  # weight of the l1 norm in the baseline `sparse_dct`
     linear: bool = True

@@ -58,6 +58,7 @@ class Compose(Operator):
             raise SettingsError("A mask is given, but no operator in the list can use it; omit it.")
         self.operators = tuple(chain)
         self.linear = all(operator.linear for operator in chain)
+        self.holes = any(operator.holes for operator in chain)
         self.upload = "as it is" if all(operator.upload == "as it is" for operator in chain) else "no"
         painted = [operator.mask for operator in chain if operator.mask_setting() is not None]
         self.mask = next((m for m in painted if m is not None), None)
