@@ -32,6 +32,10 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
         default=steps,
         help="maximum number of steps in a run; 0: no limit (default: %(default)s)",
     )
+    add(
+        "--device",
+        help="auto, cpu, cuda, cuda:N or mps; auto takes an NVIDIA GPU if it works (default: ILO_DEVICE, or auto)",
+    )
     add("--operator-module", action="append", default=[], metavar="FILE", help="a Python file with your own tasks")
     add("--instead", help=argparse.SUPPRESS)  # the model to serve if --model fails, and
     add(

@@ -22,6 +22,8 @@ from ilo.settings import SettingsError, SolverSettings, check_whole
 from ilo.text.words import shown
 
 if TYPE_CHECKING:
+    import torch
+
     from ilo.guidance import Guidance
     from ilo.perceptual.base import Perceptual
     from ilo.priors.load import Model
@@ -78,7 +80,7 @@ def _solve(options: argparse.Namespace) -> int:
 
     check_out_folder(options.out)
     with _threads(options.threads):
-        model = load(options.model or registry.DEFAULT, _device(options.device or "cpu"))
+        model = load(options.model or registry.DEFAULT, _device(options.device))
         problem: Problem | Guidance
         if settings is None:
             settings = cli_settings.morph_settings(options, model.layers)
@@ -338,19 +340,18 @@ def _recorded_threads(recipe: Recipe) -> int | None:
 
 
 def _recorded_device(recipe: Recipe) -> str:
-    import torch
+    """A GPU's run is repeated on a GPU if there is one, any other on the CPU."""
+    return "auto" if recipe.engine.get("device") == "cuda" else "cpu"
 
-    return "cuda" if recipe.engine.get("device") == "cuda" and torch.cuda.is_available() else "cpu"
 
+def _device(name: str | None) -> torch.device:
+    """The device with a name; prints why a GPU that is here is not used."""
+    from ilo.engine import devices
 
-def _device(name: str) -> str:
-    import torch
-
-    count = torch.cuda.device_count()
-    allowed = ["cpu", *(["cuda"] if count else []), *(f"cuda:{i}" for i in range(count))]
-    if name not in allowed:
-        raise SettingsError(f"There is no device {name!r}; this machine has {', '.join(allowed)}.")
-    return name
+    chosen = devices.choose(name)
+    if chosen.note:
+        print(chosen.note, file=sys.stderr)
+    return chosen.device
 
 
 def _perceptual(model: Model, name: str | None = None) -> Perceptual:

@@ -248,7 +248,11 @@ def _add_machine(group: Any) -> None:
         help=f"name or file (.safetensors, .pkl, .pt) of a generator; default {registry.DEFAULT}, or that of the "
         "replayed run",
     )
-    group.add_argument("--device", help="cpu or cuda; default cpu, or that of the replayed run")
+    group.add_argument(
+        "--device",
+        help="auto, cpu, cuda, cuda:N or mps; auto takes an NVIDIA GPU if it works; default: ILO_DEVICE, or auto, or "
+        "that of the replayed run",
+    )
     group.add_argument("--threads", type=int, help="number of CPU threads; default all, or that of the replayed run")
 
 

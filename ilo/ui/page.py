@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import html
 import logging
-import os
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from starlette.middleware import Middleware
 
 from ilo.classifiers import classifier
 from ilo.classifiers.classifier import Classifier, ClassifierError
+from ilo.engine import devices
 from ilo.perceptual.base import Perceptual
 from ilo.perceptual.classifier_features import ROBUST
 from ilo.perceptual.find import find_perceptual
@@ -127,9 +127,7 @@ def _guides(model: Model) -> dict[str, Classifier]:
 
 
 def _header(model: Model) -> str:
-    cores = os.cpu_count() or 1
-    place = f"{cores} CPU core{'s' if cores > 1 else ''}" if model.device.type == "cpu" else "a GPU"
-    facts = f"Model: {model.id} ({model.resolution}×{model.resolution} px), running on {place}"
+    facts = f"Model: {model.id} ({model.resolution}×{model.resolution} px), running on {devices.words(model.device)}"
     return (
         f'<header><h1>{text.TITLE}</h1><p class="tagline">{html.escape(text.TAGLINE)}</p>'
         f'<p class="facts">{html.escape(facts)}</p></header>'

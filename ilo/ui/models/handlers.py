@@ -115,7 +115,7 @@ class ModelsTab:
         if name not in registry.BY_ID and (path := Path(name).expanduser()).is_file():
             name = str(path.resolve())
         try:
-            model = models.load(name)
+            model = models.load(name, self.model.device)
             controls.check(model)
         except CheckpointError as error:
             return plots.notice(str(error))

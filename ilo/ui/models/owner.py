@@ -44,6 +44,7 @@ class Owner:
         def start(model: str, *more: str) -> None:
             command = [sys.executable, sys.argv[0], "--host", options.host, "--port", str(options.port)]
             command += ["--max-steps", str(options.max_steps), *["--share"] * options.share, "--model", model, *more]
+            command += [] if options.device is None else ["--device", options.device]
             command += [word for file in options.operator_module for word in ("--operator-module", file)]
             os.execve(sys.executable, command, {**temporary.outside(), KEY: key})
 

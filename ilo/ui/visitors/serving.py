@@ -8,6 +8,7 @@ import os
 import sys
 
 import ilo
+from ilo.engine import devices
 from ilo.operators import own
 from ilo.priors.stylegan2.checkpoint import CheckpointError
 from ilo.settings import SettingsError
@@ -38,7 +39,10 @@ def serve(options: argparse.Namespace) -> int:
         if os.environ.get("SPACE_ID"):
             bring_preloaded()
         print(f"To manage models on the page, open {owner.address}", flush=True)
-        model = ilo.load(options.model)
+        chosen = devices.choose(options.device)
+        if chosen.note:
+            log.warning(chosen.note)
+        model = ilo.load(options.model, chosen.device)
         with temporary.files():
             where = {"server_name": options.host, "server_port": options.port, "share": options.share}
             page.serve(model, owner, limits, **where)
