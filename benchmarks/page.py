@@ -63,6 +63,8 @@ def run_once(page: Page, tab: str, stop_after: float | None = None) -> tuple[flo
 
 def run_all(page: Page) -> dict[str, float]:
     """Measure all figures of one visit."""
+    page.click("#task label:has-text('Inpaint')")
+    page.wait_for_timeout(1000)  # until the page has taken the task's settings over
     first, previews, seconds = run_once(page, "")
     *_, stopped = run_once(page, "", stop_after=1.0)
     page.click("#tabs button[role=tab]:has-text('Morph')")
