@@ -9,8 +9,8 @@ upright original, must lie within 3 % (5 %) of the crop's width of their positio
 that is not detected is a failure.
 
 With --network, groups of 2 to 5 such faces are pasted into an enlarged picture without a face and searched for, 200
-pictures without a face are searched, and the time is measured. Some of those pictures show people nevertheless: what is
-found in them is written to a picture beside the results, to be looked at. DATA of --data holds tinyimagenet64-val.tar.
+pictures without a face are searched, and the time is measured. Some of those pictures show people nevertheless: look at
+what is found in them, with --show FILE. The folder of --data holds tinyimagenet64-val.tar.
 """
 
 from __future__ import annotations
@@ -148,8 +148,8 @@ def groups(
     }
 
 
-def faceless(others: list[np.ndarray], out: Path) -> dict[str, int]:
-    """Search pictures without a face, enlarged to 800 pixels, and save what is found as a picture."""
+def faceless(others: list[np.ndarray], show: Path | None) -> dict[str, int]:
+    """Search pictures without a face, enlarged to 800 pixels; those in which one is found are shown in the file."""
     views = []
     for other in others:
         photo = cv2.resize(other, (HEIGHT, HEIGHT), interpolation=cv2.INTER_CUBIC)
@@ -160,8 +160,8 @@ def faceless(others: list[np.ndarray], out: Path) -> dict[str, int]:
                 left, top, width, height = (int(n) for n in face.box)
                 cv2.rectangle(shown, (left, top), (left + width, top + height), (0, 255, 0), 6)
             views.append(cv2.resize(shown, (200, 200), interpolation=cv2.INTER_AREA))
-    if views:
-        Image.fromarray(np.concatenate(views, 1)).save(out)
+    if views and show:
+        Image.fromarray(np.concatenate(views, 1)).save(show)
     return {"pictures": FACELESS, "with a face found": len(views)}
 
 
@@ -204,6 +204,7 @@ def main() -> None:
     parser.add_argument("--faces", type=int, default=400)
     parser.add_argument("--network", action="store_true", help="measure the embedded network instead of YuNet")
     parser.add_argument("--data", type=Path, default=photographs.path().parent)
+    parser.add_argument("--show", type=Path, help="picture to write, of what is found where no face is")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
     if yunet.path() is None:
@@ -226,7 +227,7 @@ def main() -> None:
     if args.network:
         others = without_face(args.data / "tinyimagenet64-val.tar")
         result["groups"] = groups(pictures, originals, others, templates["faces64"])
-        result["without a face"] = faceless(others, out.with_suffix(".png"))
+        result["without a face"] = faceless(others, args.show)
         result["seconds"] = seconds(pictures)
         print(*(f"{key}: {result[key]}" for key in ("groups", "without a face", "seconds")), sep="\n")
     out.write_text(json.dumps(result, indent=1) + "\n")

@@ -15,13 +15,14 @@ import torch
 
 from ilo.photos import facenet
 from ilo.photos.facenet import FACE, STRIDE, WINDOW, FaceNet, to_input
-from ilo.photos.faces import GREY, MIRRORED, Alignment, Face, crop, distinct, similarity
+from ilo.photos.faces import GREY, MIRRORED, Face, crop, distinct, similarity
 
-LARGEST, ENLARGED = 1000, 3.0  # longer side of the largest copy in pixels; the most that a photograph is enlarged
+LARGEST, ENLARGED = 1000, 2.0  # longer side of the largest copy in pixels; the most that a photograph is enlarged
 SMALLEST = 40  # shorter side of the smallest copy in pixels
 STEP = 2**0.5  # from the size of a copy to the next
 FRAME = 32  # grey frame around each copy in pixels, for faces at the border
-PROPOSED, SEEN, SURE = -1.0, 0.0, 1.0  # least logit in the first, second and last look
+PROPOSED, SEEN, SURE = 0.0, 1.0, 4.0  # least logit in the first, second and last look
+LEAST = 20  # side of the smallest face's square in pixels of the photograph
 MOST = 200  # faces proposed at most
 SIDE = 0.7  # side of the face's square in the second look, as a fraction of the window
 SIDES = (0.62, 0.7, 0.78)  # in the last look
@@ -53,7 +54,8 @@ def find(photo: np.ndarray, network: FaceNet | None = None) -> list[Face]:
     again = _separate(again.only(again.logits > SEEN))
     sure = _looked(photo, again.landmarks, network, SIDES)
     sure = sure.only(sure.logits > SURE)
-    return distinct([_face(*one) for one in zip(sure.logits, sure.landmarks, strict=True)])
+    found = [_face(*one) for one in zip(sure.logits, sure.landmarks, strict=True)]
+    return distinct([face for face in found if face.box[2] >= LEAST])
 
 
 def _proposed(photo: np.ndarray, network: FaceNet) -> Seen:
@@ -116,7 +118,7 @@ def _looked(photo: np.ndarray, landmarks: np.ndarray, network: FaceNet, sides: t
 
 
 def _face(logit: float, landmarks: np.ndarray) -> Face:
-    square: Alignment = similarity(FACE, landmarks)
-    x, y = square.to_photo(np.array([[0.5, 0.5]]))[0]
+    square = similarity(FACE, landmarks)
+    x, y = square.to_photo(np.array([[0.5, 0.5]]))[0].tolist()
     box = (x - square.side / 2, y - square.side / 2, square.side, square.side)
     return Face(box, float(1 / (1 + np.exp(-logit))), landmarks)

@@ -105,7 +105,7 @@ ENTRIES = (
     ),
     Entry(
         "facenet64", "detector", "Face network, which detects faces where YuNet is not here", "facenet64.safetensors",
-        Embedded(), _TRAINED, sha256="",
+        Embedded(), _TRAINED, sha256="4c8617825759b5eb26c4f44e599dfd90e509277f5aec55589c05cd2c9eb86f19",
     ),
     _ffhq(256),
     _ffhq(512),

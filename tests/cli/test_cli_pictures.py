@@ -79,4 +79,4 @@ def test_a_mask_painted_on_the_photograph_is_cut_out_with_the_face(portrait, tmp
     columns = (mask > 127).mean(0)  # white is hidden
     assert columns[0] == 1
     assert columns[-1] == 0
-    assert set(columns) == {0, 1}
+    assert (np.diff(columns) <= 0).all()  # the face is turned by a little
