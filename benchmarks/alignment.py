@@ -43,6 +43,7 @@ LIMIT, TURN = 0.03, 30  # allowed error as a fraction of the crop's width; large
 NETWORK_LIMIT, NETWORK_TURN = 0.05, 45
 FACELESS, GROUPS = 200, 100  # numbers of pictures
 
+Templates = dict[str, dict[str, Any] | str]
 Detector = Callable[[np.ndarray], list[Face]]
 
 
@@ -99,22 +100,26 @@ def error(original: Face, size: int, square: Alignment, found: Face, template: d
 
 
 def single(
-    pictures: list[np.ndarray], originals: list[Face | None], template: dict | str, detector: Detector, turn: float
-) -> np.ndarray:
-    """The errors for one face per picture; infinite if it is not detected, NaN if YuNet does not see the original."""
+    pictures: list[np.ndarray], originals: list[Face | None], templates: Templates, detector: Detector, turn: float
+) -> dict[str, np.ndarray]:
+    """The errors for one face per picture in each alignment.
+
+    Infinite if it is not detected, NaN if YuNet does not see the original.
+    """
     rng = np.random.default_rng(0)
-    errors = []
+    errors: dict[str, list[float]] = {name: [] for name in templates}
     for picture, original in zip(pictures, originals, strict=True):
         whole = np.full((HEIGHT, WIDTH, 3), 128, np.uint8)
         square = place(picture, rng, turn)
         assert square is not None
         paste(picture, whole, square)
-        found = detector(whole)
-        if original is None:
-            errors.append(np.nan)
-        else:
-            errors.append(error(original, picture.shape[0], square, found[0], template) if found else np.inf)
-    return np.array(errors)
+        found = max(detector(whole), key=lambda face: face.box[2] * face.box[3], default=None)
+        for name, template in templates.items():
+            value = np.nan if original is None else np.inf
+            if original is not None and found is not None:
+                value = error(original, picture.shape[0], square, found, template)
+            errors[name].append(value)
+    return {name: np.array(values) for name, values in errors.items()}
 
 
 def groups(
@@ -216,9 +221,8 @@ def main() -> None:
     pictures = list(to_uint8(photographs.read(names, 128)))
     originals = [next(iter(detect(picture)), None) for picture in pictures]
     made = {}
-    templates: dict[str, dict | str] = {"faces64": load().alignment, "ffhq": faces.FFHQ}
-    for name, template in templates.items():
-        errors = single(pictures, originals, template, _largest(detector), turn)
+    templates: Templates = {"faces64": load().alignment, "ffhq": faces.FFHQ}
+    for name, errors in single(pictures, originals, templates, detector, turn).items():
         made[name] = summary(errors, limit)
         if args.network and name == "faces64":
             made[name]["groups"] = by_group(names, errors)
@@ -231,10 +235,6 @@ def main() -> None:
         result["seconds"] = seconds(pictures)
         print(*(f"{key}: {result[key]}" for key in ("groups", "without a face", "seconds")), sep="\n")
     out.write_text(json.dumps(result, indent=1) + "\n")
-
-
-def _largest(detector: Detector) -> Detector:
-    return lambda photo: sorted(detector(photo), key=lambda face: -face.box[2])
 
 
 def seconds(pictures: list[np.ndarray]) -> float:
