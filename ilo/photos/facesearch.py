@@ -49,7 +49,6 @@ def find(photo: np.ndarray, network: FaceNet | None = None) -> list[Face]:
     """
     network = network or facenet.load()
     seen = _separate(_proposed(photo, network))
-    seen = _separate(seen.only(seen.logits > PROPOSED))
     again = _looked(photo, seen.landmarks, network, (SIDE,))
     again = _separate(again.only(again.logits > SEEN))
     sure = _looked(photo, again.landmarks, network, SIDES)

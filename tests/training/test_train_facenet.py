@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from ilo.photos import facenet
 from ilo.photos.facenet import FACE, WINDOW, FaceNet
 from training import face_windows, train_facenet
 from training.face_windows import Pictures, compose, put
@@ -88,3 +89,17 @@ def test_mistakes_are_windows_that_look_like_faces(begin):
     with torch.no_grad():
         training.average.layers[-1].bias[0] = -50.0
     assert len(training.mistakes(np.random.default_rng(0))) == 0
+
+
+def test_the_weights_are_written(begin, tmp_path):
+    path = tmp_path / "net.safetensors"
+    train_facenet.export(begin(), path)
+    assert isinstance(facenet.read(path), FaceNet)
+
+
+def test_a_face_is_painted_over():
+    picture = np.full((64, 64, 3), 50, np.uint8)
+    picture[20:30, 20:30] = 255
+    painted = train_facenet._painted(picture, np.array([[19.0, 19.0, 12.0, 12.0], [-5.0, 60.0, 30.0, 30.0]]))
+    assert (painted == 50).all()
+    assert picture.max() == 255
