@@ -16,7 +16,7 @@ from PIL import Image
 from skimage.data import astronaut
 
 from ilo.classifiers import classifier
-from ilo.photos import faces
+from ilo.photos.yunet import path as yunet_path
 from ilo.priors.load import Model, load
 from ilo.priors.stylegan2 import checkpoint, latents
 from ilo.priors.stylegan2.latents import GaussianW
@@ -109,13 +109,13 @@ def yunet(monkeypatch):
     path = ROOT.parent / "shared" / "models" / registry.YUNET_FILE
     if path.is_file():
         monkeypatch.setenv("ILO_YUNET", str(path))
-    elif faces.yunet_path() is None:
+    elif yunet_path() is None:
         pytest.skip("YuNet is not here")
 
 
 @pytest.fixture
 def no_yunet(monkeypatch, tmp_path):
-    """Detects faces without YuNet, as boxes only."""
+    """Detects faces with the embedded network."""
     monkeypatch.delenv("ILO_YUNET", raising=False)
     monkeypatch.setenv("ILO_CACHE", str(tmp_path / "cache"))
 

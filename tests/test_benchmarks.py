@@ -4,14 +4,17 @@ import json
 import os
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from benchmarks import faces, quality, rows
+from benchmarks import alignment, faces, quality, rows
 from benchmarks.plain import PlainGenerator, PlainRound, project_by_sorting
 from ilo import Problem, build, preset, solve
 from ilo.objective import MeasurementObjective
+from ilo.photos.facenet import FACE
+from ilo.photos.faces import Face
 from ilo.projection import project_l1
 from ilo.search import LayerSearch
 
@@ -110,3 +113,20 @@ def test_ilo_beats_csgm_on_photographs(model, photographs):
         errors[method] = float((image - photographs).div(2).square().mean())
     assert errors["ilo"] < 0.001
     assert errors["csgm"] > 2 * errors["ilo"]
+
+
+def test_pasted_faces_do_not_overlap_and_an_exact_detection_has_no_error():
+    rng, clear = np.random.default_rng(0), np.ones((alignment.HEIGHT, alignment.WIDTH), bool)
+    picture = np.full((128, 128, 3), 200, np.uint8)
+    squares = [alignment.place(picture, rng, 45, 2.0, clear) for _ in range(8)]
+    pasted = np.zeros((*clear.shape, 3), int)
+    for square in filter(None, squares):
+        whole = np.zeros(pasted.shape, np.uint8)
+        alignment.paste(picture, whole, square)
+        pasted += whole > 100
+    assert pasted.max() == 1
+    original = Face((0, 0, 128, 128), 1.0, 128 * FACE)
+    moved = Face((0, 0, 1, 1), 1.0, squares[0].to_photo(FACE))
+    assert alignment.error(original, 128, squares[0], moved, "ffhq") < 1e-9
+    away = Face((0, 0, 1, 1), 1.0, squares[0].to_photo(FACE + 0.1))
+    assert alignment.error(original, 128, squares[0], away, "ffhq") > 0.05

@@ -13,11 +13,11 @@ from ilo.classifiers import classifier
 from ilo.cli import tasks
 from ilo.guidance import Guidance
 from ilo.operators import find, noise_model
-from ilo.photos import faces
+from ilo.photos.detection import detect
 from ilo.photos.faces import Placed
 from ilo.photos.masks import PRESET_MASKS, preset_mask
 from ilo.photos.pictures import SMALLEST_SIDE, WHOLE, Crop, read_mask, read_picture, to_tensor
-from ilo.photos.portraits import GUESSED, counted, cut, mask_within, remarks
+from ilo.photos.portraits import counted, cut, mask_within, remarks
 from ilo.photos.tasks import build_problem, crop_mask
 from ilo.priors.load import Model
 from ilo.problem import Problem
@@ -79,7 +79,7 @@ def _face(image: Image.Image, number: int, model: Model) -> tuple[Image.Image, P
         SettingsError: the photograph has no such face.
     """
     photo = np.asarray(image)
-    found = faces.detect(photo)
+    found = detect(photo)
     if not found:
         raise SettingsError("No face was found; use --crop instead of --face to cut it out.")
     if number > len(found):
@@ -87,8 +87,6 @@ def _face(image: Image.Image, number: int, model: Model) -> tuple[Image.Image, P
     pixels, square = cut(photo, found[number - 1], model)
     notes = [f"{counted(found)} found; using number {number}, counted from the largest."] * (len(found) > 1)
     notes += remarks(found[number - 1], square, model)
-    if GUESSED in notes:
-        notes.append("For a better face detector: python -m ilo models fetch yunet")
     return Image.fromarray(pixels), Placed(lambda: photo, pixels, square), notes
 
 

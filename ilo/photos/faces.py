@@ -1,4 +1,4 @@
-"""Faces in photographs: detect them, crop one in the generator's alignment, and paste the result back.
+"""Faces in photographs: crop one in the generator's alignment, and paste the result back.
 
 A crop is a rotated and scaled square in the photograph (a similarity transform). Landmarks are the eyes, the nose and
 the mouth corners, image-left first, in pixels of the photograph; the centre of its first pixel is (0.5, 0.5).
@@ -6,36 +6,20 @@ the mouth corners, image-left first, in pixels of the photograph; the centre of 
 
 from __future__ import annotations
 
-import logging
-import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from functools import lru_cache
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import cv2
 import numpy as np
-from skimage import data
-from skimage.feature import Cascade
-
-from ilo.settings import SettingsError
-from ilo.weights import download
-from ilo.weights.download import DownloadError
-from ilo.weights.registry import BY_ID
-
-log = logging.getLogger(__name__)
 
 LANDMARKS = ("eye_left", "eye_right", "nose", "mouth_left", "mouth_right")
+MIRRORED = [1, 0, 2, 4, 3]  # their order in the mirror image
 FFHQ = "ffhq"  # name of FFHQ's face alignment
-SCORE = 0.6  # minimum YuNet score of a face
 OVERLAP = 0.3  # intersection over union from which two boxes count as the same face
-SIDES = (320, 640, 1280)  # longer side in pixels of the resized copies in which faces are detected
-GREY = (128, 128, 128)
-REFINEMENTS = 3
-REFINED_SIZE, REFINED_WIDTHS = 256, (1.2, 1.4, 1.65)  # view size in pixels; view widths relative to FFHQ's square
+GREY = (128, 128, 128)  # beyond a photograph's border, when looking for faces
 FEATHER = 0.12  # width of the blended edge of a pasted crop, as a fraction of its side
-# Eye positions in a face box of scikit-image's cascade, as fractions of its side.
+# Eye positions in the box around a face whose eyes are marked by hand, as fractions of its side.
 BOX_EYES = ((0.31, 0.38), (0.69, 0.38))
 # Frontal faces: allowed nose position between the eyes (0 … 1); minimum ratio of eye distance to eye–mouth distance.
 SIDE_NOSE, SIDE_EYES = (0.15, 0.85), 0.6
@@ -43,11 +27,11 @@ SIDE_NOSE, SIDE_EYES = (0.15, 0.85), 0.6
 
 @dataclass(frozen=True)
 class Face:
-    """A detected face, in pixels of the photograph."""
+    """A face in a photograph, in pixels."""
 
     box: tuple[float, float, float, float]  # left, top, width, height
     score: float  # 0 … 1
-    landmarks: np.ndarray | None  # float64 [5, 2], (x, y) in the order of LANDMARKS; None if only the box is known
+    landmarks: np.ndarray | None  # float64 [5, 2], (x, y) in the order of LANDMARKS; None if only the eyes are known
 
     @property
     def from_the_side(self) -> bool:
@@ -62,11 +46,9 @@ class Face:
 
     @property
     def eyes(self) -> np.ndarray:
-        """Eye positions [2, 2], estimated from the box if there are no landmarks."""
-        if self.landmarks is not None:
-            return self.landmarks[:2]
-        left, top, width, height = self.box
-        return np.array([(left + x * width, top + y * height) for x, y in BOX_EYES])
+        """Eye positions [2, 2]."""
+        assert self.landmarks is not None
+        return self.landmarks[:2]
 
 
 @dataclass(frozen=True)
@@ -100,29 +82,6 @@ class Placed:
     def with_result(self, after: np.ndarray) -> np.ndarray:
         """The photograph with the result, uint8 [R, R, 3], pasted in place of the crop."""
         return paste_back(self.photo(), self.before, after, self.alignment)
-
-
-def yunet_path() -> Path | None:
-    """The detector's file: `ILO_YUNET`, or the registry's after a hash check; None if there is none."""
-    if own := os.environ.get("ILO_YUNET"):
-        return Path(own) if os.path.isfile(own) else None
-    entry = BY_ID["yunet"]
-    try:
-        return download.checked(entry) if entry.here else None
-    except DownloadError as error:
-        log.warning("Faces are detected without YuNet. %s", error)
-        return None
-
-
-def detect(photo: np.ndarray) -> list[Face]:
-    """Detect all faces in a photograph, uint8 [H, W, 3] RGB, largest first.
-
-    Uses YuNet (Wu et al. 2023), which gives landmarks, if its file is here; otherwise scikit-image's cascade, which
-    gives only boxes.
-    """
-    path = yunet_path()
-    found = _yunet(photo, path) if path else _cascade(photo)
-    return sorted(found, key=lambda face: -face.box[2] * face.box[3])
 
 
 def align(face: Face, template: Mapping[str, Any] | str) -> Alignment:
@@ -253,102 +212,7 @@ def pixel_matrix(alignment: Alignment, size: int) -> np.ndarray:
     return matrix
 
 
-def _yunet(photo: np.ndarray, path: Path) -> list[Face]:
-    """Detect faces at several scales, because YuNet misses very small and very large ones; removes duplicates."""
-    height, width = photo.shape[:2]
-    net = _net(path)
-    found: list[Face] = []
-    for side in SIDES:
-        scale = min(side / max(height, width), 4.0)
-        size = max(1, round(width * scale)), max(1, round(height * scale))
-        small = cv2.resize(photo, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
-        # Add a frame, because faces that touch the border are often missed.
-        frame = side // 8
-        small = cv2.copyMakeBorder(small, frame, frame, frame, frame, cv2.BORDER_CONSTANT, value=GREY)
-        ratio = np.array([width / size[0], height / size[1]])
-        for row in _rows(small, net):
-            box = (*((row[:2] - frame) * ratio), *(row[2:4] * ratio))
-            found.append(Face(box, float(row[14]), (row[4:14].reshape(5, 2) - frame + 0.5) * ratio))
-        if side >= max(height, width) * 2:
-            break
-    return [_refined(photo, face, net) for face in _distinct(found)]
-
-
-def _net(path: Path) -> cv2.FaceDetectorYN:
-    """Load YuNet; each thread needs its own.
-
-    Raises:
-        SettingsError: the file does not hold this network.
-    """
-    # Without this, OpenCV 5 prints a warning for each network that it reads.
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
-    try:
-        return cv2.FaceDetectorYN.create(str(path), "", (SIDES[0], SIDES[0]), score_threshold=SCORE)
-    except cv2.error:
-        raise SettingsError(
-            f"{path.name} does not contain YuNet, so no face can be found; fetch or copy it again, or unset ILO_YUNET."
-        ) from None
-
-
-def _rows(pixels: np.ndarray, net: cv2.FaceDetectorYN) -> np.ndarray:
-    """YuNet's detections [n, 15] in a picture uint8 [H, W, 3]: box, five points (image-left first), score."""
-    net.setInputSize(pixels.shape[1::-1])
-    rows = net.detect(np.ascontiguousarray(pixels[:, :, ::-1]))[1]
-    return np.zeros((0, 15)) if rows is None else rows.astype(float)
-
-
-def _refined(photo: np.ndarray, face: Face, net: cv2.FaceDetectorYN) -> Face:
-    """Refine a face's landmarks on upright views of a fixed size.
-
-    Averaging over several view widths and mirrored views makes them nearly independent of the face's position, rotation
-    and size.
-    """
-    for _ in range(REFINEMENTS):
-        views = [_view(photo, face, net, width, mirrored) for width in REFINED_WIDTHS for mirrored in (False, True)]
-        seen = [points for points in views if points is not None]
-        if not seen:
-            break
-        face = replace(face, landmarks=np.mean(seen, 0))
-    return face
-
-
-def _view(photo: np.ndarray, face: Face, net: cv2.FaceDetectorYN, width: float, mirrored: bool) -> np.ndarray | None:
-    """Landmarks detected in an upright view `width` times as wide as FFHQ's crop; None if the face is not found."""
-    square = _ffhq(face)
-    grown = square.matrix[:, :2] * width
-    square = Alignment(np.column_stack([grown, square.to_photo(np.array([[0.5, 0.5]]))[0] - grown.sum(1) / 2]))
-    pixels = crop(photo, square, REFINED_SIZE, GREY)
-    rows = _rows(pixels[:, ::-1] if mirrored else pixels, net)
-    if not len(rows):
-        return None
-    centres = rows[:, :2] + rows[:, 2:4] / 2
-    row = rows[np.hypot(*(centres - REFINED_SIZE / 2).T).argmin()]
-    points = (row[4:14].reshape(5, 2) + 0.5) / REFINED_SIZE
-    if mirrored:
-        points = np.array([1, 0]) + np.array([-1, 1]) * points[[1, 0, 2, 4, 3]]
-    points = square.to_photo(points)
-    # A larger distance means that another face was detected.
-    return points if np.hypot(*(points - face.landmarks).T).max() <= square.side / 4 else None
-
-
-def _cascade(photo: np.ndarray) -> list[Face]:
-    height, width = photo.shape[:2]
-    scale = min(1.0, 480 / max(height, width))
-    small = cv2.resize(
-        photo, (max(1, round(width * scale)), max(1, round(height * scale))), interpolation=cv2.INTER_AREA
-    )
-    boxes = _frontal().detect_multi_scale(
-        img=small, scale_factor=1.2, step_ratio=1, min_size=(40, 40), max_size=(small.shape[0],) * 2
-    )
-    return [Face((b["c"] / scale, b["r"] / scale, b["width"] / scale, b["height"] / scale), 0.5, None) for b in boxes]
-
-
-@lru_cache(maxsize=1)
-def _frontal() -> Cascade:
-    return Cascade(data.lbp_frontal_face_cascade_filename())
-
-
-def _distinct(faces: list[Face]) -> list[Face]:
+def distinct(faces: list[Face]) -> list[Face]:
     """Remove faces that overlap one with a higher score."""
     kept: list[Face] = []
     for face in sorted(faces, key=lambda face: -face.score):

@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from ilo.photos import faces
+from ilo.photos.detection import detect
 from ilo.photos.faces import Alignment, Face, Placed
 from ilo.photos.pictures import Crop, crop_box, read_picture
 from ilo.priors.load import Model
@@ -20,7 +21,6 @@ SMALL_SIDE = 1024  # longer side of the smaller copy, in pixels
 CORNERS = np.array([(0, 0), (1, 0), (1, 1), (0, 1)])  # corners of a crop, as fractions
 LEAST_SIDE = 24  # minimum shorter side in pixels for detecting faces
 LEAST_EYES = 2.0  # minimum distance between the eyes, in pixels
-GUESSED = "Eye positions are estimates."
 
 
 @dataclass
@@ -44,7 +44,7 @@ class Photograph:
         """Detect the faces in `image`, the result of `read_picture` for `data`."""
         small = image.copy()
         small.thumbnail((SMALL_SIDE, SMALL_SIDE), Image.Resampling.BICUBIC)
-        found = faces.detect(np.asarray(image)) if min(image.size) >= LEAST_SIDE else []
+        found = detect(np.asarray(image)) if min(image.size) >= LEAST_SIDE else []
         return cls(data, small, image.size, found)
 
     def pixels(self) -> np.ndarray:
@@ -75,11 +75,9 @@ def cut(photo: np.ndarray, face: Face, model: Model) -> tuple[np.ndarray, Alignm
     return faces.crop(photo, square, model.resolution), square
 
 
-def remarks(face: Face, square: Alignment, model: Model, pointed: bool = False) -> list[str]:
-    """Notes for the user about a cropped face; `pointed`: whether its eye positions were given manually."""
+def remarks(face: Face, square: Alignment, model: Model) -> list[str]:
+    """Notes for the user about a cropped face."""
     notes = []
-    if face.landmarks is None and not pointed:
-        notes.append(GUESSED)
     if face.from_the_side:
         notes.append("The face is seen from the side; the generator has seen few such faces.")
     if square.side < model.resolution:

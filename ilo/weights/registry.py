@@ -103,6 +103,10 @@ ENTRIES = (
         "standard64", "classifier", "Standard classifier, 100 classes", "standard64.safetensors", Embedded(), _TRAINED,
         64, sha256="c9170de5e6738709c9c37628a00556e998382eba3432d7a88dcd83798cf748f7",
     ),
+    Entry(
+        "facenet64", "detector", "Face network, which detects faces where YuNet is not here", "facenet64.safetensors",
+        Embedded(), _TRAINED, sha256="4c8617825759b5eb26c4f44e599dfd90e509277f5aec55589c05cd2c9eb86f19",
+    ),
     _ffhq(256),
     _ffhq(512),
     _ffhq(1024),

@@ -12,7 +12,7 @@ from tests.cli.test_cli import solve
 
 @pytest.fixture
 def portrait(tmp_path, monkeypatch):
-    """A photograph with a face and space around it; faces are detected as boxes only."""
+    """A photograph with a face and space around it; faces are detected by the embedded network."""
     monkeypatch.delenv("ILO_YUNET", raising=False)
     monkeypatch.setenv("ILO_CACHE", str(tmp_path / "cache"))
     path = tmp_path / "portrait.png"
@@ -23,9 +23,6 @@ def portrait(tmp_path, monkeypatch):
 def test_a_face_is_found_and_put_back(portrait, tmp_path, capsys):
     out = tmp_path / "run"
     assert solve(portrait, out, "--task", "super-resolve", "--factor", "4", "--face", "1", "--steps", "2,1") == 0
-    said = capsys.readouterr().out
-    assert "Eye positions are estimates" in said
-    assert "models fetch yunet" in said
     photo, pasted = (np.asarray(Image.open(path)).astype(int) for path in (portrait, out / "photo.png"))
     changed = np.abs(photo - pasted).max(2) > 8
     assert changed[90:150, 200:250].mean() > 0.3
@@ -82,4 +79,4 @@ def test_a_mask_painted_on_the_photograph_is_cut_out_with_the_face(portrait, tmp
     columns = (mask > 127).mean(0)  # white is hidden
     assert columns[0] == 1
     assert columns[-1] == 0
-    assert set(columns) == {0, 1}
+    assert (np.diff(columns) <= 0).all()  # the face is turned by a little

@@ -1,16 +1,11 @@
-"""Faces: detecting, aligning, cropping and pasting back."""
+"""Faces: aligning, cropping and pasting back."""
 
 import cv2
 import numpy as np
 import pytest
-from skimage.data import astronaut
 
-from ilo.photos import faces
-from ilo.photos.faces import FFHQ, Alignment, Face, align, crop, detect, from_eyes, paste_back, similarity
-from ilo.settings import SettingsError
-from ilo.weights import registry
+from ilo.photos.faces import FFHQ, Alignment, Face, align, crop, from_eyes, paste_back, similarity
 
-EYES = np.array([[203.0, 101.5], [247.0, 103.0]])  # of the astronaut
 TEMPLATE = {
     "eye_left": (0.294, 0.286),
     "eye_right": (0.678, 0.287),
@@ -110,45 +105,6 @@ def test_what_is_put_back_fades_towards_the_edge():
     assert np.abs(np.diff(row)).max() <= 10
 
 
-@pytest.mark.usefixtures("yunet")
-@pytest.mark.parametrize("angle", [-25, 0, 25])
-@pytest.mark.parametrize("scale", [0.4, 1.0, 2.0])
-def test_yunet_finds_the_astronaut(angle, scale):
-    photo = astronaut()
-    matrix = cv2.getRotationMatrix2D((220, 130), angle, scale)
-    size = (round(512 * scale), round(512 * scale))
-    matrix[:, 2] += (256 * scale - 220, 180 * scale - 130)
-    turned_photo = cv2.warpAffine(photo, matrix, size, borderMode=cv2.BORDER_REPLICATE)
-    face = detect(turned_photo)[0]
-    assert face.landmarks is not None
-    wanted = EYES @ matrix[:, :2].T + matrix[:, 2]
-    assert np.hypot(*(face.eyes - wanted).T).max() < max(3, 5 * scale)
-
-
-@pytest.mark.usefixtures("yunet")
-def test_several_faces_the_largest_one_first_and_none():
-    photo = astronaut()
-    small = cv2.resize(photo[30:230, 120:320], (120, 120), interpolation=cv2.INTER_AREA)
-    both = np.full((512, 800, 3), 200, np.uint8)
-    both[:, :512] = photo
-    both[300:420, 600:720] = small
-    found = detect(both)
-    assert len(found) == 2
-    assert found[0].box[2] > found[1].box[2]
-    assert found[0].eyes[0, 0] < 512 < found[1].eyes[0, 0]
-    assert detect(np.full((200, 300, 3), 128, np.uint8)) == []
-
-
-@pytest.mark.usefixtures("no_yunet")
-def test_without_yunet_a_box_and_guessed_eyes():
-    face = detect(astronaut())[0]
-    assert face.landmarks is None
-    assert np.hypot(*(face.eyes - EYES).T).max() < 15
-    square = align(face, TEMPLATE)
-    assert 85 < square.side < 180
-    assert align(face, FFHQ).side > square.side
-
-
 @pytest.mark.parametrize(
     ("points", "profile"),
     [
@@ -160,15 +116,3 @@ def test_without_yunet_a_box_and_guessed_eyes():
 def test_faces_seen_from_the_side(points, profile):
     assert Face((0, 0, 1, 1), 1, np.array(points, float)).from_the_side == profile
     assert not from_eyes((0, 0), (1, 0)).from_the_side
-
-
-def test_a_broken_detector_is_said_or_passed_over(tmp_path, monkeypatch, caplog):
-    monkeypatch.setenv("ILO_CACHE", str(tmp_path))
-    broken = tmp_path / registry.YUNET_FILE
-    broken.write_bytes(b"no network")
-    monkeypatch.delenv("ILO_YUNET", raising=False)
-    assert faces.yunet_path() is None  # its hash is another one
-    assert "is not the expected file" in caplog.text
-    monkeypatch.setenv("ILO_YUNET", str(broken))
-    with pytest.raises(SettingsError, match="does not contain YuNet"):
-        faces.detect(np.zeros((64, 64, 3), np.uint8))

@@ -10,7 +10,8 @@ from PIL import Image
 from skimage.data import astronaut
 
 from ilo.methods import morph_preset, preset
-from ilo.photos import faces, portraits
+from ilo.photos import portraits
+from ilo.photos.detection import detect
 from ilo.photos.pictures import Crop, PictureError, read_picture
 from ilo.state import to_uint8
 from ilo.ui import examples, text
@@ -65,7 +66,7 @@ def test_the_largest_face_is_cut_out_as_the_command_line_does_it(model, studio, 
     assert [tile["choice"] for tile in shown["tiles"]] == ["face:0", "face:1", "whole"]
     assert shown["chosen"] == "face:0"
     photo = np.asarray(read_picture(group))
-    pixels, square = portraits.cut(photo, faces.detect(photo)[0], model)
+    pixels, square = portraits.cut(photo, detect(photo)[0], model)
     order, notes = studio.order(chosen)
     assert np.array_equal(to_uint8(order.input_image)[0], pixels)
     assert np.array_equal(order.placed.alignment.matrix, square.matrix)
@@ -139,11 +140,10 @@ def test_a_tiny_face_is_enlarged_and_it_is_said(studio, values, tmp_path):
 
 
 @pytest.mark.usefixtures("no_yunet")
-def test_without_yunet_the_eyes_are_guessed_and_it_is_said(studio, values, group):
+def test_without_yunet_the_embedded_network_finds_both(studio, values, group):
     chosen = taken(values, studio.upload(values, "s", str(group)))
-    assert chosen["source"].face.landmarks is None
-    assert "Eye positions are estimates" in chosen["photo"]["note"]
-    assert "python" not in chosen["photo"]["note"]  # visitors cannot run commands
+    assert chosen["source"].face.landmarks is not None
+    assert chosen["photo"]["note"].startswith("2 faces were found; this is the largest.")
 
 
 # Eyes placed by hand.

@@ -175,7 +175,7 @@ def _of_face(photo: Photograph, face: Face, pixels: np.ndarray, model: Model, ch
     detail = Image.fromarray(faces.crop(pixels, square, side))
     by_hand = chosen == "eyes"
     words = text.PHOTO_EYES if by_hand else _which(photo, chosen)
-    note = " ".join([words, *portraits.remarks(face, square, model, by_hand)])
+    note = " ".join([words, *portraits.remarks(face, square, model)])
     return Source(secrets.token_hex(8), detail, photo, chosen, note, face, cut, square)
 
 
