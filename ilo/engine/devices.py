@@ -47,8 +47,8 @@ def choose(name: str | None = None) -> Choice:
         reason = failure("cuda")
         if reason is None:
             return Choice(torch.device("cuda:0"))
-        here = DRIVER.exists()
-        return Choice(torch.device("cpu"), f"A GPU is here, but it cannot be used ({reason}); using the CPU." * here)
+        note = f"A GPU is here, but it cannot be used ({reason}); using the CPU." if DRIVER.exists() else ""
+        return Choice(torch.device("cpu"), note)
     if not _NAME.fullmatch(name):
         raise SettingsError(f"The device is {shown(name)}; allowed are auto, cpu, cuda, cuda:N and mps.")
     reason = failure(name)
