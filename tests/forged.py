@@ -25,7 +25,7 @@ from ilo.ui.visitors import temporary
 from ilo.ui.visitors.limits import Limits
 with temporary.files():
     limits = Limits(**json.loads(sys.argv[2]))
-    page.serve(ilo.load("faces64"), None, limits, server_name="127.0.0.1", server_port=int(sys.argv[1]), quiet=True)
+    page.serve([ilo.load("faces64")], None, limits, server_name="127.0.0.1", server_port=int(sys.argv[1]), quiet=True)
 """
 
 

@@ -10,7 +10,7 @@ import app
 def test_it_listens_at_home_only_unless_it_is_a_space(monkeypatch):
     monkeypatch.delenv("SPACE_ID", raising=False)
     options = app.arguments([])
-    assert (options.host, options.port, options.share, options.model) == ("127.0.0.1", 7860, False, "faces64")
+    assert (options.host, options.port, options.share, options.model) == ("127.0.0.1", 7860, False, ["faces64"])
     monkeypatch.setenv("SPACE_ID", "someone/ilo-studio")
     assert app.arguments([]).host == "0.0.0.0"
     assert app.arguments(["--host", "127.0.0.1"]).host == "127.0.0.1"

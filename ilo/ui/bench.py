@@ -21,7 +21,8 @@ from ilo.solver import every
 from ilo.ui import text
 from ilo.ui.parts import photographs, plots, views
 from ilo.ui.parts.photographs import Source
-from ilo.ui.runs import Order, Run, Runs
+from ilo.ui.runs.line import Runs
+from ilo.ui.runs.order import Order, Run
 from ilo.ui.visitors import temporary
 from ilo.ui.visitors.visitors import Visitors
 
@@ -45,7 +46,7 @@ class Bench(ABC):
     """One tab of a page, for all visitors.
 
     Args:
-        model: the generator.
+        model: the generator, on the CPU: the handlers compute there, so that they work whatever a GPU does.
         runs: the queue of runs that all tabs share.
         cache: the folder of uploads and downloads; Gradio serves and empties it.
         visitors: the sessions on the page, and its limits.

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import functools
 import html
+import json
 import logging
+import re
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +17,6 @@ from starlette.middleware import Middleware
 
 from ilo.classifiers import classifier
 from ilo.classifiers.classifier import Classifier, ClassifierError
-from ilo.engine import devices
-from ilo.perceptual.base import Perceptual
-from ilo.perceptual.classifier_features import ROBUST
-from ilo.perceptual.find import find_perceptual
 from ilo.priors.load import Model
 from ilo.ui import examples, text
 from ilo.ui.models import tab as models_tab
@@ -24,7 +24,8 @@ from ilo.ui.models.owner import Owner
 from ilo.ui.morph import tab as morph
 from ilo.ui.morph.handlers import Morph
 from ilo.ui.parts import controls, tasks
-from ilo.ui.runs import Runs
+from ilo.ui.runs.line import Runs
+from ilo.ui.runs.machine import Maker, OneDevice
 from ilo.ui.studio import tab as studio
 from ilo.ui.studio.handlers import Studio
 from ilo.ui.visitors import housekeeping
@@ -42,6 +43,25 @@ ACCENT = gr.themes.Color(
 )  # fmt: skip
 SANS = ("ui-sans-serif", "system-ui", "-apple-system", "Segoe UI", "Roboto", "Noto Sans", "sans-serif")
 MONO = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace")
+
+# Opens the page of another model; what a link says about the task stays, unless the visitor chooses the model.
+OPEN_SCRIPT = """
+window.openModel = (model, chosen) => {
+  const pages = PAGES, query = new URLSearchParams(location.search);
+  const parts = location.pathname.replace(/\\/$/, '').split('/');
+  const here = Object.values(pages).includes(parts.at(-1)) ? parts.pop() : '';
+  if (!(model in pages) || pages[model] === here) return;
+  if (chosen) ['model', 'task'].forEach((name) => query.delete(name));
+  const address = [...parts, pages[model]].join('/') + (query.size ? '?' + query : '');
+  chosen ? location.assign(address || '/') : location.replace(address || '/');
+};
+window.openModel(new URLSearchParams(location.search).get('model'), false);
+"""
+CHOOSE_SCRIPT = """
+element.addEventListener('change', (event) => {
+  if (event.target.matches('select')) window.openModel(event.target.value, true);
+});
+"""
 
 
 def theme() -> gr.themes.Base:
@@ -65,73 +85,119 @@ def theme() -> gr.themes.Base:
     )
 
 
-def serve(model: Model, owner: Owner | None = None, limits: Limits | None = None, **options: Any) -> gr.Blocks:
-    """Serve the page for one model until interrupted; `options` are those of `Blocks.launch`."""
+def serve(
+    models: Sequence[Model],
+    owner: Owner | None = None,
+    limits: Limits | None = None,
+    makers: Sequence[Maker] | None = None,
+    **options: Any,
+) -> gr.Blocks:
+    """Serve the page until interrupted; see `build`. `options` are those of `Blocks.launch`."""
     visitors = Visitors(limits)
-    page = build(model, owner, visitors)
-    page.launch(**launch_options(visitors), **options)
+    page = build(models, owner, visitors, makers)
+    page.launch(**launch_options(visitors, models), **options)
     return page
 
 
-def build(model: Model, owner: Owner | None = None, visitors: Visitors | None = None) -> gr.Blocks:
-    """The page for one model, with the limits of `visitors`; with an owner, it also has the Models tab."""
-    controls.check(model)
+def build(
+    models: Sequence[Model],
+    owner: Owner | None = None,
+    visitors: Visitors | None = None,
+    makers: Sequence[Maker] | None = None,
+) -> gr.Blocks:
+    """The page, with an address of its own for each model but the first.
+
+    Args:
+        models: the models that visitors choose among, on the CPU.
+        owner: with an owner, the page has the Models tab.
+        visitors: its visitors, with the limits of the page.
+        makers: make the machines for the runs; None: the CPU.
+
+    Raises:
+        CheckpointError: a model is too small for the page.
+        SettingsError: a machine cannot be made.
+    """
+    for model in models:
+        controls.check(model)
     visitors = visitors or Visitors()
-    limits = visitors.limits
-    perceptual = _perceptual(model)
-    guides = _guides(model)
-    pictures = examples.load()
-    runs = Runs(model, perceptual, limits)
+    limits, guides, pictures = visitors.limits, _guides(), examples.load()
+    runs = Runs(makers or [partial(OneDevice, models)], limits)
     cleaning = round(limits.kept_seconds / 12), round(limits.kept_seconds)
-    with gr.Blocks(title=text.TITLE, analytics_enabled=False, fill_width=True, delete_cache=cleaning) as page:
-        gr.HTML(_header(model), elem_id="header", apply_default_css=False)
+
+    def fill(model: Model) -> None:
+        gr.HTML(_header(models, model, runs), elem_id="header", apply_default_css=False, js_on_load=CHOOSE_SCRIPT)
         with gr.Tabs(elem_id="tabs"):
             with gr.Tab("Studio", id="studio"):
 
                 def make(cache: str) -> Studio:
                     return Studio(model, pictures, runs, Path(cache), visitors)
 
-                studio.build(page, model, pictures, make, None if perceptual is None else perceptual.name)
+                studio.build(page, model, pictures, make, runs.facts[0])
             if guides:
                 with gr.Tab("Morph", id="morph", render_children=True):
 
                     def make_morph(cache: str) -> Morph:
                         return Morph(model, guides, pictures[0], runs, Path(cache), visitors)
 
-                    morph.build(page, model, guides, pictures[0], make_morph)
+                    suggested = runs.facts[0].presets[model.id]
+                    morph.build(page, model, guides, pictures[0], make_morph, suggested)
             if owner is not None:
-                models_tab.build(page, model, owner)
+                models_tab.build(page, model, models.index(model), owner, runs.facts[0])
+
+    with gr.Blocks(title=text.TITLE, analytics_enabled=False, fill_width=True, delete_cache=cleaning) as page:
+        fill(models[0])
+    for model, path in list(zip(models, paths(models), strict=True))[1:]:
+        with page.route(model.id, path, show_in_navbar=False):
+            fill(model)
     return page.queue(default_concurrency_limit=8, max_size=limits.queued, api_open=False)
 
 
-def _perceptual(model: Model) -> Perceptual | None:
-    """The perceptual distance: LPIPS if it is here, else the embedded features; None if both files are broken."""
-    for name in (None, ROBUST):
-        try:
-            return find_perceptual(model.device, name)
-        except ValueError as error:
-            log.warning("A perceptual distance cannot be used. %s", error)
-    return None
+def paths(models: Sequence[Model]) -> list[str]:
+    """The last part of each model's address; the first model has none."""
+    found = [""]
+    for model in models[1:]:
+        path = "model-" + re.sub(r"[^A-Za-z0-9.-]+", "-", model.id)
+        found.append(path if path not in found else f"{path}-{len(found)}")
+    return found
 
 
-def _guides(model: Model) -> dict[str, Classifier]:
+def _guides() -> dict[str, Classifier]:
     """The available classifiers. Without any there is no Morph tab; the log says why."""
     found = {}
     fetched = [name for name in registry.ids("classifier") if registry.BY_ID[name].here]
     for name in dict.fromkeys((*classifier.EMBEDDED, *fetched)):
         try:
-            found[name] = classifier.load(name, model.device)
+            found[name] = classifier.load(name)
         except ClassifierError as error:
             log.warning("The classifier %s cannot be used. %s", name, error)
     return found
 
 
-def _header(model: Model) -> str:
-    facts = f"Model: {model.id} ({model.resolution}×{model.resolution} px), running on {devices.words(model.device)}"
+def _header(models: Sequence[Model], model: Model, runs: Runs) -> str:
+    devices = html.escape(text.together([facts.name for facts in runs.facts]))
+    named = html.escape(_size(model))
+    if len(models) > 1:
+        options = "".join(
+            f'<option value="{html.escape(each.id)}"{" selected" * (each is model)}>{html.escape(_size(each))}</option>'
+            for each in models
+        )
+        named = f'<select aria-label="Model" id="model">{options}</select>'
     return (
         f'<header><h1>{text.TITLE}</h1><p class="tagline">{html.escape(text.TAGLINE)}</p>'
-        f'<p class="facts">{html.escape(facts)}</p></header>'
+        f'<p class="facts">Model: {named}, running on {devices}</p></header>'
     )
+
+
+def _size(model: Model) -> str:
+    return f"{model.id} ({model.resolution}×{model.resolution} px)"
+
+
+def _opening(models: Sequence[Model]) -> str:
+    """A script for the head that opens the page of a model, also of the model that a link names."""
+    if len(models) < 2:
+        return ""
+    pages = dict(zip((model.id for model in models), paths(models), strict=True))
+    return "<script>" + OPEN_SCRIPT.replace("PAGES", json.dumps(pages).replace("<", "\\u003c")) + "</script>"
 
 
 @functools.cache
@@ -139,7 +205,7 @@ def _css() -> str:
     return (ASSETS / "studio.css").read_text(encoding="utf-8")
 
 
-def launch_options(visitors: Visitors) -> dict[str, Any]:
+def launch_options(visitors: Visitors, models: Sequence[Model] = ()) -> dict[str, Any]:
     """How every page of the studio is served, for `Blocks.launch`."""
 
     def lifespan(app: Any) -> Any:
@@ -149,7 +215,7 @@ def launch_options(visitors: Visitors) -> dict[str, Any]:
         "app_kwargs": {"middleware": [Middleware(Door, visitors=visitors)], "lifespan": lifespan},
         "theme": theme(),
         # In the head, because Gradio rewrites the selectors of its own `css` argument and breaks the nested ones.
-        "head": f"<style>{_css()}\n{tasks.style()}</style>",
+        "head": f"<style>{_css()}\n{tasks.style()}</style>{_opening(models)}",
         "footer_links": [],
         "run_history": False,
         "show_error": False,

@@ -92,6 +92,72 @@ def steps_allowed(most: int) -> str:
     return f"A run on this page may take {most:,} steps in total." if most else ""
 
 
+# The machines that make the runs.
+
+DAMAGED = {  # what an error said about the machine → sentence
+    "memory": (
+        "The device ran out of memory, so this run ended; the best picture so far is kept. Press Run again, with fewer "
+        "rounds or with bfloat16 under “Layers, radii and weights” if it happens again."
+    ),
+    "device": (
+        "The device that made this run has failed; the best picture so far is kept. Press Run again: if another device "
+        "is left, it makes the run."
+    ),
+}
+NO_MACHINE = "No device of this page works any more, so it makes no runs until its owner starts it again."
+
+
+def together(names: list[str]) -> str:
+    """The names of devices in one phrase: equal ones are counted."""
+    counts = {name: names.count(name) for name in names}
+    return " and ".join(name if count == 1 else f"{count} × {name}" for name, count in counts.items())
+
+
+def device_full(device: str, reason: str) -> str:
+    return (
+        f"The models cannot be put on {device} ({reason}); choose another device with --device, free its memory, or "
+        "choose fewer or smaller models."
+    )
+
+
+def gpu_time_over(seconds: int) -> str:
+    return (
+        f"The {seconds} s of GPU time for this run are over, so it was stopped; the best picture so far is kept. With "
+        "fewer steps a run can finish."
+    )
+
+
+ZEROGPU = {  # title of an error of ZeroGPU → what happened, and what to do
+    "ZeroGPU quota exceeded": (
+        "Your GPU time on Hugging Face is used up",
+        "Sign in to Hugging Face for more, come back later, or duplicate this Space.",
+    ),
+    "ZeroGPU illegal duration": (
+        "This run would take more GPU time than Hugging Face lends at once",
+        "Reduce the steps, sign in to Hugging Face, or duplicate this Space.",
+    ),
+    "ZeroGPU pending credits exceeded": (
+        "Too many runs use your GPU time at the moment",
+        "Wait until one of them has ended.",
+    ),
+    "ZeroGPU queue timeout": (
+        "No GPU was free for this run",
+        "Try again in a minute, or sign in to Hugging Face, which gives you a better place in the queue.",
+    ),
+    "ZeroGPU client error": ("Hugging Face did not lend a GPU for this run", "Load the page again, then press Run."),
+    "ZeroGPU worker error": (
+        "The GPU ended this run early; the best picture so far is kept",
+        "Press Run again, with fewer steps if it happens again.",
+    ),
+}
+
+
+def zerogpu(title: str, message: str) -> str:
+    """An error of ZeroGPU with the way out."""
+    happened, cure = ZEROGPU.get(title, ("ZeroGPU cannot make this run", "Try again in a minute."))
+    return f"{happened} ({message.strip().rstrip('.')}). {cure}"
+
+
 def waiting(ahead: int) -> str:
     runs = "Another run is" if ahead == 1 else f"{ahead} other runs are"
     return f"{runs} ahead of yours. It starts automatically. Press Stop to leave the queue."
@@ -179,9 +245,9 @@ def photo_tile(number: int, count: int) -> str:
     return "The face, upright" if count == 1 else f"Face {number + 1} of {count}, upright"
 
 
-def room(needed: str, free: str, fits: bool) -> str:
-    """The memory that a run needs, and whether it fits."""
-    words = f"A run needs about {needed} of memory; {free} are free."
+def room(needed: str, free: str | None, fits: bool) -> str:
+    """The memory that a run needs, and whether it fits; `free` is None where that is not known."""
+    words = f"A run needs about {needed} of memory{f'; {free} are free' if free else ''}."
     return words if fits else f"{words} It will run more slowly with less memory, or report that it does not fit."
 
 

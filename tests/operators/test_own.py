@@ -19,8 +19,8 @@ from ilo.records.recipe import Shared
 from ilo.settings import SettingsError
 from ilo.ui import examples
 from ilo.ui.parts import controls, painter, tasks
-from ilo.ui.runs import Runs
 from ilo.ui.studio.handlers import Studio
+from tests.machines import plain_runs
 
 FILE = Path(__file__).parent / "channel_mix.py"
 
@@ -91,7 +91,7 @@ def test_the_page_has_its_controls_and_solves_it(model, tmp_path):
     assert direction.choices == [("Next", "right"), ("Last", "left")]
     assert ".for-channel-mix" in tasks.style()
 
-    studio = Studio(model, examples.load(), Runs(model), tmp_path)
+    studio = Studio(model, examples.load(), plain_runs(model), tmp_path)
     values = {
         "source": None, "painter": painter.first_value(model, studio.examples[0].name), "truth": "here",
         "task": "channel-mix", "method": "ilo", "preset": "Quick", "seed": 0, "channel-mix.amount": 50,

@@ -8,13 +8,13 @@ import pytest
 from ilo.methods import preset
 from ilo.ui import examples
 from ilo.ui.parts import controls, painter, tasks
-from ilo.ui.runs import Runs
 from ilo.ui.studio.handlers import Studio
+from tests.machines import plain_runs
 
 
 @pytest.fixture(scope="module")
 def studio(model, tmp_path_factory):
-    made = Studio(model, examples.load(), Runs(model), tmp_path_factory.mktemp("cache"))
+    made = Studio(model, examples.load(), plain_runs(model), tmp_path_factory.mktemp("cache"))
     yield made
     made.runs.close()
 

@@ -59,7 +59,7 @@ def test_the_page_keeps_to_itself(model):
     css = (page.theme()._get_theme_css() + options["head"]).replace("http://www.w3.org/2000/svg", "")
     assert "http" not in css
     assert "@import" not in css
-    built = page.build(model)
+    built = page.build([model])
     assert built.analytics_enabled is False
     for function in built.fns.values():
         assert function.api_visibility == "private" or any(event == "unload" for _, event in function.targets)

@@ -18,15 +18,15 @@ from ilo.ui import examples, text
 from ilo.ui.morph.handlers import NOBODY, Morph, radius_of
 from ilo.ui.parts import controls, painter, photographs
 from ilo.ui.parts.controls import radius_position
-from ilo.ui.runs import Runs
 from ilo.ui.studio.handlers import Studio
+from tests.machines import plain_runs
 
 SKIP = gr.skip()
 
 
 @pytest.fixture(scope="module")
 def runs(model):
-    made = Runs(model)
+    made = plain_runs(model)
     yield made
     made.close()
 

@@ -17,9 +17,9 @@ from ilo.ui.morph import tab as morph
 from ilo.ui.morph.handlers import NOBODY, Morph, radius_of
 from ilo.ui.parts import painter
 from ilo.ui.parts.controls import RADII, radius_position
-from ilo.ui.runs import Runs
 from ilo.ui.studio.handlers import Source
 from ilo.weights import registry
+from tests.machines import plain_runs
 
 SKIP = gr.skip()
 LAYERS = 5
@@ -27,7 +27,7 @@ LAYERS = 5
 
 @pytest.fixture(scope="module")
 def tab(model, guide, tmp_path_factory):
-    made = Morph(model, {"robust64": guide}, examples.load()[0], Runs(model), tmp_path_factory.mktemp("cache"))
+    made = Morph(model, {"robust64": guide}, examples.load()[0], plain_runs(model), tmp_path_factory.mktemp("cache"))
     yield made
     made.runs.close()
 
@@ -179,7 +179,7 @@ def test_a_missing_classifier_leaves_the_rest_working(model, monkeypatch, tmp_pa
 
     for name in classifier.EMBEDDED:
         monkeypatch.setitem(registry.BY_ID, name, replace(registry.BY_ID[name], file="missing.safetensors"))
-    built = page.build(model)
+    built = page.build([model])
     ids = {getattr(block, "elem_id", None) for block in built.blocks.values()}
     assert "studio" in ids
     assert "morph" not in ids

@@ -8,6 +8,7 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 import app
 from ilo.priors.stylegan2 import checkpoint
@@ -16,6 +17,7 @@ from ilo.ui.models import handlers
 from ilo.ui.models import owner as owners
 from ilo.ui.models.handlers import ModelsTab
 from ilo.ui.models.owner import KEY, Owner
+from ilo.ui.runs.machine import Facts
 from ilo.weights import registry
 from ilo.weights.registry import BY_ID, Entry, Url
 from tests import forged, published
@@ -37,7 +39,8 @@ def entry(served, monkeypatch):
 @pytest.fixture
 def models_tab(model):
     restarted = []
-    made = ModelsTab(Owner("key", "http://127.0.0.1:7860/?owner=key", restarted.append, restarted.append), model)
+    owner = Owner("key", "http://127.0.0.1:7860/?owner=key", lambda *choice: restarted.append(choice), None)
+    made = ModelsTab(owner, model, 0, Facts(torch.device("cpu"), "2 CPU cores", {}, None))
     made.restarted = restarted
     return made
 
@@ -106,7 +109,7 @@ def test_a_file_is_looked_at_before_the_page_starts_again_with_it(models_tab, en
     published.official(path, published.generator(32))
     answer = models_tab.use(ME, f" {path} ")
     assert "data-restart" in answer
-    assert models_tab.restarted == [str(path)]
+    assert models_tab.restarted == [(str(path), 0)]
 
 
 def test_the_key_is_chosen_or_random(monkeypatch):
@@ -120,7 +123,7 @@ def test_the_key_is_chosen_or_random(monkeypatch):
 
 
 def test_a_page_without_an_owner_has_no_such_tab(model):
-    labels = [b.label for b in page.build(model).blocks.values() if type(b).__name__ == "Tab"]
+    labels = [b.label for b in page.build([model]).blocks.values() if type(b).__name__ == "Tab"]
     assert "Models" not in labels
 
 
@@ -151,7 +154,7 @@ def test_a_model_that_cannot_take_a_step_is_not_used(models_tab, entry, tmp_path
         raise RuntimeError("out of\x1b[0m range")
         yield
 
-    monkeypatch.setattr(handlers, "warm_up", broken)
+    monkeypatch.setattr(handlers.Replica, "warm_up", broken)
     answer = models_tab.use(ME, str(path))
     assert r"network.pkl can be read, but a run with it fails (out of\x1b[0m range)" in html.unescape(answer)
     assert models_tab.restarted == []
@@ -168,18 +171,20 @@ def test_a_page_that_cannot_start_with_a_model_goes_back_to_the_one_before(tmp_p
 
 
 def test_a_page_that_starts_again_keeps_its_arguments(monkeypatch):
-    options = app.arguments(["--host", "0.0.0.0", "--port", "7861", "--max-steps", "7", "--model", "ffhq-256"])
+    options = app.arguments(
+        ["--host", "0.0.0.0", "--port", "7861", "--max-steps", "7", "--model", "ffhq-256", "--model", "b"]
+    )
     commands = []
     monkeypatch.setattr(owners, "RESTART_SECONDS", 0)
     monkeypatch.setattr(os, "execve", lambda _, command, __: commands.append(command[2:]))
     owner = Owner.of(options)
-    owner.restart("faces64")
+    owner.restart("faces64", 0)
     deadline = time.monotonic() + 5
     while not commands and time.monotonic() < deadline:
         time.sleep(0.01)
     again = app.arguments(commands[0])
-    assert vars(again) == {**vars(options), "model": "faces64", "instead": "ffhq-256"}
+    assert vars(again) == {**vars(options), "model": ["faces64", "b"], "instead": ["ffhq-256", "b"]}
     Owner.of(again).fall_back(ValueError("no"))
     last = app.arguments(commands[1])
-    assert (last.model, last.instead) == ("ffhq-256", None)
+    assert (last.model, last.instead) == (["ffhq-256", "b"], None)
     assert "faces64 (no)" in last.notice

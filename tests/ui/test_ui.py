@@ -18,10 +18,11 @@ from ilo.settings import SettingsError
 from ilo.state import to_uint8
 from ilo.ui import bench, text
 from ilo.ui.parts import painter, tasks
-from ilo.ui.runs import Order, Run, Runs
+from ilo.ui.runs.order import Order, Run
 from ilo.ui.studio import handlers
 from ilo.ui.visitors import temporary
 from ilo.ui.visitors.limits import Limits
+from tests.machines import plain_runs
 
 SKIP = gr.skip()
 
@@ -279,7 +280,7 @@ def test_what_fails_inside_is_logged_and_said_in_one_sentence(studio, values, mo
     def broken(*_, **__):
         raise RuntimeError("inside out")
 
-    monkeypatch.setattr("ilo.ui.runs.solve", broken)
+    monkeypatch.setattr("ilo.ui.runs.machine.solve", broken)
     last = list(studio.run(short(values), "broken"))[-1]
     assert text.FAILED in last[4]
     assert "inside out" in caplog.text
@@ -288,10 +289,10 @@ def test_what_fails_inside_is_logged_and_said_in_one_sentence(studio, values, mo
 
 
 def test_more_rounds_than_layers_is_said_in_the_solver_s_words(model):
-    runs = Runs(model)
+    runs = plain_runs(model)
     truth = torch.zeros(1, 3, 64, 64)
     settings = replace(preset(), rounds=preset().rounds * 2)
-    run = runs.start("x", Order(Problem.damage(truth, Identity(resolution=64)), settings, truth, True))
+    run = runs.start("x", Order(Problem.damage(truth, Identity(resolution=64)), settings, truth, True, model.id))
     while run.live:
         run.wait(-1, 0.1)
         time.sleep(0.01)
@@ -302,7 +303,7 @@ def test_more_rounds_than_layers_is_said_in_the_solver_s_words(model):
 
 def test_a_run_that_never_began_can_be_stopped():
     truth = torch.zeros(1, 3, 64, 64)
-    run = Run(Order(Problem.damage(truth, Identity(resolution=64)), preset(), truth, True))
+    run = Run(Order(Problem.damage(truth, Identity(resolution=64)), preset(), truth, True, "faces64"))
     run.stop()
     assert run.status == "stopped"
     assert not run.begin()

@@ -14,11 +14,12 @@ from ilo.problem import Problem
 from ilo.settings import RoundSettings, SettingsError, SolverSettings
 from ilo.solver import solve
 from ilo.ui import text
-from ilo.ui.runs import Order, Runs
+from ilo.ui.runs.order import Order
 from ilo.ui.visitors import temporary
 from ilo.ui.visitors.door import Door
 from ilo.ui.visitors.limits import Limits
 from ilo.ui.visitors.visitors import Visitors
+from tests.machines import plain_runs
 
 
 @pytest.fixture
@@ -170,7 +171,8 @@ def test_the_door_sees_connections_come_and_go(visitors, path, query, stream):
 
 def order(settings, model, guide=None):
     picture = torch.zeros(1, 3, model.resolution, model.resolution)
-    return Order(guide or Problem.damage(picture, Identity(resolution=model.resolution)), settings, picture, True)
+    problem = guide or Problem.damage(picture, Identity(resolution=model.resolution))
+    return Order(problem, settings, picture, True, model.id)
 
 
 def test_steps_are_counted_as_the_solver_counts_them(model):
@@ -184,7 +186,7 @@ def test_steps_are_counted_as_the_solver_counts_them(model):
 
 
 def test_a_run_of_too_many_steps_is_refused_and_the_owner_may_allow_it(model):
-    runs = Runs(model)
+    runs = plain_runs(model)
     try:
         with pytest.raises(SettingsError, match="would take 5,001 steps in total; this page allows 5,000"):
             runs.start("a", order(SolverSettings((RoundSettings(5_001),)), model))
@@ -195,7 +197,7 @@ def test_a_run_of_too_many_steps_is_refused_and_the_owner_may_allow_it(model):
 
 
 def test_a_run_that_has_had_its_time_makes_room_for_who_waits(model):
-    runs = Runs(model, limits=Limits(turn_seconds=0.3, waiting=1))
+    runs = plain_runs(model, Limits(turn_seconds=0.3, waiting=1))
     try:
         long = order(SolverSettings((RoundSettings(4_000),)), model)
         first = runs.start("first", long)

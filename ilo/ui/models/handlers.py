@@ -23,7 +23,7 @@ from ilo.ui import text
 from ilo.ui.bench import sentence
 from ilo.ui.models.owner import Owner, why
 from ilo.ui.parts import controls, painter, plots
-from ilo.ui.runs import warm_up
+from ilo.ui.runs.machine import Facts, Replica
 from ilo.weights import download, registry
 from ilo.weights.download import DownloadError
 from ilo.weights.registry import Embedded, Entry
@@ -66,10 +66,17 @@ class Fetching(threading.Thread):
 
 
 class ModelsTab:
-    """The handlers; each one first checks that the owner is calling."""
+    """The handlers; each one first checks that the owner is calling.
 
-    def __init__(self, owner: Owner, model: Model):
-        self.owner, self.model = owner, model
+    Args:
+        owner: the owner of the page.
+        model: the model in use, which the owner may replace.
+        place: its place in the list of the page's models.
+        facts: those of the machines.
+    """
+
+    def __init__(self, owner: Owner, model: Model, place: int, facts: Facts):
+        self.owner, self.model, self.place, self.facts = owner, model, place, facts
 
     def open(self, request: gr.Request) -> tuple[Any, ...]:
         """The page was loaded. → tab, table, notice."""
@@ -115,7 +122,7 @@ class ModelsTab:
         if name not in registry.BY_ID and (path := Path(name).expanduser()).is_file():
             name = str(path.resolve())
         try:
-            model = models.load(name, self.model.device)
+            model = models.load(name)
             controls.check(model)
         except CheckpointError as error:
             return plots.notice(str(error))
@@ -126,15 +133,16 @@ class ModelsTab:
         except Exception as error:
             log.exception("%s cannot be used", name)
             return plots.notice(text.model_unusable(Path(name).name, why(error)))
-        self.owner.restart(name)
+        self.owner.restart(name, self.place)
         return f'<div data-restart="">{plots.notice(text.RESTARTING, "info")}</div>'
 
     def table(self) -> str:
         """Every model with its terms, whether it is downloaded, and the memory that a run needs."""
-        free = memory.available(self.model.device)
+        free = self.facts.free()
         rows = "".join(_row(entry, free) for entry in registry.ENTRIES)
         head = "".join(f"<th>{words}</th>" for words in ("Model", "Terms", "Where", "Memory per run"))
-        note = f"{memory.gigabytes(free)} of memory are free. This page uses {html.escape(self.model.id)}."
+        known = "" if free is None else f"{memory.gigabytes(free)} of memory are free. "
+        note = f"{known}This page uses {html.escape(self.model.id)}."
         return f'<table class="models"><tr>{head}</tr>{rows}</table><p class="fine">{note}</p>'
 
     def _entry(self, request: gr.Request, name: str) -> Entry | str:
@@ -151,16 +159,16 @@ def try_out(model: Model) -> None:
     """Use a model as the page does, including a step of the solver. Raises any error that occurs."""
     painter.first_value(model, "")
     faces.eye_places(portraits.template(model))
-    for step in warm_up(model, rounds=2):
+    for step in Replica(model).warm_up(rounds=2):
         if not np.isfinite(step.losses["total"]).all():
             raise CheckpointError("its pictures are not finite")
 
 
-def _row(entry: Entry, free: int) -> str:
+def _row(entry: Entry, free: int | None) -> str:
     takes = ""
     if entry.kind == "generator" and entry.resolution:
         need = stylegan2.needed(models.usual_config(entry.resolution), preset())
-        takes = f"{memory.gigabytes(need)}{'' if need < free else ', more than is free'}"
+        takes = f"{memory.gigabytes(need)}{'' if free is None or need < free else ', more than is free'}"
     cells = (entry.terms, state(entry), takes)
     name = f"<b>{html.escape(entry.id)}</b><br>{html.escape(entry.title)}"
     return f"<tr><td>{name}</td>{''.join(f'<td>{html.escape(cell)}</td>' for cell in cells)}</tr>"

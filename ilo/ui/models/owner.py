@@ -31,8 +31,8 @@ class Owner:
 
     key: str
     address: str  # of the page, with the key
-    restart: Callable[[str], None]  # serve another model instead
-    fall_back: Callable[[Exception], None]  # serve the previous model again; does not return
+    restart: Callable[[str, int], None]  # serve another model instead of the one at this place in the list
+    fall_back: Callable[[Exception], None]  # serve the previous models again; does not return
     notice: str = ""  # why the chosen model is not in use
 
     @classmethod
@@ -41,18 +41,23 @@ class Owner:
         key = os.environ.get(KEY) or secrets.token_urlsafe(16)
         host = "127.0.0.1" if options.host == "0.0.0.0" else options.host
 
-        def start(model: str, *more: str) -> None:
+        def start(models: list[str], *more: str) -> None:
             command = [sys.executable, sys.argv[0], "--host", options.host, "--port", str(options.port)]
-            command += ["--max-steps", str(options.max_steps), *["--share"] * options.share, "--model", model, *more]
+            command += ["--max-steps", str(options.max_steps), *["--share"] * options.share, *more]
+            command += [word for model in models for word in ("--model", model)]
             command += [] if options.device is None else ["--device", options.device]
+            command += [] if options.devices is None else ["--devices", options.devices]
             command += [word for file in options.operator_module for word in ("--operator-module", file)]
             os.execve(sys.executable, command, {**temporary.outside(), KEY: key})
 
-        def restart(model: str) -> None:
-            threading.Timer(RESTART_SECONDS, start, (model, "--instead", options.model)).start()
+        def restart(model: str, place: int) -> None:
+            models = [*options.model[:place], model, *options.model[place + 1 :]]
+            before = [word for model in options.model for word in ("--instead", model)]
+            threading.Timer(RESTART_SECONDS, start, (models, *before)).start()
 
         def fall_back(error: Exception) -> None:
-            start(options.instead, "--notice", text.model_failed(Path(options.model).name, why(error)))
+            new = next((model for model in options.model if model not in options.instead), options.model[0])
+            start(options.instead, "--notice", text.model_failed(Path(new).name, why(error)))
 
         address = f"http://{host}:{options.port}/?owner={key}"
         return cls(key, address, restart, fall_back, options.notice)

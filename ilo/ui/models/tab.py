@@ -9,6 +9,7 @@ from ilo.ui import text
 from ilo.ui.models.handlers import ModelsTab
 from ilo.ui.models.owner import Owner
 from ilo.ui.parts.layout import PRIVATE, heading
+from ilo.ui.runs.machine import Facts
 from ilo.weights import registry
 from ilo.weights.registry import Embedded
 
@@ -28,9 +29,9 @@ RELOAD_SCRIPT = """
 """
 
 
-def build(page: gr.Blocks, model: Model, owner: Owner) -> None:
-    """Lay out the tab inside `page`, which must be the current one."""
-    handlers = ModelsTab(owner, model)
+def build(page: gr.Blocks, model: Model, place: int, owner: Owner, facts: Facts) -> None:
+    """Lay out the tab inside `page`, which must be the current one; see `ModelsTab`."""
+    handlers = ModelsTab(owner, model, place, facts)
     offered = [entry.id for entry in registry.ENTRIES if not isinstance(entry.source, Embedded)]
     with gr.Tab("Models", id="models", visible=False, render_children=True) as tab:
         notice = gr.HTML(elem_id="models-notice", elem_classes="notice-box", apply_default_css=False)

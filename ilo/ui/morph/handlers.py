@@ -27,7 +27,8 @@ from ilo.ui.parts import painter, photographs, plots, views
 from ilo.ui.parts.controls import RADII, radius_position, seed
 from ilo.ui.parts.fields import number, whole
 from ilo.ui.parts.photographs import Places, Source
-from ilo.ui.runs import Order, Run, Runs
+from ilo.ui.runs.line import Runs
+from ilo.ui.runs.order import Order, Run
 from ilo.ui.visitors.visitors import Visitors
 
 NOBODY = "—"  # no second class
@@ -190,7 +191,7 @@ class Morph(Bench):
             settings = replace(settings, radius_scales=tuple(text.SWEEP_SCALES))
         photo, (placed, shown) = self.photo(values)
         guidance = Guidance(self.guides[values["guide"]], classes)
-        return Order(guidance, settings, photo, damaged_here=False, placed=placed, shown=shown), []
+        return Order(guidance, settings, photo, False, self.model.id, placed=placed, shown=shown), []
 
     def sweep(self, values: dict[str, Any], session: str) -> Iterator[tuple[Any, ...]]:
         """The same run with five radii. → as `run`."""

@@ -23,9 +23,14 @@ OTHER_FACE = "(seed) => (Number(seed) || 0) + 1"
 
 
 def build(
-    page: gr.Blocks, model: Model, guides: dict[str, Classifier], example: Example, make: Callable[[str], Morph]
+    page: gr.Blocks,
+    model: Model,
+    guides: dict[str, Classifier],
+    example: Example,
+    make: Callable[[str], Morph],
+    suggested: str,
 ) -> None:
-    """Lay out the tab inside `page`, which must be the current one."""
+    """Lay out the tab inside `page`, which must be the current one; `suggested` is the preset chosen at first."""
     source = gr.State()
     named: dict[str, Any] = {"source": source}
     sweep: list[gr.Button] = []
@@ -38,7 +43,7 @@ def build(
         with gr.Column(elem_id="morph-left", elem_classes="bench-left", min_width=280):
             named |= _start(model, example)
             named |= _aim(guides)
-            named |= _method(model)
+            named |= _method(model, suggested)
         panel = views.panel(text.READY, text.MORPH_READY_HELP, views.how(text.MORPH_HOW))
         shared = layout.columns("morph-", plots.stage(None, text.MORPH_PREVIEW, ""), panel, more)
 
@@ -95,7 +100,7 @@ def _aim(guides: dict[str, Classifier]) -> dict[str, Any]:
     return {"class": wanted, "second": second, "share": share, "guide": guide}
 
 
-def _method(model: Model) -> dict[str, Any]:
+def _method(model: Model, suggested: str) -> dict[str, Any]:
     heading("Amount of change")
     gr.HTML(f'<p class="fine">{text.REACH_HELP}</p>', apply_default_css=False)
     found: dict[str, Any] = {}
@@ -104,7 +109,7 @@ def _method(model: Model) -> dict[str, Any]:
     with gr.Row(elem_classes="method-row"):
         choices = [(method.title, name) for name, method in MORPH_METHODS.items()]
         found["method"] = pills("Method", choices, "morph-method")
-        found["preset"] = pills("Preset", [(name, name) for name in PRESETS], "morph-preset", "preset", model.preset)
+        found["preset"] = pills("Preset", [(name, name) for name in PRESETS], "morph-preset", "preset", suggested)
     helps({f"by-{name}": method.sentence for name, method in MORPH_METHODS.items()})
     return found
 

@@ -69,11 +69,11 @@ def radius_position(radius: float) -> int:
     return min(range(1, len(RADII) - 1), key=lambda i: abs(math.log(RADII[i] / radius)))
 
 
-def advanced_controls(model: Model) -> dict[str, gr.components.Component]:
-    """The controls for rounds, radii, loss weights, start and network, filled from the suggested preset."""
+def advanced_controls(model: Model, suggested: str) -> dict[str, gr.components.Component]:
+    """The controls for rounds, radii, loss weights, start and network, filled from the preset `suggested`."""
     layers = model.layers
     first = next(iter(tasks.offered().values()))
-    start = fields_of(preset(model.preset, operator=nominal(first.name, model.resolution, {}), prior=model), layers)
+    start = fields_of(preset(suggested, operator=nominal(first.name, model.resolution, {}), prior=model), layers)
     found: dict[str, gr.components.Component] = {}
     found["rounds"] = gr.Slider(
         1,
@@ -144,10 +144,12 @@ def check(model: Model) -> None:
         )
 
 
-def room(model: Model, steps: int) -> str:
-    """The memory that a run with the suggested preset needs, the free memory, and the step limit."""
-    needed, free = model.memory_needed(preset(model.preset)), memory.available(model.device)
-    words = text.room(memory.gigabytes(needed), memory.gigabytes(free), needed <= free)
+def room(model: Model, suggested: str, free: int | None, steps: int) -> str:
+    """The memory that a run with the suggested preset needs, the free memory if known, and the step limit."""
+    needed = model.memory_needed(preset(suggested))
+    words = text.room(
+        memory.gigabytes(needed), None if free is None else memory.gigabytes(free), free is None or needed <= free
+    )
     return f'<p class="fine">{words} {text.steps_allowed(steps)}</p>'
 
 

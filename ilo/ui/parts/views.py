@@ -21,7 +21,7 @@ from ilo.settings import SolverSettings
 from ilo.state import Result, Step, to_uint8
 from ilo.ui import text
 from ilo.ui.parts import plots
-from ilo.ui.runs import Run
+from ilo.ui.runs.order import Run
 
 UNIT = 4.0  # squared errors on [−1, 1] are four times those on [0, 1], which the page reports
 MILLI = 1e-3  # the page shows the MSE in units of 10⁻³

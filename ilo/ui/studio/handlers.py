@@ -24,7 +24,8 @@ from ilo.ui.examples import Example
 from ilo.ui.parts import painter, photographs, plots, tasks, views
 from ilo.ui.parts.controls import preset_fields, shared_values, solver_settings
 from ilo.ui.parts.photographs import Source
-from ilo.ui.runs import Order, Run, Runs
+from ilo.ui.runs.line import Runs
+from ilo.ui.runs.order import Order, Run
 from ilo.ui.visitors.visitors import Visitors
 
 
@@ -174,7 +175,7 @@ class Studio(Bench):
             notes = [note for note in notes if not note.startswith("The mask was")]
         placed, shown = source.placed(crop, self.model.resolution)
         settings = solver_settings(values, self.model, problem.operator)
-        return Order(problem, settings, given, damaged_here, placed=placed, shown=shown), notes
+        return Order(problem, settings, given, damaged_here, self.model.id, placed=placed, shown=shown), notes
 
     def preview(self, values: dict[str, Any], session: str) -> tuple[Any, ...]:
         """Show the input of the solver. → stage, strip, progress, notice."""

@@ -14,21 +14,21 @@ from ilo.ui import examples, text
 from ilo.ui.examples import Example
 from ilo.ui.parts import controls, layout, painter, photographs, plots, tasks, views
 from ilo.ui.parts.layout import PRIVATE, heading, helps, pills
+from ilo.ui.runs.machine import Facts
 from ilo.ui.studio.handlers import Studio
 
 
-def build(
-    page: gr.Blocks, model: Model, pictures: list[Example], make: Callable[[str], Studio], perceptual: str | None
-) -> None:
-    """Lay out the tab inside `page`, which must be the current one."""
+def build(page: gr.Blocks, model: Model, pictures: list[Example], make: Callable[[str], Studio], facts: Facts) -> None:
+    """Lay out the tab inside `page`, which must be the current one; `facts` are those of the machines."""
     source = gr.State()
+    suggested = facts.presets[model.id]
     named: dict[str, Any] = {"source": source}
     with gr.Row(elem_id="studio", elem_classes="bench", equal_height=False):
         with gr.Column(elem_id="left", elem_classes="bench-left", min_width=280):
             named |= _picture(model, pictures)
             named |= _task(model)
-            named |= _method(model)
-        shared = layout.columns("", plots.stage(None, text.PREVIEW, ""), views.idle(perceptual))
+            named |= _method(model, suggested)
+        shared = layout.columns("", plots.stage(None, text.PREVIEW, ""), views.idle(facts.perceptual))
 
     studio = make(shared.download.GRADIO_CACHE)
     upload, upload_mask = named.pop("upload"), named.pop("upload_mask")
@@ -67,7 +67,7 @@ def build(
 
     opened = page.load(follow, None, [*(named[name] for name in linked), shared.panel], **PRIVATE)
     opened.then(preview, inputs, shared.shown, **PRIVATE)
-    page.load(lambda: controls.room(model, studio.runs.limits.steps), None, room, **PRIVATE)
+    page.load(lambda: controls.room(model, suggested, facts.free(), studio.runs.limits.steps), None, room, **PRIVATE)
     wiring.connect(page, (shared.run, studio.run))
 
 
@@ -102,13 +102,13 @@ def _task(model: Model) -> dict[str, Any]:
     return {"task": task, **tasks.controls(model.resolution)}
 
 
-def _method(model: Model) -> dict[str, Any]:
+def _method(model: Model, suggested: str) -> dict[str, Any]:
     heading("Method")
     with gr.Row(elem_classes="method-row"):
         method = pills("Method", [(each.title, name) for name, each in METHODS.items()], "method")
-        preset = pills("Preset", [(name, name) for name in PRESETS], "preset", "preset", model.preset)
+        preset = pills("Preset", [(name, name) for name in PRESETS], "preset", "preset", suggested)
     helps({f"by-{name}": each.sentence for name, each in METHODS.items()})
     with gr.Accordion("Layers, radii and weights", open=False, elem_id="advanced", elem_classes="advanced"):
-        found = controls.advanced_controls(model)
+        found = controls.advanced_controls(model, suggested)
         room = gr.HTML(elem_id="room", apply_default_css=False)
     return {"method": method, "preset": preset, "room": room, **found}
