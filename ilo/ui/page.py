@@ -174,7 +174,9 @@ def _guides() -> dict[str, Classifier]:
 
 
 def _header(models: Sequence[Model], model: Model, runs: Runs) -> str:
-    devices = html.escape(text.together([facts.name for facts in runs.facts]))
+    devices = html.escape(
+        text.together([name for _, name in dict.fromkeys((each.device, each.name) for each in runs.facts)])
+    )
     named = html.escape(_size(model))
     if len(models) > 1:
         options = "".join(

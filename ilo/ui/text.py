@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 TITLE = "ILO Studio"
 TAGLINE = "Repair a damaged face photo with a generative model, and watch it work"
 DISCLAIMER = "A reconstruction is one plausible picture, not an identification of a person."
@@ -96,18 +98,18 @@ def steps_allowed(most: int) -> str:
 
 DAMAGED = {  # what an error said about the machine → sentence
     "memory": (
-        "The device ran out of memory, so this run ended; the best picture so far is kept. Press Run again, with fewer "
+        "The device ran out of memory, so this run ended; what it had found is kept. Press Run again, with fewer "
         "rounds or with bfloat16 under “Layers, radii and weights” if it happens again."
     ),
     "device": (
-        "The device that made this run has failed; the best picture so far is kept. Press Run again: if another device "
+        "The device that made this run has failed; what it had found is kept. Press Run again: if another device "
         "is left, it makes the run."
     ),
 }
 NO_MACHINE = "No device of this page works any more, so it makes no runs until its owner starts it again."
 
 
-def together(names: list[str]) -> str:
+def together(names: Sequence[str]) -> str:
     """The names of devices in one phrase: equal ones are counted."""
     counts = {name: names.count(name) for name in names}
     return " and ".join(name if count == 1 else f"{count} × {name}" for name, count in counts.items())
@@ -146,8 +148,8 @@ ZEROGPU = {  # title of an error of ZeroGPU → what happened, and what to do
     ),
     "ZeroGPU client error": ("Hugging Face did not lend a GPU for this run", "Load the page again, then press Run."),
     "ZeroGPU worker error": (
-        "The GPU ended this run early; the best picture so far is kept",
-        "Press Run again, with fewer steps if it happens again.",
+        "The GPU ended this run early",
+        "What it had found is kept. Press Run again, with fewer steps if it happens again.",
     ),
 }
 

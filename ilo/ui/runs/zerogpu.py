@@ -34,8 +34,8 @@ from ilo.ui.runs.order import Order
 VARIABLE = "SPACES_ZERO_GPU"  # environment variable that such a Space sets
 PLACES = 4  # runs that may ask for a GPU at the same time; ZeroGPU has a queue of its own
 MOST_SECONDS = 120  # that a visitor may ask for
-START_SECONDS = 8.0  # until the models are on the GPU
-END_SECONDS = 3.0  # a run ends so long before ZeroGPU would end it, and keeps its result
+START_SECONDS = 15.0  # more than the steps take: the models are moved to the GPU, the first steps are slow
+END_SECONDS = 5.0  # a run ends so long before its time is over, which also counts how long the move has taken
 STEP_SECONDS = 0.03  # assumed time of a step, until a run has been measured
 MARGIN = 1.5
 
@@ -101,10 +101,10 @@ class ZeroGpu:
     def seconds(self, order: Order) -> int:
         """The GPU time to ask for."""
         steps = MARGIN * self._step_seconds[order.model] * order.total_steps
-        return min(MOST_SECONDS, math.ceil(START_SECONDS + steps + END_SECONDS))
+        return min(MOST_SECONDS, math.ceil(START_SECONDS + steps))
 
     def _in_the_fork(self, packet: bytes, seconds: int) -> Iterator[bytes]:
-        end = time.monotonic() + seconds - START_SECONDS - END_SECONDS
+        end = time.monotonic() + seconds - END_SECONDS
         try:
             order: Order = _Unpickler(io.BytesIO(packet)).load()
             for news in self._replicas[order.model].solve(order, lambda: time.monotonic() > end):
