@@ -44,14 +44,15 @@ ACCENT = gr.themes.Color(
 SANS = ("ui-sans-serif", "system-ui", "-apple-system", "Segoe UI", "Roboto", "Noto Sans", "sans-serif")
 MONO = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace")
 
-# Opens the page of another model; what a link says about the task stays, unless the visitor chooses the model.
+# Opens the page of another model: of the one that a link names, with the rest of the link, or of the one chosen.
 OPEN_SCRIPT = """
 window.openModel = (model, chosen) => {
   const pages = PAGES, query = new URLSearchParams(location.search);
   const parts = location.pathname.replace(/\\/$/, '').split('/');
   const here = Object.values(pages).includes(parts.at(-1)) ? parts.pop() : '';
   if (!(model in pages) || pages[model] === here) return;
-  if (chosen) ['model', 'task'].forEach((name) => query.delete(name));
+  const kept = (name) => name === 'owner' || name.startsWith('__');
+  if (chosen) [...query.keys()].filter((name) => !kept(name)).forEach((name) => query.delete(name));
   const address = [...parts, pages[model]].join('/') + (query.size ? '?' + query : '');
   chosen ? location.assign(address || '/') : location.replace(address || '/');
 };
@@ -174,19 +175,18 @@ def _guides() -> dict[str, Classifier]:
 
 
 def _header(models: Sequence[Model], model: Model, runs: Runs) -> str:
-    devices = html.escape(
-        text.together([name for _, name in dict.fromkeys((each.device, each.name) for each in runs.facts)])
-    )
-    named = html.escape(_size(model))
+    machines = dict.fromkeys((facts.device or facts.name, facts.name) for facts in runs.facts)
+    devices = html.escape(text.together([name for _, name in machines]))
+    facts = f"Model: {html.escape(_size(model))}, running on {devices}"
     if len(models) > 1:
         options = "".join(
             f'<option value="{html.escape(each.id)}"{" selected" * (each is model)}>{html.escape(_size(each))}</option>'
             for each in models
         )
-        named = f'<select aria-label="Model" id="model">{options}</select>'
+        facts = f'<label>Model: <select id="model">{options}</select></label> running on {devices}'
     return (
         f'<header><h1>{text.TITLE}</h1><p class="tagline">{html.escape(text.TAGLINE)}</p>'
-        f'<p class="facts">Model: {named}, running on {devices}</p></header>'
+        f'<p class="facts">{facts}</p></header>'
     )
 
 
