@@ -131,7 +131,7 @@ def gpu_time_over(seconds: int) -> str:
 
 ZEROGPU = {  # title of an error of ZeroGPU → what happened, and what to do
     "ZeroGPU quota exceeded": (
-        "Your GPU time on Hugging Face is used up",
+        "The GPU time that Hugging Face lends you is used up",
         "Sign in to Hugging Face for more, come back later, or duplicate this Space.",
     ),
     "ZeroGPU illegal duration": (
@@ -146,7 +146,10 @@ ZEROGPU = {  # title of an error of ZeroGPU → what happened, and what to do
         "No GPU was free for this run",
         "Try again in a minute, or sign in to Hugging Face, which gives you a better place in the queue.",
     ),
-    "ZeroGPU client error": ("Hugging Face did not lend a GPU for this run", "Load the page again, then press Run."),
+    "ZeroGPU client error": (
+        "Hugging Face did not lend a GPU for this run",
+        "Try again in a minute; if it happens again, load the page anew.",
+    ),
     "ZeroGPU worker error": (
         "The GPU ended this run early",
         "What it had found is kept. Press Run again, with fewer steps if it happens again.",

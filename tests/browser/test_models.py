@@ -43,3 +43,31 @@ def test_the_owner_chooses_a_model_from_a_file(browser, tmp_path):  # noqa: F811
         assert len(list(kept.glob("ilo-studio-*"))) == 1  # the folder of the page before is gone
     assert list(kept.glob("ilo-studio-*")) == []  # and so is this page's, after SIGTERM
     assert outside == []
+
+
+def test_a_visitor_chooses_among_the_models(browser, tmp_path):  # noqa: F811
+    path = tmp_path / "small faces.pkl"
+    published.official(path, published.generator(32, channels=16))
+    outside = []
+    arguments = ("--model", "faces64", "--model", str(path))
+    with served(*arguments, ILO_CACHE=str(tmp_path / "cache"), ILO_OFFLINE="1") as server:
+        page = open_page(browser, server.url, outside)
+        assert not page.is_visible(".nav-holder")  # Gradio's own list of pages
+        page.select_option("#model", label="small faces (32×32 px)")
+        page.wait_for_url("**/model-small-faces")
+        page.wait_for_selector("#stage img")
+        page.click("#run")
+        page.wait_for_selector("#stage .compare", timeout=60_000)
+        link = page.get_attribute("#panel a", "href")
+        assert "model=small+faces" in link
+
+        page.goto(f"{server.url}{link}")
+        page.wait_for_url("**/model-small-faces?*")
+        expect(page.locator("#panel")).to_contain_text("The link has set the task")
+        page.select_option("#model", label="faces64 (64×64 px)")
+        page.wait_for_url(server.url)
+        expect(page.locator("#model")).to_have_value("faces64")
+        for width in (1280, 360):
+            page.set_viewport_size({"width": width, "height": 740})
+            assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert outside == []

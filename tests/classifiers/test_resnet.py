@@ -95,9 +95,9 @@ def test_a_thousand_names(published):
 
 def test_in_the_cache_it_is_one_of_the_pages_classifiers_and_guides_a_morph(published, model, monkeypatch, tmp_path):
     monkeypatch.setenv("ILO_CACHE", str(tmp_path))
-    assert list(page._guides(model)) == ["robust64", "standard64"]
+    assert list(page._guides()) == ["robust64", "standard64"]
     (tmp_path / "resnet50_l2_eps3.ckpt").symlink_to(published[1])
-    guides = page._guides(model)
+    guides = page._guides()
     assert list(guides) == list(text.GUIDES) == ["robust64", "standard64", "robust-resnet50"]
     assert (tmp_path / "resnet50_l2_eps3.ckpt.sha256").is_file()  # from now on, files with other hashes are refused
     guide = guides["robust-resnet50"]

@@ -1,5 +1,6 @@
 """Several machines take runs from one queue, and what happens when one of them fails."""
 
+import html
 import threading
 import time
 import weakref
@@ -15,11 +16,12 @@ from ilo.engine.devices import Choice
 from ilo.operators import Identity
 from ilo.problem import Problem
 from ilo.settings import RoundSettings, SettingsError, SolverSettings
-from ilo.ui import text
+from ilo.ui import examples, text
 from ilo.ui.runs import machine, places
 from ilo.ui.runs.line import Runs
 from ilo.ui.runs.machine import CPU, Facts, OneDevice, damage
 from ilo.ui.runs.order import Order
+from ilo.ui.studio.handlers import Studio
 from ilo.ui.visitors.limits import Limits
 from tests.forged import wait_until
 from tests.machines import Plain
@@ -164,6 +166,27 @@ def test_a_machine_that_cannot_be_made_again_is_given_up(model, lines, caplog):
     assert wait_until(lambda: "not used any more: There is no memory." in caplog.text, 30)
     with pytest.raises(SettingsError, match="No device"):
         runs.check_line()
+
+
+def test_the_page_shows_what_a_failed_run_had_found(model, lines, values, tmp_path):
+    studio = Studio(model, examples.load(), lines(partial(Breaking, model, OUT_OF_MEMORY, [])), tmp_path)
+    *_, last = studio.run({**values, "rounds": 1, "0.steps": 500}, "a")
+    stage, _, _, panel, notice, run, stop, _ = last
+    assert html.escape(text.DAMAGED["memory"]) in notice
+    assert "compare-cut" in stage
+    assert "Stopped" in panel
+    assert (run.interactive, stop.interactive) == (True, False)
+    *_, last = studio.run({**values, "rounds": 1, "0.steps": 5}, "a")
+    assert "Done" in last[3]
+
+
+def test_the_page_answers_when_no_device_works_any_more(model, lines, values, tmp_path, monkeypatch):
+    monkeypatch.setattr(devices, "failure", lambda name: "it has gone")
+    studio = Studio(model, examples.load(), lines(partial(Breaking, model, CUDA_ERROR, [])), tmp_path)
+    *_, last = studio.run({**values, "rounds": 1, "0.steps": 500}, "a")
+    assert html.escape(text.DAMAGED["device"]) in last[4]
+    assert wait_until(lambda: "No device of this page works" in list(studio.run(values, "a"))[-1][4], 10)
+    assert "data:image" in studio.preview(values, "a")[0]
 
 
 def test_a_bug_does_not_cost_a_machine(model, lines):
