@@ -63,10 +63,10 @@ def test_a_visitor_chooses_among_the_models(browser, tmp_path):  # noqa: F811
 
         page.goto(f"{server.url}{link}")
         page.wait_for_url("**/model-small-faces?*")
-        expect(page.locator("#panel")).to_contain_text("The link has set the task")
+        expect(page.locator("#panel")).to_contain_text("The link has set the task", timeout=60_000)
         page.select_option("#model", label="faces64 (64×64 px)")
         page.wait_for_url(server.url)
-        expect(page.locator("#model")).to_have_value("faces64")
+        expect(page.locator("#model")).to_have_value("faces64", timeout=60_000)
         for width in (1280, 360):
             page.set_viewport_size({"width": width, "height": 740})
             assert page.evaluate("document.documentElement.scrollWidth") <= width

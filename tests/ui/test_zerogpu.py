@@ -5,6 +5,7 @@ import pickle
 import threading
 import time
 from contextvars import ContextVar
+from dataclasses import replace
 from functools import partial
 
 import gradio as gr
@@ -231,6 +232,13 @@ def test_a_refusal_of_zerogpu_becomes_a_sentence_with_the_way_out(model, title):
         runs.check_line()  # the machine is still there
     finally:
         runs.close()
+
+
+def test_it_suggests_the_short_preset(model):
+    machine = ZeroGpu([replace(model, id="ffhq-1024")], Lent(), "meta")
+    assert machine.facts.presets == {"ffhq-1024": "Quick"}
+    assert OneDevice([replace(model, id="ffhq-1024")], torch.device("meta")).facts.presets == {"ffhq-1024": "Paper"}
+    assert machine.facts.free() is None
 
 
 def test_zerogpu_is_known_by_its_variable(monkeypatch):

@@ -17,6 +17,7 @@ import os
 import pickle
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import gradio as gr
@@ -69,7 +70,9 @@ class ZeroGpu:
             decorate = importlib.import_module("spaces").GPU  # app.py has imported it
         self._lent = decorate(duration=duration)(self._in_the_fork)
         self._step_seconds = dict.fromkeys(self._replicas, STEP_SECONDS)
-        self.facts = facts_of(self._replicas, None, "ZeroGPU")
+        # The presets for a CPU, because a visitor's GPU time is short.
+        presets = {model.id: model.preset for model in models}
+        self.facts = replace(facts_of(self._replicas, None, "ZeroGPU"), presets=presets)
 
     def warm_up(self) -> None:
         """Nothing: a GPU is lent for a visitor's run only."""
