@@ -13,7 +13,7 @@ from ilo.ui.runs.machine import Facts
 from ilo.weights import registry
 from ilo.weights.registry import Embedded
 
-# After the server has stopped and started again, reload the page.
+# After the server has stopped and started again, reload the page, or open the first model's if this address has gone.
 RELOAD_SCRIPT = """
 () => {
   if (!document.querySelector('#models-notice [data-restart]')) return;
@@ -21,6 +21,7 @@ RELOAD_SCRIPT = """
     try {
       const answer = await fetch(location.href, {cache: 'no-store'});
       if (answer.ok && gone) return location.reload();
+      if (answer.status === 404 && gone) return location.assign('./' + location.search);
     } catch { gone = true; }
     setTimeout(() => wait(gone), 400);
   };
