@@ -15,6 +15,7 @@ import json
 import resource
 import statistics
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -74,8 +75,8 @@ def beside_plain(args: argparse.Namespace) -> None:
         long = replace(plan, steps=args.steps)
         ours, theirs = [], []
         for _ in range(args.repeats):
-            ours.append(milliseconds(LayerSearch(prior, objective, state, long, settings), args.steps))
-            theirs.append(milliseconds(PlainRound(model, problem, state, long), args.steps))
+            ours.append(milliseconds(LayerSearch(prior, objective, state, long, settings).step, args.steps))
+            theirs.append(milliseconds(PlainRound(model, problem, state, long).step, args.steps))
         ratio = statistics.median(t / o for t, o in zip(theirs, ours, strict=True))
         row = {"round": k, "steps": plan.steps, "ms": statistics.median(ours), "plain_ms": statistics.median(theirs)}
         rows.append(row | {"ratio": ratio})
@@ -110,9 +111,9 @@ def large(args: argparse.Namespace) -> None:
             state = prior.enter(state, k, settings)
         search = LayerSearch(prior, objective, state, replace(plan, steps=1000), settings)
         times = []
-        for i in range(args.steps):
+        for _ in range(args.steps):
             start = time.perf_counter()
-            search.step(i)
+            search.step()
             synchronise(device)
             times.append(1e3 * (time.perf_counter() - start))
         rows.append({"round": k, "steps": plan.steps, "ms": statistics.median(times[1:])})
@@ -160,13 +161,13 @@ def save(found: dict, args: argparse.Namespace, model: Model, size: str = "") ->
     (RESULTS / f"{name}.json").write_text(json.dumps({**found, **about}, indent=1))
 
 
-def milliseconds(search: LayerSearch | PlainRound, steps: int) -> float:
+def milliseconds(step: Callable[[], None], steps: int) -> float:
     """Mean time per step in milliseconds, without the first few."""
-    for i in range(WARM_UP):
-        search.step(i)
+    for _ in range(WARM_UP):
+        step()
     start = time.perf_counter()
-    for i in range(WARM_UP, steps):
-        search.step(i)
+    for _ in range(WARM_UP, steps):
+        step()
     return (time.perf_counter() - start) / (steps - WARM_UP) * 1e3
 
 

@@ -38,6 +38,7 @@ LEVELS = [
     {"ilo.photos.yunet", "ilo.photos.facesearch"},
     {"ilo.photos.detection"},
     {"ilo.photos.tasks", "ilo.photos.portraits"},
+    {"ilo.variables"},
     {"ilo.search"},
     {"ilo.solver"},
     {"ilo.morph"},

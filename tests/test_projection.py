@@ -79,7 +79,7 @@ def test_sorting_with_a_ball_for_each_sample():
 def test_sorting_with_ties():
     x = torch.tensor([[3.0, -3.0, 3.0, 1.0, -1.0, 1.0]])
     torch.testing.assert_close(project_l1_sorting(x, 6.0), torch.tensor([[2.0, -2.0, 2.0, 0.0, 0.0, 0.0]]))
-    torch.testing.assert_close(project_l1_sorting(x, 9.0), torch.tensor([[8 / 3, -8 / 3, 8 / 3, 1 / 3, -1 / 3, 1 / 3]]))
+    torch.testing.assert_close(project_l1_sorting(x, 9.0), torch.tensor([[2.5, -2.5, 2.5, 0.5, -0.5, 0.5]]))
 
 
 def test_l1_norm_is_per_sample():
