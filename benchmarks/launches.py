@@ -10,10 +10,12 @@ are counted: the library may launch more than one kernel for one of them, such a
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -21,7 +23,8 @@ from unittest import mock
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ilo import load, preset, projection
+from ilo import load, objective, preset, projection
+from ilo import search as search_module
 from ilo.methods import PRESETS
 from ilo.objective import MeasurementObjective
 from ilo.operators import OPERATORS, nominal
@@ -31,11 +34,18 @@ from ilo.priors.load import Model
 from ilo.problem import Problem
 from ilo.search import LayerSearch
 from ilo.settings import SolverSettings
-from ilo.variables import Variable
 
 PARTS = ("forward", "backward", "Adam", "balls", "keeping")
 RESULT = Path(__file__).parent / "results" / "launches.json"
-EMPTY = ("profiler::", "aten::empty", "aten::new_empty", "aten::_unsafe_view", "aten::_reshape_alias", "aten::detach", "aten::lift")
+EMPTY = (
+    "profiler::",
+    "aten::empty",
+    "aten::new_empty",
+    "aten::_unsafe_view",
+    "aten::_reshape_alias",
+    "aten::detach",
+    "aten::lift",
+)
 
 
 class Launches(TorchDispatchMode):
@@ -79,13 +89,14 @@ def count(search: LayerSearch) -> Launches:
     parts = {
         "backward": (torch.Tensor, "backward"),
         "Adam": (torch.optim.Adam, "step"),
-        "balls": (Variable, "constrain"),
+        "balls": (search_module, "constrain"),
         "keeping": (LayerSearch, "_keep"),
     }
-    for _ in range(2):
-        search.step()  # the first one also evaluates what later ones reuse
     with ExitStack() as patched:
         patched.enter_context(mock.patch.object(projection, "project_l1_newton", projection.project_l1_sorting))
+        patched.enter_context(mock.patch.object(objective, "geodesic", objective._Geodesic.apply))
+        for _ in range(2):
+            search.step()  # the first ones also compute what later ones reuse
         for part, (owner, method) in parts.items():
             patched.enter_context(mock.patch.object(owner, method, launches.within(part, getattr(owner, method))))
         with launches:
@@ -94,18 +105,19 @@ def count(search: LayerSearch) -> Launches:
 
 
 def rounds(model: Model, settings: SolverSettings, task: str, perceptual: Perceptual | None) -> Iterator[LayerSearch]:
-    """A search for each round of a run from a random start."""
+    """A search for each round of a run from a random start, with a copy of the model that computes as on a GPU."""
+    model = replace(model, generator=copy.deepcopy(model.generator).freeze(few_launches=True))
     state = model.draw(0)
     with torch.no_grad():
         truth = model.render(model.draw(1), settings).clamp(-1, 1)
     size = model.resolution
     problem = Problem.damage(truth, nominal(task, size, OPERATORS[task].suggested(size)))
-    objective = MeasurementObjective(problem, settings.weights, perceptual, settings.sna)
+    goal = MeasurementObjective(problem, settings.weights, perceptual, settings.sna)
     for k, plan in enumerate(settings.rounds):
         if k:
             with torch.no_grad():
                 state = model.enter(state, k, settings)
-        yield LayerSearch(model, objective, state, plan, settings)
+        yield LayerSearch(model, goal, state, plan, settings)
 
 
 def main() -> None:

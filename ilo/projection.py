@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import torch
 from torch import Tensor
 
@@ -69,16 +71,22 @@ def project_l1_sorting(x: Tensor, radius: float | Tensor) -> Tensor:
     The running sums are float64, for those of a million values lose digits.
     """
     flat = x.flatten(1)
+    magnitude = flat.abs()
     if isinstance(radius, Tensor):
-        radius = radius.to(flat)[:, None]
-    largest_first = flat.abs().sort(1, descending=True).values
-    counts = torch.arange(1, flat.shape[1] + 1, device=flat.device)
-    sums = largest_first.cumsum(1, dtype=torch.float64)
-    tau = ((sums - radius) / counts).amax(1, keepdim=True).clamp_min(0).to(flat)
-    shrunk = flat - flat.clamp(-tau, tau)
-    # Rounding may leave the sum a few ulp above the radius.
-    size = shrunk.abs().sum(1, keepdim=True).clamp_min(torch.finfo(flat.dtype).tiny)
-    return (shrunk * (radius / size).clamp_max(1)).view_as(x)
+        radius = radius.to(flat).expand(len(flat))[:, None]
+    sums = magnitude.sort(1, descending=True).values.cumsum(1, dtype=torch.float64)
+    tau = ((sums - radius) / _counts(flat.shape[1], flat.device)).amax(1, keepdim=True).clamp_min(0).to(flat)
+    return torch.copysign(torch.relu(magnitude - tau), flat).view_as(x)
+
+
+@functools.lru_cache(maxsize=32)
+def _counts(n: int, device: torch.device) -> Tensor:
+    """1, 2, …, n, less what rounds a float32 quotient up, so that the sum stays below the radius.
+
+    They are kept, since a run projects onto the same few balls at every step.
+    """
+    with torch.inference_mode(False):
+        return torch.arange(1, n + 1, dtype=torch.float64, device=device) / (1 + torch.finfo(torch.float32).eps)
 
 
 def project_sphere(x: Tensor, norm: Tensor, dims: tuple[int, ...]) -> Tensor:

@@ -19,7 +19,7 @@ from ilo.objective import TERMS, Objective
 from ilo.priors.base import BALLS, Prior, State
 from ilo.settings import RoundSettings, Schedule, SettingsError, SolverSettings
 from ilo.state import TRACE_COLUMNS, Result, Step, to_uint8
-from ilo.variables import Best, Variable, tensors_of, variables_of
+from ilo.variables import Best, Variable, constrain, tensors_of, usages, variables_of
 
 EAGER = Eager()
 
@@ -75,9 +75,7 @@ class Descent:
             loss.backward()
             torch.index_select(self._rates, 0, self.at, out=self._rate)
             self._adam.step()
-            with torch.no_grad():
-                for variable in self._free:
-                    variable.constrain()
+            constrain(self._free)
         self.at += 1
 
 
@@ -135,6 +133,7 @@ class LayerSearch:
         self._rngs = [stream(seed, *key, device=like.device) for seed in seeds]
         image = like.new_zeros(batch, 3, prior.resolution, prior.resolution)
         self._best = Best(self._variables, batch, image, like.new_full([batch, len(TERMS)], math.inf))
+        self._nothing = like.new_full([batch], math.nan)
         self._trace = Trace(like, plan.steps + 1, batch)
         self._run = engine.repeated(self._whole, self._rngs)
         self._loss: Tensor | None = self._evaluate()  # of the start, which the first step needs, too
@@ -205,9 +204,9 @@ class LayerSearch:
 
     def _usage(self) -> Tensor:
         """Fraction of each ball's radius in use, [3, B] in the order of BALLS; the maximum over balls of one name."""
-        by_ball = {name: [v.usage() for v in self._variables if v.ball == name] for name in BALLS}
-        nothing = self._variables[0].start.new_full([len(self._start)], math.nan)
-        return torch.stack([torch.stack(by_ball[name]).amax(0) if by_ball[name] else nothing for name in BALLS])
+        found = list(zip([v.ball for v in self._variables], usages(self._variables), strict=True))
+        by_ball = [[used for ball, used in found if ball == name] or [self._nothing] for name in BALLS]
+        return torch.stack([torch.stack(used).amax(0) if len(used) > 1 else used[0] for used in by_ball])
 
     def snapshot(self, step: int, with_result: bool, projected: int = 0) -> Step:
         """The best point and the losses so far.

@@ -60,6 +60,7 @@ class Variable:
         self.leaf = self._in_units(value if begin is None else begin).clone().requires_grad_(self.free)  # Adam moves it
         scale = value.new_tensor(settings.radius_scales).repeat(count) if settings.radius_scales else 1.0
         self.reach = radius * size * scale
+        self._scale = self.reach.clamp_min(TINY) if isinstance(self.reach, Tensor) else self.reach
         if self.sphere:
             self.norm = torch.linalg.vector_norm(self.start, dim=self.sphere, keepdim=True)
 
@@ -80,23 +81,18 @@ class Variable:
         """A view of a tensor [count·B, …], or of one value per ball [count·B], as [count, B, …]."""
         return value.unflatten(0, (self.count, -1))
 
-    def constrain(self) -> None:
-        """Project back to the start's norm, then onto the l1 ball around the start."""
-        value = project_sphere(self.leaf, self.norm, self.sphere) if self.sphere else self.leaf
-        if math.isfinite(self.radius):
-            value = self.start + project_l1(value - self.start, self.reach)
-        self.leaf.copy_(value)
+    def usage(self, change: Tensor) -> Tensor:
+        """Share of the radius in use by the fullest of the balls, [B]; NaN without balls, 0 if frozen.
 
-    def usage(self) -> Tensor:
-        """Share of the radius in use by the fullest of the balls, [B]; NaN without balls, 0 if frozen."""
+        `change`: l1 norms of leaf − start, [count·B].
+        """
         if not math.isfinite(self.radius):
-            used = self.start.new_full([len(self.start)], math.nan)
+            used = torch.full_like(change, math.nan)
         elif not self.free:
-            used = self.start.new_zeros(len(self.start))
+            used = torch.zeros_like(change)
         else:
-            reach = self.reach.clamp_min(TINY) if isinstance(self.reach, Tensor) else self.reach
-            used = l1_norm(self.leaf.detach() - self.start) / reach
-        return self.each(used).amax(0)
+            used = change / self._scale
+        return used if self.count == 1 else self.each(used).amax(0)
 
 
 def variables_of(
@@ -131,6 +127,31 @@ def _cat(tensors: Sequence[Tensor]) -> Tensor:
 def tensors_of(variables: Sequence[Variable]) -> list[Tensor]:
     """The current values of all variables, [B, …] each, in the order in which the prior lists them."""
     return [tensor for variable in variables for tensor in variable.tensors()]
+
+
+@torch.no_grad()
+def constrain(variables: Sequence[Variable]) -> None:
+    """Project each variable back to its start's norm, then onto the l1 ball around its start."""
+    leaves = [v.leaf for v in variables]
+    values = [
+        project_sphere(leaf, v.norm, v.sphere) if v.sphere else leaf for v, leaf in zip(variables, leaves, strict=True)
+    ]
+    inside = [i for i, v in enumerate(variables) if math.isfinite(v.radius)]
+    if inside:
+        starts = [variables[i].start for i in inside]
+        changes = torch._foreach_sub([values[i] for i in inside], starts)
+        changes = [project_l1(change, variables[i].reach) for i, change in zip(inside, changes, strict=True)]
+        for i, value in zip(inside, torch._foreach_add(starts, changes), strict=True):
+            values[i] = value
+    torch._foreach_copy_(leaves, values)
+
+
+@torch.no_grad()
+def usages(variables: Sequence[Variable]) -> list[Tensor]:
+    """`Variable.usage` of all variables, [B] each."""
+    changes = torch._foreach_sub([v.leaf for v in variables], [v.start for v in variables])
+    torch._foreach_abs_(changes)
+    return [v.usage(change.flatten(1).sum(1)) for v, change in zip(variables, changes, strict=True)]
 
 
 class Best:
