@@ -140,8 +140,8 @@ def constrain(variables: Sequence[Variable]) -> None:
     if inside:
         starts = [variables[i].start for i in inside]
         changes = torch._foreach_sub([values[i] for i in inside], starts)
-        changes = [project_l1(change, variables[i].reach) for i, change in zip(inside, changes, strict=True)]
-        for i, value in zip(inside, torch._foreach_add(starts, changes), strict=True):
+        projected = [project_l1(change, variables[i].reach) for i, change in zip(inside, changes, strict=True)]
+        for i, value in zip(inside, torch._foreach_add(starts, projected), strict=True):
             values[i] = value
     torch._foreach_copy_(leaves, values)
 
