@@ -1,6 +1,6 @@
 """Count the operations of an optimisation step that a GPU would have to launch a kernel for.
 
-    python -m benchmarks.launches [--preset Quick]
+    python -m benchmarks.launches [--preset Quick] [--task random-inpaint] [--perceptual]
 
 A step on a GPU costs at least a few microseconds for each of them. They are counted on the CPU, where the balls are
 projected onto as on a GPU. Views of a tensor, and memory that is not filled, launch nothing. Only operations of PyTorch
@@ -124,15 +124,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--preset", default="Quick", choices=list(PRESETS))
     parser.add_argument("--task", default="random-inpaint", choices=list(OPERATORS))
+    parser.add_argument("--perceptual", action="store_true", help="with the embedded perceptual distance")
     args = parser.parse_args()
-    model = load()
+    model, perceptual = load(), robust_features() if args.perceptual else None
     rows = []
     print(f"| round | {' | '.join(PARTS)} | together |\n|{'---|' * (len(PARTS) + 2)}")
-    for k, search in enumerate(rounds(model, preset(args.preset), args.task, robust_features())):
+    for k, search in enumerate(rounds(model, preset(args.preset), args.task, perceptual)):
         counts = count(search).counts
         rows.append({"round": k, **{part: counts[part] for part in PARTS}, "together": counts.total()})
         print("| " + " | ".join(str(value) for value in rows[-1].values()) + " |")
-    RESULT.write_text(json.dumps({"preset": args.preset, "task": args.task, "rounds": rows}, indent=1) + "\n")
+    found = {"preset": args.preset, "task": args.task, "perceptual": args.perceptual, "rounds": rows}
+    RESULT.write_text(json.dumps(found, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import platform
+import re
 from dataclasses import replace
 from importlib import metadata
 
 import torch
 
-from ilo.engine import memory
+from ilo.engine import devices, graph, memory
 from ilo.priors.base import Prior
 from ilo.settings import VERSION, SettingsError, SolverSettings
 
@@ -55,17 +56,40 @@ def _too_large(prior: Prior, settings: SolverSettings, batch: int, least: int, f
     )
 
 
-def description(device: torch.device | str) -> dict[str, str | int]:
-    """Facts about software and hardware that may change a result's last bits."""
+def description(device: torch.device | str, run_by: str | None = None) -> dict[str, str | int]:
+    """Facts about software and hardware that may change a result's last bits.
+
+    `run_by` is the engine of the run that is repeated, if one is.
+    """
     device = torch.device(device)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else torch.backends.cpu.get_cpu_capability()
     return {
         "ilo": VERSION,
-        "engine": "eager",
+        "engine": graph.planned(device, run_by),
         "device": device.type,
         "processor": name,
         "machine": platform.machine(),
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
         **{package: metadata.version(package) for package in ("torch", "torchvision", "numpy")},
+        **(_cuda_facts() if device.type == "cuda" else {}),
     }
+
+
+def _cuda_facts() -> dict[str, str | int]:
+    return {
+        "cuda": str(torch.version.cuda),
+        "cudnn": torch.backends.cudnn.version() or 0,
+        "driver": _driver(),
+        "deterministic": int(torch.are_deterministic_algorithms_enabled() or torch.backends.cudnn.deterministic),
+        "tf32": int(torch.backends.cudnn.allow_tf32) + 2 * int(torch.backends.cuda.matmul.allow_tf32),
+    }
+
+
+def _driver() -> str:
+    """Version of the NVIDIA driver, from the file that it provides on Linux."""
+    try:
+        found = re.search(r"Kernel Module\D*([\d.]+)", (devices.DRIVER / "version").read_text())
+    except OSError:
+        found = None
+    return found[1] if found else "unknown"

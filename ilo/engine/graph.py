@@ -165,8 +165,11 @@ class _Paced:
             oldest.record()
 
 
+def planned(device: torch.device, wanted: str | None = None) -> str:
+    """Name of the engine for a run: CUDA graphs on a CUDA GPU unless `wanted` is "eager"."""
+    return CUDA_GRAPH if device.type == "cuda" and wanted != EAGER else EAGER
+
+
 def engine_for(device: torch.device, wanted: str | None = None) -> Engine:
-    """The engine for a run: CUDA graphs on a CUDA GPU unless `wanted` is "eager", else each step as it stands."""
-    if device.type == "cuda" and wanted != EAGER:
-        return CudaGraphs(CudaCapture(device))
-    return Eager()
+    """The engine of that name."""
+    return CudaGraphs(CudaCapture(device)) if planned(device, wanted) == CUDA_GRAPH else Eager()

@@ -29,7 +29,9 @@ class Tape(TorchDispatchMode):
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
-        for argument, value in zip(func._schema.arguments, [*args, *[None] * len(func._schema.arguments)], strict=False):
+        for argument, value in zip(
+            func._schema.arguments, [*args, *[None] * len(func._schema.arguments)], strict=False
+        ):
             value = kwargs.get(argument.name, value)
             if argument.alias_info is not None and argument.alias_info.is_write:
                 for tensor in value if isinstance(value, (list, tuple)) else [value]:
