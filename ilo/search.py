@@ -39,6 +39,11 @@ def learning_rate(schedule: Schedule, step: int, steps: int) -> float:
     return 0.1 + (step - 0.9 * steps) / (0.1 * steps) * (0.001 - 0.1)
 
 
+def loss_scale(dtype: str, resolution: int) -> float:
+    """Factor on the loss in the backward pass: float16 ends at 6e-8, and a pixel's share of the loss may be less."""
+    return 2.0 ** (int(math.log2(3 * resolution**2)) - 2) if dtype == "float16" else 1.0
+
+
 class Descent:
     """Projected Adam. All that changes from step to step is on the device, so that a step can be captured and repeated.
 
@@ -46,12 +51,15 @@ class Descent:
         at: number of the step that comes next, int64 [1].
     """
 
-    def __init__(self, variables: Sequence[Variable], rates: Sequence[float]):
+    def __init__(self, variables: Sequence[Variable], rates: Sequence[float], scale: float = 1.0):
         """
         Args:
             variables: what moves.
             rates: learning rate of each step.
+            scale: a power of two that the loss is multiplied by in the backward pass only, for number formats in which
+                small gradients would become 0.
         """
+        self._scale = scale
         device = variables[0].start.device
         self.at = torch.zeros(1, dtype=torch.long, device=device)
         # A CPU computes with Python's numbers, which are float64; GPUs take the rate as float32.
@@ -72,11 +80,18 @@ class Descent:
         """
         if self._adam is not None:
             self._adam.zero_grad()
-            loss.backward()
+            self._backward(loss)
             torch.index_select(self._rates, 0, self.at, out=self._rate)
             self._adam.step()
             constrain(self._free)
         self.at += 1
+
+    def _backward(self, loss: Tensor) -> None:
+        if self._scale == 1:
+            loss.backward()
+            return
+        (loss * self._scale).backward()
+        torch._foreach_mul_([v.leaf.grad for v in self._free if v.leaf.grad is not None], 1 / self._scale)
 
 
 class Trace:
@@ -126,7 +141,7 @@ class LayerSearch:
         self._balls = [s.ball for s in searched]
         self._variables = variables_of(searched, plan, settings, objective.mask)
         rates = [plan.lr * learning_rate(settings.schedule, i, plan.steps) for i in range(plan.steps)]
-        self._descent = Descent(self._variables, rates)
+        self._descent = Descent(self._variables, rates, loss_scale(settings.dtype, prior.resolution))
         # Samples that differ only in their radii get the same noise.
         seeds = [settings.seed + (0 if settings.radius_scales else b) for b in range(batch)]
         key = ("perturbation", start.layer, done)
@@ -270,9 +285,8 @@ class RangeSearch:
         centres, begins = (prior.searched(state, settings) for state in (before.start, before.best))
         self._variables = variables_of(centres, before.plan, settings, mask, begins)
         steps = plan.range_steps
-        self._descent = Descent(
-            self._variables, [plan.range_lr * learning_rate("ramp", i, steps) for i in range(steps)]
-        )
+        rates = [plan.range_lr * learning_rate("ramp", i, steps) for i in range(steps)]
+        self._descent = Descent(self._variables, rates, loss_scale(settings.dtype, prior.resolution))
         self._best = Best(self._variables, len(target))
         self._run = engine.repeated(self._whole)
         self._evaluate()

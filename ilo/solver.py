@@ -74,6 +74,22 @@ def solve(
     Raises:
         SettingsError: there are more rounds than layers, or the run does not fit into memory.
     """
+    with engine.running(prior, settings, len(problem) * settings.samples):
+        yield from _solve(prior, problem, settings, due, perceptual, due_result, start, stop_at, run_by)
+
+
+def _solve(
+    prior: Prior,
+    problem: Problem | Guidance,
+    settings: SolverSettings,
+    due: Due | None,
+    perceptual: Perceptual | Literal["auto"] | None,
+    due_result: Due | None,
+    start: State | None,
+    stop_at: int | None,
+    run_by: str | None,
+) -> Iterator[Step]:
+    """`solve`, in the number format of the settings."""
     check_rounds(prior, settings)
     due, due_result = due or every(1.0), due_result or every(1.0)
     if perceptual == "auto":

@@ -22,6 +22,7 @@ LEVELS = [
         "ilo.projection",
         "ilo.engine.memory",
         "ilo.engine.devices",
+        "ilo.engine.formats",
         "ilo.records.metrics",
         "ilo.photos.masks",
         "ilo.records.film",

@@ -86,6 +86,7 @@ def _solve(options: argparse.Namespace) -> int:
             settings = cli_settings.morph_settings(options, model.layers)
             problem, image, placed, notes = cli_pictures.guidance(options, model)
         else:
+            _check_format(model, settings)
             _check_fits(model, settings)
             problem, image, placed, notes = cli_pictures.problem(options, model)
             settings = cli_settings.solver_settings(options, problem, model)
@@ -193,6 +194,13 @@ def _as_now(recipe: Recipe, model: Model) -> tuple[Recipe, Perceptual | None]:
         was = shown(recipe.perceptual, 40)
         print(f"The perceptual distance was {was} and is {name or 'not available'} now.", file=sys.stderr)
     return replace(recipe, engine=now, perceptual=name), perceptual
+
+
+def _check_format(model: Model, settings: SolverSettings) -> None:
+    """Raises `SettingsError` if the number format is of no use on the device."""
+    from ilo.engine import formats
+
+    formats.check(model.device, settings.dtype)
 
 
 def _check_fits(model: Model, settings: SolverSettings) -> None:

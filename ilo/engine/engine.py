@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import platform
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from importlib import metadata
 
 import torch
 
-from ilo.engine import devices, graph, memory
+from ilo.engine import devices, formats, graph, memory
 from ilo.priors.base import Prior
 from ilo.settings import VERSION, SettingsError, SolverSettings
 
@@ -25,6 +27,26 @@ def prepare(prior: Prior, settings: SolverSettings, batch: int = 1) -> Prior:
     if not has_room(prior, settings, batch):
         prior = prior.frugal()
     return prior.in_format(settings.dtype)
+
+
+@contextmanager
+def running(prior: Prior, settings: SolverSettings, batch: int = 1) -> Iterator[None]:
+    """Surrounds a run: sets the number format, and translates a GPU's lack of memory.
+
+    Raises:
+        SettingsError: the GPU has too little memory after all.
+    """
+    try:
+        with formats.computing_in(settings.dtype, prior.device):
+            yield
+    except torch.OutOfMemoryError:
+        torch.cuda.empty_cache()
+        cures = ["close other programs", "choose a smaller model"]
+        if settings.dtype in ("float32", "tf32"):
+            cures.insert(0, "choose bfloat16 or float16")
+        if batch > 1:
+            cures.insert(0, "run fewer samples at once")
+        raise SettingsError(f"The GPU ran out of memory; {', or '.join(cures)}.") from None
 
 
 def has_room(prior: Prior, settings: SolverSettings, batch: int = 1) -> bool:
@@ -48,7 +70,7 @@ def _too_large(prior: Prior, settings: SolverSettings, batch: int, least: int, f
     cures = ["close other programs"]
     if batch > 1:
         cures.insert(0, "run fewer samples at once")
-    if settings.dtype == "float32" and half < free:
+    if settings.dtype in ("float32", "tf32") and half < free:
         cures.insert(0, f"choose bfloat16, which needs {memory.gigabytes(half)}")
     return (
         f"This run needs about {memory.gigabytes(least)} of memory, and {memory.gigabytes(free)} are free; "
@@ -77,12 +99,12 @@ def description(device: torch.device | str, run_by: str | None = None) -> dict[s
 
 
 def _cuda_facts() -> dict[str, str | int]:
+    """Facts about a CUDA GPU's libraries. Whether TF32 is used, the number format in the settings says."""
     return {
         "cuda": str(torch.version.cuda),
         "cudnn": torch.backends.cudnn.version() or 0,
         "driver": _driver(),
         "deterministic": int(torch.are_deterministic_algorithms_enabled() or torch.backends.cudnn.deterministic),
-        "tf32": int(torch.backends.cudnn.allow_tf32) + 2 * int(torch.backends.cuda.matmul.allow_tf32),
     }
 
 

@@ -52,7 +52,6 @@ _ENGINE_NAMES = {
     "cudnn": "The version of cuDNN",
     "driver": "The version of the GPU's driver",
     "deterministic": "The use of deterministic kernels",
-    "tf32": "The use of TF32",
 }
 
 
