@@ -74,19 +74,20 @@ def project_l1_sorting(x: Tensor, radius: float | Tensor) -> Tensor:
     magnitude = flat.abs()
     if isinstance(radius, Tensor):
         radius = radius.to(flat).expand(len(flat))[:, None]
-    sums = magnitude.sort(1, descending=True).values.cumsum(1, dtype=torch.float64)
-    tau = ((sums - radius) / _counts(flat.shape[1], flat.device)).amax(1, keepdim=True).clamp_min(0).to(flat)
+    wide = torch.float32 if flat.device.type == "mps" else torch.float64  # Apple's GPUs have no float64
+    sums = magnitude.sort(1, descending=True).values.cumsum(1, dtype=wide)
+    tau = ((sums - radius) / _counts(flat.shape[1], wide, flat.device)).amax(1, keepdim=True).clamp_min(0).to(flat)
     return torch.copysign(torch.relu(magnitude - tau), flat).view_as(x)
 
 
-@functools.lru_cache(maxsize=32)
-def _counts(n: int, device: torch.device) -> Tensor:
+@functools.lru_cache(maxsize=256)
+def _counts(n: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """1, 2, …, n, less what rounds a float32 quotient up, so that the sum stays below the radius.
 
     They are kept, since a run projects onto the same few balls at every step.
     """
     with torch.inference_mode(False):
-        return torch.arange(1, n + 1, dtype=torch.float64, device=device) / (1 + torch.finfo(torch.float32).eps)
+        return torch.arange(1, n + 1, dtype=dtype, device=device) / (1 + torch.finfo(torch.float32).eps)
 
 
 def project_sphere(x: Tensor, norm: Tensor, dims: tuple[int, ...]) -> Tensor:
