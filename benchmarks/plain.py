@@ -127,9 +127,10 @@ class PlainRound:
         self.starts = [v.detach().clone() for v in self.variables]
         self.radii = [plan.radius_latents, *[plan.radius_noise] * len(self.noise), plan.radius_features]
         self.adam = torch.optim.Adam(self.variables)
+        self.made = 0  # steps
         self.best, self.weight = math.inf, LossWeights().geodesic
 
-    def step(self, i: int) -> None:
+    def step(self) -> None:
         noise = list(self.start_noise)
         for j, value in zip(self.maps, self.noise, strict=True):
             noise[j] = value
@@ -143,7 +144,8 @@ class PlainRound:
         if loss.item() < self.best:
             self.best = loss.item()
             self.kept = [v.detach().clone() for v in self.variables]
-        self.adam.param_groups[0]["lr"] = self.plan.lr * learning_rate("ramp", i, self.plan.steps)
+        self.adam.param_groups[0]["lr"] = self.plan.lr * learning_rate("ramp", self.made, self.plan.steps)
+        self.made += 1
         self.adam.step()
         with torch.no_grad():
             for variable, start, radius in zip(self.variables, self.starts, self.radii, strict=False):

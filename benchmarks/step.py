@@ -15,6 +15,7 @@ import json
 import resource
 import statistics
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,7 +23,9 @@ import torch
 
 from benchmarks.plain import PlainGenerator, PlainRound
 from ilo import load, preset
-from ilo.engine import engine, memory
+from ilo.engine import devices, engine, memory
+from ilo.engine.formats import computing_in
+from ilo.engine.graph import CUDA_GRAPH, EAGER, engine_for
 from ilo.objective import MeasurementObjective
 from ilo.operators import build
 from ilo.priors.load import Model, usual_config
@@ -43,7 +46,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--dtype", default="float32", choices=list(DTYPES))
     parser.add_argument("--size", type=int, default=64, choices=[64, *LARGE])
-    parser.add_argument("--device", default="cpu", help="for the larger sizes")
+    parser.add_argument("--device", default="cpu", help="for the larger sizes: auto, cpu, cuda or cuda:N")
+    parser.add_argument("--engine", choices=[EAGER, CUDA_GRAPH], help="for --device cuda; default: CUDA graphs")
     parser.add_argument("--checkpointed", action="store_true", help="for the larger sizes")
     args = parser.parse_args()
     if args.size == 64:
@@ -74,8 +78,8 @@ def beside_plain(args: argparse.Namespace) -> None:
         long = replace(plan, steps=args.steps)
         ours, theirs = [], []
         for _ in range(args.repeats):
-            ours.append(milliseconds(LayerSearch(prior, objective, state, long, settings), args.steps))
-            theirs.append(milliseconds(PlainRound(model, problem, state, long), args.steps))
+            ours.append(milliseconds(LayerSearch(prior, objective, state, long, settings).step, args.steps))
+            theirs.append(milliseconds(PlainRound(model, problem, state, long).step, args.steps))
         ratio = statistics.median(t / o for t, o in zip(theirs, ours, strict=True))
         row = {"round": k, "steps": plan.steps, "ms": statistics.median(ours), "plain_ms": statistics.median(theirs)}
         rows.append(row | {"ratio": ratio})
@@ -93,7 +97,8 @@ def beside_plain(args: argparse.Namespace) -> None:
 
 def large(args: argparse.Namespace) -> None:
     """Measure a network with the architecture of the FFHQ generators."""
-    model, device = random_model(args.size, args.device), torch.device(args.device)
+    device = devices.choose(args.device).device
+    model = random_model(args.size, device)
     settings = replace(preset("Quick"), dtype=args.dtype)
     prior = engine.prepare(model, settings)
     if args.checkpointed:
@@ -101,20 +106,21 @@ def large(args: argparse.Namespace) -> None:
     state = model.draw(seed=0)
     with torch.no_grad():
         truth = torch.rand(1, 3, args.size, args.size, generator=torch.Generator().manual_seed(0)).mul(2).sub(1)
-    problem = Problem.damage(truth.to(device), build("random-inpaint", args.size, fraction=0.1)).to(device)
+    problem = Problem.damage(truth, build("random-inpaint", args.size, fraction=0.1)).to(device)
     objective = MeasurementObjective(problem, settings.weights, None)
-    before = peak(device)
+    before, runner = peak(device), engine_for(device, args.engine)
     rows = []
     for k, plan in enumerate(settings.rounds):
         if k:
             state = prior.enter(state, k, settings)
-        search = LayerSearch(prior, objective, state, replace(plan, steps=1000), settings)
+        search = LayerSearch(prior, objective, state, replace(plan, steps=1000), settings, engine=runner)
         times = []
-        for i in range(args.steps):
-            start = time.perf_counter()
-            search.step(i)
-            synchronise(device)
-            times.append(1e3 * (time.perf_counter() - start))
+        with computing_in(args.dtype, device):
+            for _ in range(args.steps):
+                start = time.perf_counter()
+                search.step()
+                synchronise(device)
+                times.append(1e3 * (time.perf_counter() - start))
         rows.append({"round": k, "steps": plan.steps, "ms": statistics.median(times[1:])})
         print(f"{args.size} px, round {k}: {rows[-1]['ms']:,.1f} ms per step", flush=True)
     mean = sum(row["ms"] * row["steps"] for row in rows) / sum(row["steps"] for row in rows)
@@ -133,11 +139,11 @@ def large(args: argparse.Namespace) -> None:
     save({"rounds": rows, **found}, args, model, f"{args.size}{'-checkpointed' if args.checkpointed else ''}")
 
 
-def random_model(size: int, device: str) -> Model:
+def random_model(size: int, device: torch.device) -> Model:
     """A generator with random weights and the architecture of the official FFHQ networks."""
     torch.manual_seed(0)
     generator = Generator(usual_config(size)).to(device).freeze()
-    return Model("random", generator, latents.fit(generator, 2000).to(torch.device(device)), Path(), "")
+    return Model("random", generator, latents.fit(generator, 2000).to(device), Path(), "")
 
 
 def peak(device: torch.device) -> int:
@@ -160,13 +166,13 @@ def save(found: dict, args: argparse.Namespace, model: Model, size: str = "") ->
     (RESULTS / f"{name}.json").write_text(json.dumps({**found, **about}, indent=1))
 
 
-def milliseconds(search: LayerSearch | PlainRound, steps: int) -> float:
+def milliseconds(step: Callable[[], None], steps: int) -> float:
     """Mean time per step in milliseconds, without the first few."""
-    for i in range(WARM_UP):
-        search.step(i)
+    for _ in range(WARM_UP):
+        step()
     start = time.perf_counter()
-    for i in range(WARM_UP, steps):
-        search.step(i)
+    for _ in range(WARM_UP, steps):
+        step()
     return (time.perf_counter() - start) / (steps - WARM_UP) * 1e3
 
 

@@ -49,6 +49,7 @@ def morph(
     due: Due | None = None,
     due_result: Due | None = None,
     stop_at: int | None = None,
+    run_by: str | None = None,
 ) -> Iterator[Step]:
     """Morph a face towards the classes of `guidance`.
 
@@ -58,7 +59,7 @@ def morph(
         settings: settings of the guided run, for example from `morph_preset`.
         photo: photograph [1, 3, R, R] in [−1, 1], inverted first by ILO; None starts from a face drawn with the
             settings' seed.
-        due, due_result, stop_at: as in `ilo.solve`; the steps of the inversion count as well.
+        due, due_result, stop_at, run_by: as in `ilo.solve`; the steps of the inversion count as well.
 
     Yields:
         The steps of the inversion, marked `inverting`, then those of the guided run. `done` and `total` count both.
@@ -73,7 +74,7 @@ def morph(
     else:
         found: dict[int, State] = {}  # the best state of each round
         problem = Problem(undamaged(prior.resolution), photo)
-        for step in solve(prior, problem, inversion(settings), due, None, due_result, stop_at=stop_at):
+        for step in solve(prior, problem, inversion(settings), due, None, due_result, stop_at=stop_at, run_by=run_by):
             if step.result is not None:
                 found[step.round] = step.result.state.to(prior.device)
             yield replace(step, step=step.done, steps=before, total=total, inverting=True)
@@ -82,7 +83,7 @@ def morph(
         prior, start = corrected(prior, list(found.values()), settings)
     guidance = replace(guidance, batch=count)
     end = None if stop_at is None else stop_at - before
-    for step in solve(prior, guidance, settings, due, None, due_result, start.expand(count), end):
+    for step in solve(prior, guidance, settings, due, None, due_result, start.expand(count), end, run_by):
         result = step.result
         if isinstance(prior, Corrected) and result is not None:
             result = replace(result, state=_plain(prior, result.state, settings))

@@ -5,7 +5,7 @@ Every function is per sample: [B, …] → [B].
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -28,11 +28,37 @@ def geodesic(z: Tensor) -> Tensor:
     count, dim = z.shape[1:]
     if count < 2:
         return z.new_zeros(z.shape[0])
+    if z.device.type != "cpu":
+        return _Geodesic.apply(z)
     i, j = torch.triu_indices(count, count, 1, device=z.device)
     a, b = z[:, i], z[:, j]
     angle = 2 * torch.atan2(torch.linalg.vector_norm(a - b, dim=2), torch.linalg.vector_norm(a + b, dim=2))
     # Each unordered pair counts twice; a latent's angle with itself is 0.
     return angle.square().sum(1) * (2 * dim / (8 * count**2))
+
+
+class _Geodesic(torch.autograd.Function):
+    """`geodesic` with a third of the operations, each of which costs a GPU a launch.
+
+    With p = |a − b|, q = |a + b| and h = atan2(p, q), ∂h/∂a = (cos(2h)·a − b) / (p·q).
+    """
+
+    @staticmethod
+    def forward(ctx: Any, z: Tensor) -> Tensor:
+        a, b = z[:, :, None], z[:, None]
+        apart, together = torch.linalg.vector_norm(a - b, dim=3), torch.linalg.vector_norm(a + b, dim=3)
+        half = torch.atan2(apart, together)  # [B, S, S]
+        ctx.save_for_backward(z, apart, together, half)
+        ctx.factor = 4 * z.shape[2] / (8 * z.shape[1] ** 2)
+        return half.square().sum((1, 2)) * ctx.factor
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        z, apart, together, half = ctx.saved_tensors
+        # Of a latent with itself, p and h are 0, and so is the quotient.
+        slope = half / (apart * together).clamp_min(torch.finfo(z.dtype).tiny)
+        own = ((2 * half).cos() * slope).sum(2, keepdim=True)
+        return torch.baddbmm(own * z, slope, z, alpha=-1) * (4 * ctx.factor * grad)[:, None, None]
 
 
 def data_fidelity(residual: Tensor, normaliser: int) -> Tensor:
@@ -99,11 +125,18 @@ class MeasurementObjective:
         operator, weights = self.problem.operator, self.weights
         residual = expected - self.problem.y
         mse = data_fidelity(residual, operator.normaliser)
-        spread = geodesic(z) if weights.geodesic else torch.zeros_like(mse)
-        dead = dead_zone(residual) if weights.dead_zone else torch.zeros_like(mse)
-        distance = self._distance(entering, prediction)
-        total = weights.mse * mse + weights.perceptual * distance + weights.geodesic * spread + weights.dead_zone * dead
-        return torch.stack([total, mse, distance, spread, dead, torch.zeros_like(mse)])
+        nothing = torch.zeros_like(mse)
+        total, distance, spread, dead = weights.mse * mse, nothing, nothing, nothing
+        if self.perceptual is not None:
+            distance = self._distance(entering, prediction)
+            total = total + weights.perceptual * distance
+        if weights.geodesic:
+            spread = geodesic(z)
+            total = total + weights.geodesic * spread
+        if weights.dead_zone:
+            dead = dead_zone(residual)
+            total = total + weights.dead_zone * dead
+        return torch.stack([total, mse, distance, spread, dead, nothing])
 
     def _distance(self, entering: Tensor, prediction: Tensor) -> Tensor:
         perceptual, operator = self.perceptual, self.problem.operator

@@ -17,7 +17,7 @@ from ilo.text.words import shown
 
 Schedule = Literal["ramp", "one-cycle"]
 Covariance = Literal["full", "diagonal"]
-Dtype = Literal["float32", "bfloat16"]
+Dtype = Literal["float32", "tf32", "bfloat16", "float16"]
 Skip = Literal["carry", "drop"]
 Scale = Literal["relative", "absolute"]
 RangeFrom = Literal["layer", "latents"]

@@ -13,6 +13,7 @@ from typing import Literal
 import torch
 
 from ilo.engine import engine
+from ilo.engine.graph import engine_for
 from ilo.guidance import Guidance
 from ilo.objective import objective_of
 from ilo.perceptual.base import Perceptual
@@ -50,6 +51,7 @@ def solve(
     due_result: Due | None = None,
     start: State | None = None,
     stop_at: int | None = None,
+    run_by: str | None = None,
 ) -> Iterator[Step]:
     """Reconstruct the picture behind a measurement, yielding snapshots as it forms.
 
@@ -63,6 +65,7 @@ def solve(
         start: initial state at layer 0; None draws it from the seed.
         stop_at: number of optimisation steps after which to end with a `Result`, to replay a stopped run; None runs to
             the end.
+        run_by: the engine of the run that is repeated, "eager" or "cuda-graph"; None: the faster one on the device.
 
     Yields:
         Snapshots. The first one shows the starting point. About once a second, and at the end of each search, a
@@ -71,6 +74,22 @@ def solve(
     Raises:
         SettingsError: there are more rounds than layers, or the run does not fit into memory.
     """
+    with engine.running(prior, settings, len(problem) * settings.samples):
+        yield from _solve(prior, problem, settings, due, perceptual, due_result, start, stop_at, run_by)
+
+
+def _solve(
+    prior: Prior,
+    problem: Problem | Guidance,
+    settings: SolverSettings,
+    due: Due | None,
+    perceptual: Perceptual | Literal["auto"] | None,
+    due_result: Due | None,
+    start: State | None,
+    stop_at: int | None,
+    run_by: str | None,
+) -> Iterator[Step]:
+    """`solve`, in the number format of the settings."""
     check_rounds(prior, settings)
     due, due_result = due or every(1.0), due_result or every(1.0)
     if perceptual == "auto":
@@ -84,18 +103,18 @@ def solve(
     if settings.first_layer:
         with torch.no_grad():
             state = prior.enter(state, settings.first_layer, settings)
-    done, before = 0, None
+    done, before, runner = 0, None, engine_for(prior.device, run_by)
 
     for k, plan in enumerate(settings.rounds, settings.first_layer):
         for outer in range(plan.outer_iterations):  # line 3
             centre = state
-            search = LayerSearch(prior, objective, state, plan, settings, done)
+            search = LayerSearch(prior, objective, state, plan, settings, done, runner)
             if done == 0:
                 yield search.snapshot(0, with_result=True)
             for i in range(plan.steps):
                 if done + i == stop_at:
                     return
-                search.step(i)  # line 4: one projected Adam step
+                search.step()  # line 4: one projected Adam step
                 stopping = done + i + 1 == stop_at
                 if i + 1 < plan.steps and (stopping or due()):
                     yield search.snapshot(i + 1, with_result=stopping or due_result())
@@ -109,11 +128,11 @@ def solve(
             if before is None or settings.range_from == "latents":
                 first = replace(best, layer=0)
                 before = Round(first, first, RoundSettings())
-            projection = RangeSearch(prior, best, before, plan, settings, objective.mask)
+            projection = RangeSearch(prior, best, before, plan, settings, objective.mask, runner)
             for i in range(plan.range_steps):
                 if done + i == stop_at:
                     return
-                projection.step(i)  # line 5
+                projection.step()  # line 5
                 stopping = done + i + 1 == stop_at
                 if stopping or due():
                     yield search.snapshot(plan.steps, with_result=stopping or due_result(), projected=i + 1)

@@ -23,6 +23,7 @@ class Result:
     round: int
     step: int
     samples: int = 1  # N, answers to each problem
+    engine: str = "eager"  # what ran the steps of its search; see `ilo.engine.graph`
 
     @property
     def mean(self) -> Tensor:

@@ -46,8 +46,8 @@ def test_the_plain_step_is_the_same_step(model, layer):
     plain = PlainRound(model, problem, state, plan)
     ours = LayerSearch(model, MeasurementObjective(problem, settings.weights, None), state, plan, settings)
     for _ in range(2):
-        plain.step(0)
-        ours.step(0)
+        plain.step()
+        ours.step()
     assert plain.best == pytest.approx(float(ours._best.loss[0]), rel=1e-2)  # Adam amplifies rounding errors
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from ilo.projection import l1_norm, project_l1, project_sphere
+from ilo.projection import l1_norm, project_l1, project_l1_newton, project_l1_sorting, project_sphere
 
 
 def oracle(x, radius):
@@ -55,12 +55,31 @@ def test_each_sample_has_its_own_ball():
     assert not together[3].any()
 
 
-def test_device_path_equals_host_path(monkeypatch):
-    """A GPU runs all Newton steps instead of checking for convergence."""
-    x = torch.randn(2, 1000)
-    expected = project_l1(x, 3.0)
-    monkeypatch.setattr(torch, "equal", lambda a, b: False)
-    torch.testing.assert_close(project_l1(x, 3.0), expected)
+@pytest.mark.parametrize("n", [1, 7, 1000, 500_000])
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.3, 0.999, 1.0, 1.5, math.inf])
+def test_sorting_as_on_a_gpu_equals_newton(n, share):
+    for name, x in samples(n):
+        radius = share * float(x.abs().sum()) if math.isfinite(share) else share
+        radius = 0.0 if math.isnan(radius) else radius
+        got, expected = project_l1_sorting(x[None], radius), project_l1_newton(x[None], radius)
+        torch.testing.assert_close(got, expected, rtol=1e-6, atol=1e-6 * float(x.abs().max()), msg=name)
+        assert float(got.abs().sum(dtype=torch.float64)) <= radius * (1 + 1e-6), name
+
+
+def test_sorting_with_a_ball_for_each_sample():
+    x = torch.randn(5, 3, 5, 5) * torch.tensor([0.001, 1.0, 5.0, 100.0, 0.0]).view(5, 1, 1, 1)
+    radii = torch.tensor([1.0, 2.0, math.inf, 0.0, 0.0])
+    together = project_l1_sorting(x, radii)
+    torch.testing.assert_close(together, project_l1_newton(x, radii), rtol=1e-6, atol=1e-6)
+    assert torch.equal(together[0], x[0])
+    assert torch.equal(together[2], x[2])
+    assert not together[3:].any()
+
+
+def test_sorting_with_ties():
+    x = torch.tensor([[3.0, -3.0, 3.0, 1.0, -1.0, 1.0]])
+    torch.testing.assert_close(project_l1_sorting(x, 6.0), torch.tensor([[2.0, -2.0, 2.0, 0.0, 0.0, 0.0]]))
+    torch.testing.assert_close(project_l1_sorting(x, 9.0), torch.tensor([[2.5, -2.5, 2.5, 0.5, -0.5, 0.5]]))
 
 
 def test_l1_norm_is_per_sample():

@@ -92,7 +92,7 @@ def test_constraints_hold_after_every_step(model, truths, layer):
     search = LayerSearch(model, objective, state, plan, SHORT)
     moved = False
     for i in range(plan.steps):
-        search.step(i)
+        search.step()
         for variable in search._variables:
             now, start = variable.value().detach(), variable.value(variable.start)
             moved = moved or not torch.equal(now, start)
@@ -233,8 +233,8 @@ def test_range_projection_lowers_the_distance(model, layer):
     shifted = state.changed(features_x=features + 0.3 * torch.randn_like(features), z=-state.values["z"])
     search = RangeSearch(model, shifted, before, replace(PLAN, outer_iterations=2, range_steps=10), SHORT)
     far = search.distance.clone()
-    for i in range(10):
-        search.step(i)
+    for _ in range(10):
+        search.step()
     projected, found = search.best()
     assert (search.distance < far).all()
     torch.testing.assert_close(model.distance(projected, shifted), search.distance)
@@ -372,8 +372,8 @@ def test_features_move_less_where_everything_is_hidden(model, truths):
     for hidden in (1.0, 0.1):
         settings = replace(SHORT, rounds=(plan,), radius_hidden=hidden)
         search = LayerSearch(model, MeasurementObjective(problem, settings.weights, None), start, plan, settings)
-        for i in range(plan.steps):
-            search.step(i)
+        for _ in range(plan.steps):
+            search.step()
         search.finish()
         features = start.values["features_x"]
         change = (search.best().values["features_x"] - features).abs()

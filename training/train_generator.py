@@ -33,6 +33,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ilo.classifiers import classifier
+from ilo.engine import devices
 from training.adversarial import EYE, Plan, Training, batches
 from training.evaluate_generator import features, frechet_distance, sample, training_faces
 from training.pictures import read_faces
@@ -189,7 +190,7 @@ def main() -> None:
     parser.add_argument(
         "--anneal-images", type=int, help="let the learning rate fall to 0 over this many more images, then end"
     )
-    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--device", default="cpu", help="auto, cpu, cuda or cuda:N")
     parser.add_argument("--bf16", action="store_true", help="convolve in bfloat16, if the hardware supports it")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--grid-every", type=int, default=10_000, help="images between sample grids")
@@ -212,7 +213,8 @@ def main() -> None:
     if args.export and not args.start and not checkpoint.exists():
         parser.error(f"--export: there is no {checkpoint} yet, and no --start")
     try:
-        training = Training(plan, checkpoint, args.start, args.device, args.bf16)
+        device = str(devices.choose(args.device).device)
+        training = Training(plan, checkpoint, args.start, device, args.bf16)
     except ValueError as error:
         parser.error(str(error))
     if args.export:
@@ -226,7 +228,7 @@ def main() -> None:
         training.anneal = (training.images, training.images + args.anneal_images)
     reports: list[tuple[int, Report]] = [(args.grid_every, draw_grid)]
     if args.metrics_every:
-        reports.append((args.metrics_every, Distance(args.data, args.work, args.device)))
+        reports.append((args.metrics_every, Distance(args.data, args.work, device)))
     run(training, torch.from_numpy(pictures), args.work, args.log_every, reports)
 
 

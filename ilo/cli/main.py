@@ -86,6 +86,7 @@ def _solve(options: argparse.Namespace) -> int:
             settings = cli_settings.morph_settings(options, model.layers)
             problem, image, placed, notes = cli_pictures.guidance(options, model)
         else:
+            _check_format(model, settings)
             _check_fits(model, settings)
             problem, image, placed, notes = cli_pictures.problem(options, model)
             settings = cli_settings.solver_settings(options, problem, model)
@@ -130,9 +131,10 @@ def _replay(options: argparse.Namespace) -> int:
             if data is None:
                 raise BundleError(f"{options.run} contains no {name} to compare with.")
             recorded[name] = data
+        run_by = _engine_of(recipe)
         recipe, perceptual = _as_now(recipe, model)
         recorder = Recorder(recipe, problem, image)
-        if not _run(model, problem, recipe.settings, perceptual, recorder, recipe.stopped_at):
+        if not _run(model, problem, recipe.settings, perceptual, recorder, recipe.stopped_at, run_by):
             print("Stopped before the end; nothing to compare.")
             return INTERRUPTED
         assert recorder.result is not None
@@ -183,7 +185,7 @@ def _as_now(recipe: Recipe, model: Model) -> tuple[Recipe, Perceptual | None]:
             "so the picture may differ.",
             file=sys.stderr,
         )
-    now = engine.description(model.device)
+    now = engine.description(model.device, _engine_of(recipe))
     for sentence in differences(recipe.engine, now):
         print(sentence, file=sys.stderr)
     perceptual = _perceptual(model, recipe.perceptual) if recipe.perceptual else None
@@ -192,6 +194,13 @@ def _as_now(recipe: Recipe, model: Model) -> tuple[Recipe, Perceptual | None]:
         was = shown(recipe.perceptual, 40)
         print(f"The perceptual distance was {was} and is {name or 'not available'} now.", file=sys.stderr)
     return replace(recipe, engine=now, perceptual=name), perceptual
+
+
+def _check_format(model: Model, settings: SolverSettings) -> None:
+    """Raises `SettingsError` if the number format is of no use on the device."""
+    from ilo.engine import formats
+
+    formats.check(model.device, settings.dtype)
 
 
 def _check_fits(model: Model, settings: SolverSettings) -> None:
@@ -244,8 +253,12 @@ def _run(
     perceptual: Perceptual | None,
     recorder: Recorder,
     stop_at: int | None = None,
+    run_by: str | None = None,
 ) -> bool:
-    """Solve with a progress bar, up to step `stop_at` if it is given; False if ctrl-C stopped it earlier."""
+    """Solve with a progress bar, up to step `stop_at` if it is given; False if ctrl-C stopped it earlier.
+
+    `run_by`: see `ilo.solve`.
+    """
     from tqdm import tqdm
 
     from ilo.guidance import Guidance
@@ -254,9 +267,9 @@ def _run(
 
     due = every(PREVIEW_SECONDS)
     if isinstance(problem, Guidance):
-        steps = morph(model, problem, settings, recorder.input_image, due, stop_at=stop_at)
+        steps = morph(model, problem, settings, recorder.input_image, due, stop_at=stop_at, run_by=run_by)
     else:
-        steps = solve(model, problem, settings, due, perceptual, stop_at=stop_at)
+        steps = solve(model, problem, settings, due, perceptual, stop_at=stop_at, run_by=run_by)
     try:
         first = next(steps)  # raises errors about the settings before the bar appears
         with tqdm(total=first.total, unit="step", dynamic_ncols=True) as bar:
@@ -337,6 +350,11 @@ def _recorded_threads(recipe: Recipe) -> int | None:
     if count > cores:
         print(f"The run used {count:,} threads; this machine has {cores} cores, so {cores} are used.", file=sys.stderr)
     return min(count, cores)
+
+
+def _engine_of(recipe: Recipe) -> str:
+    """What ran the recorded steps; see `ilo.engine.graph`."""
+    return str(recipe.engine.get("engine", ""))
 
 
 def _recorded_device(recipe: Recipe) -> str:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import platform
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from importlib import metadata
 
 import torch
 
-from ilo.engine import memory
+from ilo.engine import devices, formats, graph, memory
 from ilo.priors.base import Prior
 from ilo.settings import VERSION, SettingsError, SolverSettings
 
@@ -24,6 +27,26 @@ def prepare(prior: Prior, settings: SolverSettings, batch: int = 1) -> Prior:
     if not has_room(prior, settings, batch):
         prior = prior.frugal()
     return prior.in_format(settings.dtype)
+
+
+@contextmanager
+def running(prior: Prior, settings: SolverSettings, batch: int = 1) -> Iterator[None]:
+    """Surrounds a run: sets the number format, and translates a GPU's lack of memory.
+
+    Raises:
+        SettingsError: the GPU has too little memory after all.
+    """
+    try:
+        with formats.computing_in(settings.dtype, prior.device):
+            yield
+    except torch.OutOfMemoryError:
+        torch.cuda.empty_cache()
+        cures = ["close other programs", "choose a smaller model"]
+        if settings.dtype in ("float32", "tf32"):
+            cures.insert(0, "choose bfloat16 or float16")
+        if batch > 1:
+            cures.insert(0, "run fewer samples at once")
+        raise SettingsError(f"The GPU ran out of memory; {', or '.join(cures)}.") from None
 
 
 def has_room(prior: Prior, settings: SolverSettings, batch: int = 1) -> bool:
@@ -47,7 +70,7 @@ def _too_large(prior: Prior, settings: SolverSettings, batch: int, least: int, f
     cures = ["close other programs"]
     if batch > 1:
         cures.insert(0, "run fewer samples at once")
-    if settings.dtype == "float32" and half < free:
+    if settings.dtype in ("float32", "tf32") and half < free:
         cures.insert(0, f"choose bfloat16, which needs {memory.gigabytes(half)}")
     return (
         f"This run needs about {memory.gigabytes(least)} of memory, and {memory.gigabytes(free)} are free; "
@@ -55,17 +78,40 @@ def _too_large(prior: Prior, settings: SolverSettings, batch: int, least: int, f
     )
 
 
-def description(device: torch.device | str) -> dict[str, str | int]:
-    """Facts about software and hardware that may change a result's last bits."""
+def description(device: torch.device | str, run_by: str | None = None) -> dict[str, str | int]:
+    """Facts about software and hardware that may change a result's last bits.
+
+    `run_by` is the engine of the run that is repeated, if one is.
+    """
     device = torch.device(device)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else torch.backends.cpu.get_cpu_capability()
     return {
         "ilo": VERSION,
-        "engine": "eager",
+        "engine": graph.planned(device, run_by),
         "device": device.type,
         "processor": name,
         "machine": platform.machine(),
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
         **{package: metadata.version(package) for package in ("torch", "torchvision", "numpy")},
+        **(_cuda_facts() if device.type == "cuda" else {}),
     }
+
+
+def _cuda_facts() -> dict[str, str | int]:
+    """Facts about a CUDA GPU's libraries. Whether TF32 is used, the number format in the settings says."""
+    return {
+        "cuda": str(torch.version.cuda),
+        "cudnn": torch.backends.cudnn.version() or 0,
+        "driver": _driver(),
+        "deterministic": int(torch.are_deterministic_algorithms_enabled() or torch.backends.cudnn.deterministic),
+    }
+
+
+def _driver() -> str:
+    """Version of the NVIDIA driver, from the file that it provides on Linux."""
+    try:
+        found = re.search(r"Kernel Module\D*([\d.]+)", (devices.DRIVER / "version").read_text())
+    except OSError:
+        found = None
+    return found[1] if found else "unknown"

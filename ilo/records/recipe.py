@@ -48,6 +48,10 @@ _ENGINE_NAMES = {
     "machine": "The machine type",
     "threads": "The number of threads",
     "python": "The version of Python",
+    "cuda": "The version of CUDA",
+    "cudnn": "The version of cuDNN",
+    "driver": "The version of the GPU's driver",
+    "deterministic": "The use of deterministic kernels",
 }
 
 

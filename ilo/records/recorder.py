@@ -82,8 +82,10 @@ class Recorder:
         return np.concatenate([nothing, *self._rows])
 
     def final_recipe(self) -> Recipe:
-        """The recipe, including the step at which the run was stopped, if it was."""
-        return self.recipe if self.complete else replace(self.recipe, stopped_at=self.stopped_at)
+        """The recipe, with the engine that ran the steps, and the step at which the run was stopped, if it was."""
+        ran = {} if self.result is None else {"engine": self.result.engine}
+        recipe = replace(self.recipe, engine={**self.recipe.engine, **ran})
+        return recipe if self.complete else replace(recipe, stopped_at=self.stopped_at)
 
     def _round_name(self, step: Step) -> str:
         if step.inverting:

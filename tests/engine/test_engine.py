@@ -103,3 +103,25 @@ def test_description_is_plain_json_and_names_what_matters():
     about = engine.description("cpu")
     assert json.loads(json.dumps(about)) == about
     assert {"engine", "device", "threads", "torch", "python"} <= set(about)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "batch", "cures"),
+    [
+        ("float32", 2, "run fewer samples at once, or choose bfloat16 or float16, or close other programs, or choose"),
+        ("bfloat16", 1, "close other programs, or choose a smaller model"),
+    ],
+)
+def test_a_gpu_without_memory_says_what_may_help(model, dtype, batch, cures):
+    class Full(Model):
+        def in_format(self, dtype):
+            return self
+
+        def render(self, state, settings):
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
+
+    full = Full(model.id, model.generator, model.latents, model.path, model.sha256)
+    problem = Problem.damage(torch.zeros(batch, 3, 64, 64), build("random-inpaint", 64, fraction=0.3))
+    with pytest.raises(SettingsError, match=f"The GPU ran out of memory; {cures}") as error:
+        list(solve(full, problem, replace(SETTINGS, dtype=dtype), perceptual=None))
+    assert error.value.__cause__ is None

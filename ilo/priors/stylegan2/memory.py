@@ -7,7 +7,7 @@ from itertools import pairwise
 from ilo.priors.stylegan2.network import Config
 from ilo.settings import SolverSettings
 
-BYTES = {"float32": 4, "bfloat16": 2}
+BYTES = {"float32": 4, "tf32": 4, "bfloat16": 2, "float16": 2}
 # Temporary copies of the largest activation during the backward pass.
 PASSING = 4
 SCRATCH = 150e6  # bytes allocated by the libraries themselves
@@ -30,7 +30,7 @@ def needed(config: Config, settings: SolverSettings, batch: int = 1, checkpointe
         return round(batch * COPIES * 3 * config.img_resolution**2 * 4)
     most = max(_round(config, layer, BYTES[settings.dtype], checkpointed) for layer in layers)
     perceptual = PERCEPTUAL * (min(config.img_resolution, 256) / 256) ** 2 if settings.weights.perceptual else 0
-    copy = 0 if settings.dtype == "float32" else (4 + 2 * BYTES[settings.dtype]) * _parameters(config)
+    copy = 0 if BYTES[settings.dtype] == 4 else (4 + 2 * BYTES[settings.dtype]) * _parameters(config)
     return round(SCRATCH + copy + batch * (most + perceptual))
 
 

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from ilo.priors.stylegan2 import ops
+from ilo.priors.stylegan2 import lean, ops
 from ilo.text.words import shown
 
 MOST_CHANNELS = 4096
@@ -101,6 +101,10 @@ class FullyConnected(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return torch.addmm(self.bias, x, self.weight.t(), beta=self.bias_gain, alpha=self.weight_gain)
 
+    def scaled(self, gain: float = 1.0) -> tuple[Tensor, Tensor]:
+        """Weights and bias with which `F.linear` gives `gain` times the output."""
+        return (gain * self.weight_gain * self.weight).detach(), (gain * self.bias_gain * self.bias).detach()
+
 
 class MappingNetwork(nn.Module):
     """Mapping network: z [B, z_dim] → w [B, w_dim]."""
@@ -139,23 +143,30 @@ class SynthesisLayer(nn.Module):
         self.gain = 1 / math.sqrt(inputs * 9)
         self.up, self.clamp = up, clamp
         self.frozen: ops.FrozenWeights | None = None
+        self.lean: lean.LeanWeights | None = None
 
-    def freeze(self, dtype: torch.dtype) -> None:
+    def freeze(self, dtype: torch.dtype, few_launches: bool) -> None:
         """Precompute everything that depends only on the weights, for use without weight gradients."""
         kernel = self.resample_filter if self.up else None
         self.frozen = ops.freeze_layer(self.weight, self.bias, self.gain, kernel, dtype)
+        self.lean = lean.lean_layer(self.frozen, *self.affine.scaled(), self.noise_strength) if few_launches else None
 
     def forward(self, x: Tensor, w: Tensor, noise: Tensor | None) -> Tensor:
+        y = self._layer(x, w, noise)
+        return y if self.clamp is None else y.clamp(-self.clamp, self.clamp)
+
+    def _layer(self, x: Tensor, w: Tensor, noise: Tensor | None) -> Tensor:
+        if self.lean is not None:
+            x = x.to(self.lean.frozen.forward.dtype, memory_format=torch.channels_last)
+            return lean.layer(x, w, noise, self.lean)
         style = self.affine(w)
         if noise is not None:
             noise = noise * self.noise_strength
         if self.frozen is not None:
             x = x.to(self.frozen.forward.dtype, memory_format=torch.channels_last)
-            y = ops.frozen_layer(x, style, noise, self.frozen)
-        else:
-            kernel = self.resample_filter if self.up else None
-            y = ops.modulated_layer(x, self.weight, style, self.gain, kernel, noise, self.bias)
-        return y if self.clamp is None else y.clamp(-self.clamp, self.clamp)
+            return ops.frozen_layer(x, style, noise, self.frozen)
+        kernel = self.resample_filter if self.up else None
+        return ops.modulated_layer(x, self.weight, style, self.gain, kernel, noise, self.bias)
 
 
 class ToRGB(nn.Module):
@@ -168,11 +179,25 @@ class ToRGB(nn.Module):
         self.bias = nn.Parameter(torch.zeros(outputs))
         self.gain = 1 / math.sqrt(inputs)
         self.clamp = clamp
+        self.lean: tuple[Tensor, Tensor] | None = None  # from w to the scaled weights: [C·3, w_dim] and [C·3]
+
+    def freeze(self, few_launches: bool) -> None:
+        """Precompute what leads from w to the scaled weights in one operation, if these should be few."""
+        self.lean = None
+        if few_launches:
+            affine, bias = self.affine.scaled(self.gain)
+            weight = self.weight[:, :, 0, 0].detach().t()  # [C, 3]
+            self.lean = (weight[:, :, None] * affine[:, None]).flatten(0, 1), (weight * bias[:, None]).flatten()
+
+    def _scaled(self, w: Tensor) -> Tensor:
+        """The weights for each sample, [B, C, 3]."""
+        if self.lean is not None:
+            return F.linear(w, *self.lean).unflatten(1, (-1, len(self.weight)))
+        return self.weight[:, :, 0, 0].t() * (self.affine(w) * self.gain)[:, :, None]
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
-        style = self.affine(w) * self.gain
         # With only three output channels, scaling the weights is cheaper than scaling the activations.
-        weight = (self.weight[:, :, 0, 0].t() * style[:, :, None]).to(x.dtype)  # [B, C, 3]
+        weight = self._scaled(w).to(x.dtype)
         pixels = x.permute(0, 2, 3, 1).flatten(1, 2)  # [B, H·W, C], no copy for channels_last
         rgb = torch.baddbmm(self.bias.to(x.dtype), pixels, weight).transpose(1, 2).unflatten(2, x.shape[2:])
         return rgb if self.clamp is None else rgb.clamp(-self.clamp, self.clamp)
@@ -201,21 +226,21 @@ class SynthesisBlock(nn.Module):
         if self.layer:
             self._upsampling = ops.upsampling_matrix(self.resample_filter, 2 * 2**self.layer)
 
-    def forward(self, state: Features | None, ws: Tensor, noise: Noise) -> Features:
-        """`ws` [B, num_ws, w_dim] and `noise` are the generator's full lists; the block uses its own entries."""
+    def forward(self, state: Features | None, ws: Sequence[Tensor], noise: Noise) -> Features:
+        """`ws`, [B, w_dim] each, and `noise` are the generator's full lists; the block uses its own entries."""
         k = self.layer
         if state is None:
-            x = self.const.expand(ws.shape[0], -1, -1, -1)
-            x = self.conv1(x, ws[:, 0], noise[0])
-            return Features(x, self.torgb(x, ws[:, 1]).to(ws.dtype))
-        x = self.conv0(state.x, ws[:, 2 * k - 1], noise[2 * k - 1])
-        x = self.conv1(x, ws[:, 2 * k], noise[2 * k])
+            x = self.const.expand(len(ws[0]), -1, -1, -1)
+            x = self.conv1(x, ws[0], noise[0])
+            return Features(x, self.torgb(x, ws[1]).to(ws[1].dtype))
+        x = self.conv0(state.x, ws[2 * k - 1], noise[2 * k - 1])
+        x = self.conv1(x, ws[2 * k], noise[2 * k])
         if self._upsampling is None:
             rgb = ops.upsample(state.rgb, self.resample_filter)
         else:
             rgb = self._upsampling @ state.rgb @ self._upsampling.t()
         # The picture is summed in the latents' number format, whatever format the convolutions use.
-        return Features(x, rgb + self.torgb(x, ws[:, 2 * k + 1]).to(ws.dtype))
+        return Features(x, rgb + self.torgb(x, ws[2 * k + 1]).to(rgb.dtype))
 
 
 class SynthesisNetwork(nn.Module):
@@ -229,13 +254,16 @@ class SynthesisNetwork(nn.Module):
             setattr(self, f"b{size}", SynthesisBlock(config, k))
 
     def forward(self, state: Features | None, ws: Tensor, noise: Noise, first: int, last: int) -> Features | None:
-        """Run layers first … last − 1 on the state that enters `first` (None for layer 0)."""
+        """Run layers first … last − 1 on the state that enters `first` (None for layer 0). `ws`: [B, num_ws, w_dim]."""
+        unused = max(0, 2 * first - 1)
+        # Taken apart at once: each one taken by itself would cost operations in the backward pass.
+        styles = [*[ws[:, 0]] * unused, *ws[:, unused : 2 * last].unbind(1)]
         for size in self.sizes[first:last]:
             block = getattr(self, f"b{size}")
             if self.checkpointing and torch.is_grad_enabled():
-                state = checkpoint(block, state, ws, noise, use_reentrant=False, preserve_rng_state=False)
+                state = checkpoint(block, state, styles, noise, use_reentrant=False, preserve_rng_state=False)
             else:
-                state = block(state, ws, noise)
+                state = block(state, styles, noise)
         return state
 
 
@@ -248,12 +276,18 @@ class Generator(nn.Module):
         self.mapping = MappingNetwork(config)
         self.synthesis = SynthesisNetwork(config)
 
-    def freeze(self, dtype: torch.dtype = torch.float32) -> Generator:
-        """Disable weight gradients and convolve in `dtype`. Call again after moving devices. Returns self."""
+    def freeze(self, dtype: torch.dtype = torch.float32, few_launches: bool | None = None) -> Generator:
+        """Disable weight gradients and convolve in `dtype`. Call again after moving devices. Returns self.
+
+        `few_launches`: whether to compute in fewer operations, which changes the last bits; None: as suits the device.
+        """
+        few_launches = self.device.type != "cpu" if few_launches is None else few_launches
         self.eval().requires_grad_(False)
         for module in self.modules():
             if isinstance(module, SynthesisLayer):
-                module.freeze(dtype)
+                module.freeze(dtype, few_launches)
+            elif isinstance(module, ToRGB):
+                module.freeze(few_launches)
             elif isinstance(module, SynthesisBlock):
                 module.freeze()
         return self

@@ -91,6 +91,8 @@ class FrozenWeights(NamedTuple):
 
 def freeze_layer(weight: Tensor, bias: Tensor, gain: float, kernel: Tensor | None, dtype: torch.dtype) -> FrozenWeights:
     """Prepare a layer's weights for `frozen_layer`, convolving in `dtype`."""
+    if dtype == torch.float16:  # sums over weights without their gain might exceed its limit, 65,504
+        weight, gain = gain * weight, 1.0
     transposed = weight.transpose(0, 1).contiguous()
     if kernel is None:
         forward, backward = weight, transposed.flip(2, 3)

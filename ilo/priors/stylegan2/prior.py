@@ -19,7 +19,7 @@ from ilo.priors.stylegan2.network import Features, Generator
 from ilo.settings import SolverSettings
 from ilo.weights import registry
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+DTYPES = {"float32": torch.float32, "tf32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 class Point(NamedTuple):
@@ -181,6 +181,6 @@ class Model:
 
     def in_format(self, dtype: str) -> Model:
         """The same model with convolutions in `dtype`; latents, styles and the picture stay float32."""
-        if dtype == "float32":
+        if DTYPES[dtype] == torch.float32:
             return self
         return replace(self, generator=copy.deepcopy(self.generator).freeze(DTYPES[dtype]))
