@@ -172,9 +172,8 @@ class ToRGB(nn.Module):
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
         style = self.affine(w) * self.gain
         # With only three output channels, scaling the weights is cheaper than scaling the activations.
-        weight = (self.weight[:, :, 0, 0].t() * style[:, :, None]).to(x.dtype)  # [B, C, 3]
-        pixels = x.permute(0, 2, 3, 1).flatten(1, 2)  # [B, H·W, C], no copy for channels_last
-        rgb = torch.baddbmm(self.bias.to(x.dtype), pixels, weight).transpose(1, 2).unflatten(2, x.shape[2:])
+        weight = (self.weight[:, :, 0, 0] * style[:, None]).to(x.dtype)  # [B, 3, C]
+        rgb = ops.to_pixels(x, weight) + self.bias[:, None, None].to(x.dtype)
         return rgb if self.clamp is None else rgb.clamp(-self.clamp, self.clamp)
 
 
