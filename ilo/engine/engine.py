@@ -55,13 +55,13 @@ def _too_large(prior: Prior, settings: SolverSettings, batch: int, least: int, f
     )
 
 
-def description(device: torch.device | str) -> dict[str, str | int]:
-    """Facts about software and hardware that may change a result's last bits."""
+def description(device: torch.device | str, engine: str = "eager") -> dict[str, str | int]:
+    """Facts about software and hardware that may change a result's last bits; `engine` is that of the prior."""
     device = torch.device(device)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else torch.backends.cpu.get_cpu_capability()
     return {
         "ilo": VERSION,
-        "engine": "eager",
+        "engine": engine,
         "device": device.type,
         "processor": name,
         "machine": platform.machine(),

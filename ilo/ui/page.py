@@ -13,7 +13,8 @@ from starlette.middleware import Middleware
 
 from ilo.classifiers import classifier
 from ilo.classifiers.classifier import Classifier, ClassifierError
-from ilo.engine import devices
+from ilo.engine import compiling, devices
+from ilo.engine.background import Background
 from ilo.perceptual.base import Perceptual
 from ilo.perceptual.classifier_features import ROBUST
 from ilo.perceptual.find import find_perceptual
@@ -68,12 +69,18 @@ def theme() -> gr.themes.Base:
 def serve(model: Model, owner: Owner | None = None, limits: Limits | None = None, **options: Any) -> gr.Blocks:
     """Serve the page for one model until interrupted; `options` are those of `Blocks.launch`."""
     visitors = Visitors(limits)
-    page = build(model, owner, visitors)
+    background = None if compiling.named() == "eager" else Background(model)
+    page = build(model, owner, visitors, background)
     page.launch(**launch_options(visitors), **options)
     return page
 
 
-def build(model: Model, owner: Owner | None = None, visitors: Visitors | None = None) -> gr.Blocks:
+def build(
+    model: Model,
+    owner: Owner | None = None,
+    visitors: Visitors | None = None,
+    background: Background | None = None,
+) -> gr.Blocks:
     """The page for one model, with the limits of `visitors`; with an owner, it also has the Models tab."""
     controls.check(model)
     visitors = visitors or Visitors()
@@ -81,7 +88,7 @@ def build(model: Model, owner: Owner | None = None, visitors: Visitors | None = 
     perceptual = _perceptual(model)
     guides = _guides(model)
     pictures = examples.load()
-    runs = Runs(model, perceptual, limits)
+    runs = Runs(model, perceptual, limits, background)
     cleaning = round(limits.kept_seconds / 12), round(limits.kept_seconds)
     with gr.Blocks(title=text.TITLE, analytics_enabled=False, fill_width=True, delete_cache=cleaning) as page:
         gr.HTML(_header(model), elem_id="header", apply_default_css=False)

@@ -18,6 +18,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from ilo.engine.background import Background
+from ilo.engine.compiling import batch_of
 from ilo.guidance import Guidance
 from ilo.methods import preset
 from ilo.morph import morph, total_steps
@@ -128,9 +130,18 @@ class Runs:
         model: the generator.
         perceptual: the perceptual distance, or None.
         limits: maximum steps and time of a run, and length of the queue.
+        background: the model's compiled variants, which a run uses if they are ready when it starts; None: there are
+            none.
     """
 
-    def __init__(self, model: Model, perceptual: Perceptual | None = None, limits: Limits | None = None):
+    def __init__(
+        self,
+        model: Model,
+        perceptual: Perceptual | None = None,
+        limits: Limits | None = None,
+        background: Background | None = None,
+    ):
+        self._background = background
         self._model, self._perceptual, self.limits = model, perceptual, limits or Limits()
         self._lock = threading.Lock()
         self._line: list[tuple[str, Run]] = []  # (session, run) in the order in which they start
@@ -243,8 +254,11 @@ class Runs:
     def _solve(self, run: Run) -> None:
         order = run.order
         perceptual = self._perceptual if isinstance(order.problem, Problem) else None
+        model = self._model
+        if self._background is not None:
+            model = self._background.model(order.settings, batch_of(len(order.problem), order.settings))
         recipe = make_recipe(
-            self._model,
+            model,
             order.problem,
             order.settings,
             damaged_here=order.damaged_here,
@@ -264,9 +278,9 @@ class Runs:
             return run.stopping.is_set() or results()
 
         if isinstance(order.problem, Guidance):
-            steps = morph(self._model, order.problem, order.settings, order.input_image, due, due_result)
+            steps = morph(model, order.problem, order.settings, order.input_image, due, due_result)
         else:
-            steps = solve(self._model, order.problem, order.settings, due, perceptual, due_result)
+            steps = solve(model, order.problem, order.settings, due, perceptual, due_result)
         for step in steps:
             run.recorder.add(step)
             if not step.inverting:
