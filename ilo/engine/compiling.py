@@ -207,7 +207,7 @@ def _package(graph: GraphModule, values: Sequence[Tensor], path: Path) -> None:
 
     try:
         exported = torch.export.export(graph, tuple(values), strict=False)
-        aoti_compile_and_package(exported, package_path=str(path), inductor_configs=OPTIONS)
+        aoti_compile_and_package(exported, package_path=str(path), inductor_configs=dict(OPTIONS))  # it adds some
     except Exception as error:  # the compiler's errors have no common class
         raise NotReadyError(f"compiling failed ({_first_line(error)})") from error
     path.chmod(0o600)

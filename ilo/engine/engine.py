@@ -23,6 +23,8 @@ def prepare(prior: Prior, settings: SolverSettings, batch: int = 1) -> Prior:
     """
     if not has_room(prior, settings, batch):
         prior = prior.frugal()
+    if prior.device.type == "cpu":
+        memory.reuse()
     return prior.in_format(settings.dtype)
 
 
