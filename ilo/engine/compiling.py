@@ -85,7 +85,7 @@ def chosen(prior: AnyPrior, settings: SolverSettings, batch: int, name: str | No
         return prior
     try:
         if not isinstance(prior, Model) or not suits(prior, settings, batch):
-            raise NotReadyError("it is for generators in float32, and needs enough memory")
+            raise NotReadyError("it is for the CPU, in float32, and needs enough memory")
         return load(prior, batch)
     except NotReadyError as error:
         if name == "compiled":
@@ -98,12 +98,12 @@ def chosen(prior: AnyPrior, settings: SolverSettings, batch: int, name: str | No
 
 
 def suits(prior: Prior, settings: SolverSettings, batch: int) -> bool:
-    """Whether a run can use compiled code: in float32, and without the prior's frugal variant.
+    """Whether a run can use compiled code: on the CPU, in float32, and without the prior's frugal variant.
 
     Raises:
         SettingsError: the run does not fit into memory at all.
     """
-    return settings.dtype == "float32" and has_room(prior, settings, batch)
+    return prior.device.type == "cpu" and settings.dtype == "float32" and has_room(prior, settings, batch)
 
 
 def batch_of(count: int, settings: SolverSettings) -> int:

@@ -69,7 +69,8 @@ def theme() -> gr.themes.Base:
 def serve(model: Model, owner: Owner | None = None, limits: Limits | None = None, **options: Any) -> gr.Blocks:
     """Serve the page for one model until interrupted; `options` are those of `Blocks.launch`."""
     visitors = Visitors(limits)
-    background = None if compiling.named() == "eager" else Background(model)
+    usual = compiling.named() == "eager" or model.device.type != "cpu"
+    background = None if usual else Background(model)
     page = build(model, owner, visitors, background)
     page.launch(**launch_options(visitors), **options)
     return page
