@@ -19,7 +19,7 @@ def reuse() -> None:
     """Let glibc keep freed memory for the next step instead of returning it to the system at once.
 
     A step allocates the same large blocks again and again, and the system clears each page that it hands out. For four
-    samples at once this took about a fifth of the time; the numbers stay the same. `give_back` returns what is kept.
+    samples at once this took about a sixth of the time; the numbers stay the same. `give_back` returns what is kept.
     """
     with suppress(OSError, AttributeError, TypeError):
         libc = ctypes.CDLL(None)
