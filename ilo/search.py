@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ilo.engine.graph import Eager, Engine
+from ilo.engine.graph import Engine, StepByStep
 from ilo.engine.streams import stream
 from ilo.objective import TERMS, Objective
 from ilo.priors.base import BALLS, Prior, State
@@ -21,7 +21,7 @@ from ilo.settings import RoundSettings, Schedule, SettingsError, SolverSettings
 from ilo.state import TRACE_COLUMNS, Result, Step, to_uint8
 from ilo.variables import Best, Variable, constrain, tensors_of, usages, variables_of
 
-EAGER = Eager()
+EAGER = StepByStep()
 
 
 def learning_rate(schedule: Schedule, step: int, steps: int) -> float:

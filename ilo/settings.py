@@ -21,6 +21,7 @@ Dtype = Literal["float32", "tf32", "bfloat16", "float16"]
 Skip = Literal["carry", "drop"]
 Scale = Literal["relative", "absolute"]
 RangeFrom = Literal["layer", "latents"]
+Engine = Literal["auto", "eager", "compiled"]
 
 VERSION = "0.1.0"  # program version, recorded in every recipe
 MAX_STEPS = 100_000

@@ -103,7 +103,7 @@ def _solve(
     if settings.first_layer:
         with torch.no_grad():
             state = prior.enter(state, settings.first_layer, settings)
-    done, before, runner = 0, None, engine_for(prior.device, run_by)
+    done, before, runner = 0, None, engine_for(prior.device, prior.engine, run_by)
 
     for k, plan in enumerate(settings.rounds, settings.first_layer):
         for outer in range(plan.outer_iterations):  # line 3

@@ -46,6 +46,14 @@ def seeded():
     torch.manual_seed(0)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def eager():
+    """Compiled code that another program has left in the cache changes no test, and no page starts to compile."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ILO_ENGINE", "eager")
+        yield
+
+
 @pytest.fixture(scope="session")
 def data():
     return ROOT / "tests" / "data"

@@ -29,7 +29,7 @@ LEVELS = [
     },
     {"ilo.priors.base"},
     {"ilo.priors.stylegan2", "ilo.priors.corrected", "ilo.engine.engine"},
-    {"ilo.operators", "ilo.priors.load"},
+    {"ilo.operators", "ilo.priors.load", "ilo.engine.compiling", "ilo.engine.background"},
     {"ilo.problem", "ilo.methods", "ilo.baselines.classical", "ilo.classifiers.resnet"},
     {"ilo.classifiers.classifier"},
     {"ilo.guidance", "ilo.perceptual"},

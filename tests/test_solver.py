@@ -13,7 +13,8 @@ from ilo import LossWeights, Problem, RoundSettings, SettingsError, SolverSettin
 from ilo.objective import MeasurementObjective
 from ilo.perceptual.classifier_features import ClassifierFeatures
 from ilo.photos.masks import preset_mask
-from ilo.priors.stylegan2.prior import first_input, point
+from ilo.priors.stylegan2.prior import point
+from ilo.priors.stylegan2.tracing import first_input
 from ilo.projection import l1_norm
 from ilo.search import LayerSearch, RangeSearch, Round, learning_rate
 from ilo.state import TRACE_COLUMNS

@@ -1,4 +1,4 @@
-"""The command line: `python -m ilo solve | replay | models | tasks`.
+"""The command line: `python -m ilo solve | replay | models | compile | tasks`.
 
 Exit codes: 0 done; 1 a replay gives a different picture; 2 wrong input, with a one-line message; 130 stopped by ctrl-C,
 with the best result so far saved. Only the commands that need torch import it, so that `--help` is quick.
@@ -72,6 +72,7 @@ def _solve(options: argparse.Namespace) -> int:
     settings = None if morphing else cli_settings.solver_settings(options)  # so that a mistake shows at once
 
     from ilo.cli import pictures as cli_pictures
+    from ilo.engine.compiling import batch_of, chosen
     from ilo.priors.load import load
     from ilo.records.recipe import make_recipe
     from ilo.records.recorder import Recorder
@@ -91,6 +92,7 @@ def _solve(options: argparse.Namespace) -> int:
             problem, image, placed, notes = cli_pictures.problem(options, model)
             settings = cli_settings.solver_settings(options, problem, model)
         perceptual = _perceptual(model) if settings.weights.perceptual else None
+        model = chosen(model, settings, batch_of(len(problem), settings), options.engine)
         recipe = make_recipe(
             model,
             problem,
@@ -108,6 +110,7 @@ def _solve(options: argparse.Namespace) -> int:
 
 
 def _replay(options: argparse.Namespace) -> int:
+    from ilo.cli import compiling as cli_compiling
     from ilo.records.archive import read_file
     from ilo.records.bundle import BundleError, answer_names, png_limit, read_problem, read_recipe
     from ilo.records.recorder import Recorder
@@ -131,6 +134,7 @@ def _replay(options: argparse.Namespace) -> int:
             if data is None:
                 raise BundleError(f"{options.run} contains no {name} to compare with.")
             recorded[name] = data
+        model = cli_compiling.recorded_engine(recipe, model, len(problem), options.engine)
         run_by = _engine_of(recipe)
         recipe, perceptual = _as_now(recipe, model)
         recorder = Recorder(recipe, problem, image)
@@ -185,7 +189,7 @@ def _as_now(recipe: Recipe, model: Model) -> tuple[Recipe, Perceptual | None]:
             "so the picture may differ.",
             file=sys.stderr,
         )
-    now = engine.description(model.device, _engine_of(recipe))
+    now = engine.description(model.device, model.engine, _engine_of(recipe))
     for sentence in differences(recipe.engine, now):
         print(sentence, file=sys.stderr)
     perceptual = _perceptual(model, recipe.perceptual) if recipe.perceptual else None
@@ -312,6 +316,13 @@ def _models(options: argparse.Namespace) -> int:
     return cli_models.COMMANDS[options.action](options)
 
 
+def _compile(options: argparse.Namespace) -> int:
+    from ilo.cli import compiling as cli_compiling
+
+    with _threads(options.threads):
+        return cli_compiling.compile_model(options)
+
+
 def _tasks(options: argparse.Namespace) -> int:
     from ilo.cli import tasks
 
@@ -323,6 +334,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "solve": _solve,
     "replay": _replay,
     "models": _models,
+    "compile": _compile,
     "tasks": _tasks,
 }
 

@@ -18,6 +18,7 @@ from ilo.settings import (
     MORPH,
     VERSION,
     Dtype,
+    Engine,
     RangeFrom,
     SettingsError,
     check_whole,
@@ -57,6 +58,7 @@ def parser() -> Parser:
     _add_solve(commands)
     _add_replay(commands)
     _add_models(commands)
+    _add_compile(commands)
     tasks = commands.add_parser("tasks", help="list the tasks, their formulas and settings", allow_abbrev=False)
     tasks.add_argument("--markdown", action="store_true", help="print the tasks as a Markdown table")
     _add_operator_module(tasks)
@@ -254,6 +256,26 @@ def _add_machine(group: Any) -> None:
         "that of the replayed run",
     )
     group.add_argument("--threads", type=int, help="number of CPU threads; default all, or that of the replayed run")
+    group.add_argument(
+        "--engine",
+        choices=get_args(Engine),
+        help="eager; compiled, by `python -m ilo compile`; or auto, which is compiled if the code is there; default: "
+        "ILO_ENGINE, or auto, or that of the replayed run",
+    )
+
+
+def _add_compile(commands: Any) -> None:
+    compiling = commands.add_parser(
+        "compile",
+        help="compile a generator for this machine, so that runs take less time",
+        allow_abbrev=False,
+    )
+    compiling.add_argument("--model", default=registry.DEFAULT, help="name or file of a generator; default %(default)s")
+    compiling.add_argument(
+        "--batch", type=int, default=1, metavar="N", help="number of answers that runs solve at once; default 1"
+    )
+    compiling.add_argument("--threads", type=int, help="number of CPU threads of the runs; default all")
+    compiling.add_argument("--background", action="store_true", help="give way to all other programs")
 
 
 def _add_replay(commands: Any) -> None:

@@ -26,6 +26,8 @@ def prepare(prior: Prior, settings: SolverSettings, batch: int = 1) -> Prior:
     """
     if not has_room(prior, settings, batch):
         prior = prior.frugal()
+    if prior.device.type == "cpu":
+        memory.reuse()
     return prior.in_format(settings.dtype)
 
 
@@ -78,16 +80,18 @@ def _too_large(prior: Prior, settings: SolverSettings, batch: int, least: int, f
     )
 
 
-def description(device: torch.device | str, run_by: str | None = None) -> dict[str, str | int]:
+def description(
+    device: torch.device | str, rendered: str = graph.EAGER, run_by: str | None = None
+) -> dict[str, str | int]:
     """Facts about software and hardware that may change a result's last bits.
 
-    `run_by` is the engine of the run that is repeated, if one is.
+    `rendered` is the engine of the prior, and `run_by` that of the run that is repeated, if one is.
     """
     device = torch.device(device)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else torch.backends.cpu.get_cpu_capability()
     return {
         "ilo": VERSION,
-        "engine": graph.planned(device, run_by),
+        "engine": graph.planned(device, rendered, run_by),
         "device": device.type,
         "processor": name,
         "machine": platform.machine(),

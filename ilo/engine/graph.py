@@ -40,10 +40,11 @@ class Engine(Protocol):
         """
 
 
-class Eager:
-    """Runs each step as it stands."""
+class StepByStep:
+    """Runs each step as it stands, with a prior that may be compiled: the name says so."""
 
-    name = EAGER
+    def __init__(self, name: str = EAGER):
+        self.name = name
 
     def repeated(self, step: Run, rngs: Sequence[torch.Generator] = ()) -> Run:
         return step
@@ -62,8 +63,8 @@ class Capture(Protocol):
 class CudaGraphs:
     """Runs a search's first steps as they stand, then captures one and repeats it.
 
-    No step is lost to the warm-up, and the numbers are those of `Eager` on the same GPU. If a capture fails, this run
-    goes on as it stands.
+    No step is lost to the warm-up, and the numbers are those of `StepByStep` on the same GPU. If a capture fails, this
+    run goes on as it stands.
     """
 
     def __init__(self, capture: Capture):
@@ -165,11 +166,12 @@ class _Paced:
             oldest.record()
 
 
-def planned(device: torch.device, wanted: str | None = None) -> str:
-    """Name of the engine for a run: CUDA graphs on a CUDA GPU unless `wanted` is "eager"."""
-    return CUDA_GRAPH if device.type == "cuda" and wanted != EAGER else EAGER
+def planned(device: torch.device, rendered: str = EAGER, wanted: str | None = None) -> str:
+    """Name of the engine for a run: CUDA graphs on a CUDA GPU unless `wanted` is "eager", else that of the prior."""
+    return CUDA_GRAPH if device.type == "cuda" and wanted != EAGER else rendered
 
 
-def engine_for(device: torch.device, wanted: str | None = None) -> Engine:
+def engine_for(device: torch.device, rendered: str = EAGER, wanted: str | None = None) -> Engine:
     """The engine of that name."""
-    return CudaGraphs(CudaCapture(device)) if planned(device, wanted) == CUDA_GRAPH else Eager()
+    name = planned(device, rendered, wanted)
+    return CudaGraphs(CudaCapture(device)) if name == CUDA_GRAPH else StepByStep(name)

@@ -10,7 +10,21 @@ import psutil
 import torch
 
 CGROUP = Path("/sys/fs/cgroup")  # holds a container's memory limit
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # names and numbers of malloc.h
+LARGEST_KEPT, MOST_KEPT = 32 << 20, 256 << 20  # bytes: the largest block, the free ones together
 CACHED = ("inactive_file ", "active_file ")  # page cache entries of memory.stat
+
+
+def reuse() -> None:
+    """Let glibc keep freed memory for the next step instead of returning it to the system at once.
+
+    A step allocates the same large blocks again and again, and the system clears each page that it hands out. For four
+    samples at once this took about a sixth of the time; the numbers stay the same. `give_back` returns what is kept.
+    """
+    with suppress(OSError, AttributeError, TypeError):
+        libc = ctypes.CDLL(None)
+        libc.mallopt(M_MMAP_THRESHOLD, LARGEST_KEPT)
+        libc.mallopt(M_TRIM_THRESHOLD, MOST_KEPT)
 
 
 def give_back() -> None:

@@ -85,6 +85,10 @@ class Prior(Protocol):
     @property
     def device(self) -> torch.device: ...
 
+    @property
+    def engine(self) -> str:
+        """How pictures are rendered, for the recipe: "eager", or "compiled" by `ilo.engine.compiling`."""
+
     def feature_count(self, layer: int) -> int:
         """Number of values in the features of one sample that enter a layer, 1 … K."""
 

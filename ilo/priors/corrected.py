@@ -74,6 +74,10 @@ class Corrected:
         return self.prior.device
 
     @property
+    def engine(self) -> str:
+        return self.prior.engine
+
+    @property
     def last(self) -> int:
         """The last layer with a correction: from there on the states are those of the plain prior."""
         return max(self.corrections, default=0)

@@ -79,7 +79,7 @@ class Recipe:
     measurement_sha256: str | None  # hash of y; None for a morph
     mask_sha256: str | None  # hash of the operator's mask
     perceptual: str | None  # name of the perceptual distance; None: switched off, or not usable for the task
-    engine: dict[str, str | int]  # ilo.engine.engine.description(device)
+    engine: dict[str, str | int]  # ilo.engine.engine.description(device, engine)
     stopped_at: int | None = None  # number of steps after which the run was stopped
     version: int = VERSION
     noise: dict[str, Any] | None = None  # name and settings of the noise model; None: the operator's own
@@ -256,7 +256,7 @@ def make_recipe(
         measurement_seed=measurement_seed,
         damaged_here=damaged_here,
         perceptual=None if perceptual is None else perceptual.name,
-        engine=engine.description(model.device),
+        engine=engine.description(model.device, model.engine),
         **what,
     )
 

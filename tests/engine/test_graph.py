@@ -10,7 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from ilo import Problem, load, objective, preset, projection, solve
 from ilo.engine import graph
-from ilo.engine.graph import CUDA_GRAPH, EAGER, WARM_UP, CudaGraphs, Eager, engine_for
+from ilo.engine.graph import CUDA_GRAPH, EAGER, WARM_UP, CudaGraphs, StepByStep, engine_for
 from ilo.guidance import Guidance
 from ilo.methods import morph_preset
 from ilo.operators import OPERATORS, nominal
@@ -113,7 +113,7 @@ def short(settings, **changes):
 
 
 def run(model, problem, settings, engine, monkeypatch, perceptual=None, **options):
-    monkeypatch.setattr("ilo.solver.engine_for", lambda device, wanted: engine)
+    monkeypatch.setattr("ilo.solver.engine_for", lambda device, rendered, wanted: engine)
     return list(solve(model, problem, settings, due=lambda: True, perceptual=perceptual, **options))
 
 
@@ -150,7 +150,7 @@ def test_repeating_gives_what_running_gives(lean, guide, monkeypatch, case):
     capture = TapeCapture()
     engine = CudaGraphs(capture)
     repeated = run(lean, problem, settings, engine, monkeypatch, perceptual)
-    assert_same(repeated, run(lean, problem, settings, Eager(), monkeypatch, perceptual))
+    assert_same(repeated, run(lean, problem, settings, StepByStep(), monkeypatch, perceptual))
     searches = 4 if case == "range" else 2  # of layers; round 0 projects to no range
     projections = 1 if case == "range" else 0
     assert capture.records == searches + projections
@@ -163,14 +163,14 @@ def test_a_stopped_run_is_replayed(lean, monkeypatch):
     problem, settings = problem_of(lean, "random-inpaint"), short(preset())
     stopped = run(lean, problem, settings, CudaGraphs(TapeCapture()), monkeypatch, stop_at=STEPS + 6)
     assert stopped[-1].done == STEPS + 6
-    assert_same(stopped, run(lean, problem, settings, Eager(), monkeypatch, stop_at=STEPS + 6))
+    assert_same(stopped, run(lean, problem, settings, StepByStep(), monkeypatch, stop_at=STEPS + 6))
 
 
 def test_without_a_capture_the_run_goes_on(lean, monkeypatch, caplog):
     caplog.set_level(logging.INFO, "ilo.engine.graph")
     problem, settings = problem_of(lean, "random-inpaint"), short(preset())
     steps = run(lean, problem, settings, CudaGraphs(Broken()), monkeypatch)
-    assert_same(steps, run(lean, problem, settings, Eager(), monkeypatch))
+    assert_same(steps, run(lean, problem, settings, StepByStep(), monkeypatch))
     assert steps[-1].result.engine == EAGER
     assert [r.getMessage() for r in caplog.records] == [
         "The steps run without a CUDA graph: operation not permitted when stream is capturing"
@@ -216,8 +216,8 @@ def test_one_capture_at_a_time():
 def test_the_engine_for_a_device(monkeypatch):
     monkeypatch.setattr(graph, "CudaCapture", lambda device: TapeCapture())
     cpu, gpu = torch.device("cpu"), torch.device("cuda:0")
-    assert isinstance(engine_for(cpu), Eager)
-    assert isinstance(engine_for(cpu, CUDA_GRAPH), Eager)
+    assert isinstance(engine_for(cpu), StepByStep)
+    assert isinstance(engine_for(cpu, EAGER, CUDA_GRAPH), StepByStep)
     assert isinstance(engine_for(gpu), CudaGraphs)
-    assert isinstance(engine_for(gpu, CUDA_GRAPH), CudaGraphs)
-    assert isinstance(engine_for(gpu, EAGER), Eager)
+    assert isinstance(engine_for(gpu, EAGER, CUDA_GRAPH), CudaGraphs)
+    assert isinstance(engine_for(gpu, EAGER, EAGER), StepByStep)

@@ -179,27 +179,25 @@ class ToRGB(nn.Module):
         self.bias = nn.Parameter(torch.zeros(outputs))
         self.gain = 1 / math.sqrt(inputs)
         self.clamp = clamp
-        self.lean: tuple[Tensor, Tensor] | None = None  # from w to the scaled weights: [C·3, w_dim] and [C·3]
+        self.lean: tuple[Tensor, Tensor] | None = None  # from w to the scaled weights: [3·C, w_dim] and [3·C]
 
     def freeze(self, few_launches: bool) -> None:
         """Precompute what leads from w to the scaled weights in one operation, if these should be few."""
         self.lean = None
         if few_launches:
             affine, bias = self.affine.scaled(self.gain)
-            weight = self.weight[:, :, 0, 0].detach().t()  # [C, 3]
-            self.lean = (weight[:, :, None] * affine[:, None]).flatten(0, 1), (weight * bias[:, None]).flatten()
+            weight = self.weight[:, :, 0, 0].detach()  # [3, C]
+            self.lean = (weight[:, :, None] * affine).flatten(0, 1), (weight * bias).flatten()
 
     def _scaled(self, w: Tensor) -> Tensor:
-        """The weights for each sample, [B, C, 3]."""
+        """The weights for each sample, [B, 3, C]."""
         if self.lean is not None:
-            return F.linear(w, *self.lean).unflatten(1, (-1, len(self.weight)))
-        return self.weight[:, :, 0, 0].t() * (self.affine(w) * self.gain)[:, :, None]
+            return F.linear(w, *self.lean).unflatten(1, (len(self.weight), -1))
+        return self.weight[:, :, 0, 0] * (self.affine(w) * self.gain)[:, None]
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
         # With only three output channels, scaling the weights is cheaper than scaling the activations.
-        weight = self._scaled(w).to(x.dtype)
-        pixels = x.permute(0, 2, 3, 1).flatten(1, 2)  # [B, H·W, C], no copy for channels_last
-        rgb = torch.baddbmm(self.bias.to(x.dtype), pixels, weight).transpose(1, 2).unflatten(2, x.shape[2:])
+        rgb = ops.to_pixels(x, self._scaled(w).to(x.dtype), self.bias.to(x.dtype))
         return rgb if self.clamp is None else rgb.clamp(-self.clamp, self.clamp)
 
 

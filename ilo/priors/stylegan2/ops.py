@@ -154,3 +154,28 @@ class _FrozenLayer(torch.autograd.Function):
 def frozen_layer(x: Tensor, style: Tensor, noise: Tensor | None, weights: FrozenWeights) -> Tensor:
     """`modulated_layer` with gradients only for x [B, I, H, W], style [B, I] and noise [B, 1, H, W]."""
     return _FrozenLayer.apply(x, style, noise, weights)
+
+
+class _ToPixels(torch.autograd.Function):
+    """A 1×1 convolution to few channels, with weights per sample."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return torch.baddbmm(bias[:, None], weight, x.flatten(2)).unflatten(2, x.shape[2:])
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        x, weight = ctx.saved_tensors
+        pixels = grad.flatten(2)
+        to_x = (pixels.transpose(1, 2) @ weight).transpose(1, 2).unflatten(2, x.shape[2:])  # channels_last, like x
+        to_bias = pixels.sum((0, 2)) if ctx.needs_input_grad[2] else None
+        return to_x, pixels @ x.flatten(2).transpose(1, 2), to_bias
+
+
+def to_pixels(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Σ_c W[o, c]·x[c] + bias[o] at every pixel: x [B, C, H, W], weight [B, O, C] and bias [O] → [B, O, H, W].
+
+    On a CPU the three matrix products are up to ten times as fast in this order as in the one that autograd picks.
+    """
+    return _ToPixels.apply(x, weight, bias)

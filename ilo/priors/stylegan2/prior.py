@@ -14,8 +14,10 @@ from torch import Tensor
 from ilo.photos.masks import FFHQ_ALIGNMENT
 from ilo.priors.base import Searched, State
 from ilo.priors.stylegan2 import memory
+from ilo.priors.stylegan2.compiled import Compiled
 from ilo.priors.stylegan2.latents import GaussianW
 from ilo.priors.stylegan2.network import Features, Generator
+from ilo.priors.stylegan2.tracing import first_input
 from ilo.settings import SolverSettings
 from ilo.weights import registry
 
@@ -50,11 +52,6 @@ def state_of(z: Tensor, noise: Sequence[Tensor], layer: int = 0, features: Featu
     return State(values, layer)
 
 
-def first_input(layer: int) -> int:
-    """Index of the first style input and noise map used by layers ≥ `layer`: block k ≥ 1 begins with w[2k−1]."""
-    return max(0, 2 * layer - 1)
-
-
 @dataclass
 class Model:
     """A loaded generator, with everything that solving and reporting need."""
@@ -65,6 +62,7 @@ class Model:
     path: Path
     sha256: str  # SHA-256 of the weights file, for the recipe
     about: dict[str, Any] = field(default_factory=dict)
+    compiled: Compiled | None = None  # compiled code for runs of one batch size; see `ilo.engine.compiling`
 
     @property
     def resolution(self) -> int:
@@ -77,6 +75,10 @@ class Model:
     @property
     def device(self) -> torch.device:
         return self.generator.device
+
+    @property
+    def engine(self) -> str:
+        return "eager" if self.compiled is None else "compiled"
 
     @property
     def alignment(self) -> dict[str, list[float]]:
@@ -155,7 +157,12 @@ class Model:
 
     def render(self, state: State, settings: SolverSettings) -> Tensor:
         z, noise, features = point(state)
-        return self.generator.suffix(features, self.latents(z, settings.covariance), noise, state.layer)
+        ws = self.latents(z, settings.covariance)
+        if self.compiled is not None:
+            picture = self.compiled.picture(self.generator.config, features, ws, noise, state.layer)
+            if picture is not None:
+                return picture
+        return self.generator.suffix(features, ws, noise, state.layer)
 
     def enter(self, state: State, layer: int, settings: SolverSettings) -> State:
         """Compute the features entering `layer`, with the RGB skip image unless the settings drop it."""
@@ -177,10 +184,10 @@ class Model:
 
     def frugal(self) -> Model:
         """The same model with gradient checkpointing between blocks."""
-        return replace(self, generator=self.generator.checkpointed())
+        return replace(self, generator=self.generator.checkpointed(), compiled=None)
 
     def in_format(self, dtype: str) -> Model:
         """The same model with convolutions in `dtype`; latents, styles and the picture stay float32."""
         if DTYPES[dtype] == torch.float32:
             return self
-        return replace(self, generator=copy.deepcopy(self.generator).freeze(DTYPES[dtype]))
+        return replace(self, generator=copy.deepcopy(self.generator).freeze(DTYPES[dtype]), compiled=None)

@@ -11,7 +11,8 @@ from typing import Protocol
 
 import torch
 
-from ilo.engine import devices, memory
+from ilo.engine import compiling, devices, memory
+from ilo.engine.background import Background
 from ilo.methods import preset
 from ilo.morph import morph
 from ilo.operators import undamaged
@@ -88,19 +89,23 @@ class Replica:
 
     model: Model
     perceptual: Perceptual | None = None
+    background: Background | None = None  # gives the model's compiled variant once it is ready; None: there is none
 
     def warm_up(self, rounds: int | None = None) -> Iterator[Step]:
         """Take one step in each round of the default preset, or in its first `rounds` rounds."""
         model = self.model
-        plans = [replace(plan, steps=1) for plan in preset().rounds[: model.layers][:rounds]]
+        plans = [replace(plan, steps=1) for plan in preset(prior=model).rounds[:rounds]]
         problem = Problem.damage(torch.zeros(1, 3, model.resolution, model.resolution), undamaged(model.resolution))
         yield from solve(model, problem, SolverSettings(tuple(plans)), perceptual=self.perceptual)
 
     def solve(self, order: Order, stopping: Callable[[], bool]) -> Iterator[News]:
         """See `Machine.solve`."""
         perceptual = self.perceptual if isinstance(order.problem, Problem) else None
+        model = self.model
+        if self.background is not None:
+            model = self.background.model(order.settings, compiling.batch_of(len(order.problem), order.settings))
         yield make_recipe(
-            self.model,
+            model,
             order.problem,
             order.settings,
             damaged_here=order.damaged_here,
@@ -118,9 +123,9 @@ class Replica:
             return stopping() or results()
 
         if isinstance(order.problem, Problem):
-            steps = solve(self.model, order.problem, order.settings, due, perceptual, due_result)
+            steps = solve(model, order.problem, order.settings, due, perceptual, due_result)
         else:
-            steps = morph(self.model, order.problem, order.settings, order.input_image, due, due_result)
+            steps = morph(model, order.problem, order.settings, order.input_image, due, due_result)
         for step in steps:
             yield step
             if step.result is not None and stopping():
@@ -164,9 +169,11 @@ class OneDevice:
     def warm_up(self) -> None:
         if self._device.type == "cuda":
             torch.cuda.set_device(self._device)  # of this thread
-        for replica in self._replicas.values():
+        for name, replica in self._replicas.items():
             for _ in replica.warm_up():
                 pass
+            if self._device.type == "cpu" and compiling.named() != "eager":
+                self._replicas[name] = replace(replica, background=Background(replica.model))
 
     def solve(self, order: Order, stopping: Callable[[], bool]) -> Iterator[News]:
         yield from self._replicas[order.model].solve(order, stopping)
