@@ -64,6 +64,10 @@ UPLOADS_BUSY = "Too many pictures are being uploaded at the moment; try again in
 UPLOAD_TOO_SLOW = "The upload took too long and was stopped; try again, or make the picture smaller first."
 
 
+def format_not_offered(dtype: str, offered: Sequence[str]) -> str:
+    return f"The network cannot usefully compute in {dtype} here; this page offers {', '.join(offered)}."
+
+
 def too_many_steps(steps: int, most: int) -> str:
     return (
         f"This run would take {steps:,} steps in total; this page allows {most:,}. Reduce the steps, the searches or "

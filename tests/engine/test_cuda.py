@@ -1,6 +1,7 @@
 """A few steps of everything on a CUDA GPU. Without one, these tests are skipped."""
 
 from dataclasses import replace
+from typing import get_args
 
 import pytest
 import torch
@@ -13,10 +14,11 @@ from ilo.methods import METHODS, MORPH_METHODS, morph_preset
 from ilo.morph import morph
 from ilo.operators import OPERATORS, nominal
 from ilo.perceptual.classifier_features import robust_features
+from ilo.settings import Dtype
 
 REASON = devices.failure("cuda")
 pytestmark = pytest.mark.skipif(REASON is not None, reason=f"no CUDA GPU works here: {REASON}")
-DTYPES = ("float32", "bfloat16")
+DTYPES = get_args(Dtype)
 
 
 @pytest.fixture(scope="module")

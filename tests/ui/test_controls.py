@@ -59,6 +59,7 @@ def test_a_link_brings_task_and_settings_back(studio, values, model, method):
         ({"task": "identity", **V2, "settings": '{"rounds": [{"steps": 5}], "samples": 4}'}, "cannot show"),
         ({"task": "identity", **V2, "settings": '{"rounds": [{"steps": 5, "radius_noise": 20}]}'}, "1 is 100 %"),
         ({"task": "identity", **V2, "settings": '{"rounds": [{"steps": 6000}]}'}, "this page allows 5,000"),
+        ({"task": "identity", **V2, "settings": '{"rounds": [{"steps": 5}], "dtype": "tf32"}'}, "compute in tf32 here"),
     ],
 )
 def test_a_link_that_makes_no_sense_changes_nothing(studio, values, query, words):

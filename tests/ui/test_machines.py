@@ -292,8 +292,8 @@ def test_a_space_names_its_devices_and_models_by_variables(monkeypatch, capsys):
 
 def test_equal_devices_are_counted():
     assert text.together(["NVIDIA H200", "NVIDIA H200", "2 CPU cores"]) == "2 × NVIDIA H200 and 2 CPU cores"
-    assert Facts(None, "ZeroGPU", {}, None).free() is None
-    assert Facts(CPU, "the CPU", {}, None).free() > 0
+    assert Facts(None, "ZeroGPU", {}, None, ("float32",)).free() is None
+    assert Facts(CPU, "the CPU", {}, None, ("float32",)).free() > 0
 
 
 def test_a_run_holds_the_context_of_its_request(model, lines):

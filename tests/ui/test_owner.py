@@ -40,7 +40,7 @@ def entry(served, monkeypatch):
 def models_tab(model):
     restarted = []
     owner = Owner("key", "http://127.0.0.1:7860/?owner=key", lambda *choice: restarted.append(choice), None)
-    made = ModelsTab(owner, model, 0, Facts(torch.device("cpu"), "2 CPU cores", {}, None))
+    made = ModelsTab(owner, model, 0, Facts(torch.device("cpu"), "2 CPU cores", {}, None, ("float32",)))
     made.restarted = restarted
     return made
 

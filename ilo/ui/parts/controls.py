@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -69,8 +69,11 @@ def radius_position(radius: float) -> int:
     return min(range(1, len(RADII) - 1), key=lambda i: abs(math.log(RADII[i] / radius)))
 
 
-def advanced_controls(model: Model, suggested: str) -> dict[str, gr.components.Component]:
-    """The controls for rounds, radii, loss weights, start and network, filled from the preset `suggested`."""
+def advanced_controls(model: Model, suggested: str, formats: Sequence[str]) -> dict[str, gr.components.Component]:
+    """The controls for rounds, radii, loss weights, start and network, filled from the preset `suggested`.
+
+    `formats`: the number formats to choose from.
+    """
     layers = model.layers
     first = next(iter(tasks.offered().values()))
     start = fields_of(preset(suggested, operator=nominal(first.name, model.resolution, {}), prior=model), layers)
@@ -130,7 +133,12 @@ def advanced_controls(model: Model, suggested: str) -> dict[str, gr.components.C
             min_width=110,
         )
         found["dtype"] = gr.Dropdown(
-            ["float32", "bfloat16"], value=start["dtype"], label="Precision", info="Of the network.", min_width=110
+            list(formats),
+            value=start["dtype"],
+            label="Precision",
+            info="Of the network.",
+            min_width=110,
+            visible=len(formats) > 1,
         )
     return found
 

@@ -58,9 +58,11 @@ class Runs:
         """Queue a run; None if this session already has a live run.
 
         Raises:
-            SettingsError: the run has too many steps, too many runs are waiting, or no machine works any more.
+            SettingsError: the run has too many steps or a number format that is not offered, too many runs are waiting,
+                or no machine works any more.
         """
         self.check_steps(order.total_steps)
+        self.check_format(order.settings.dtype)
         run = Run(order)
         with self._lock:
             if any(name == session for name, _ in self._live()):
@@ -74,6 +76,12 @@ class Runs:
         """Raises `SettingsError` if a run would take too many steps."""
         if 0 < self.limits.steps < steps:
             raise SettingsError(text.too_many_steps(steps, self.limits.steps))
+
+    def check_format(self, dtype: str) -> None:
+        """Raises `SettingsError` if the machines do not offer a number format."""
+        offered = self.facts[0].formats
+        if dtype not in offered:
+            raise SettingsError(text.format_not_offered(dtype, offered))
 
     def check_line(self) -> None:
         """Raises `SettingsError` if the queue is full, or if no machine works any more."""

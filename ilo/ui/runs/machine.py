@@ -7,12 +7,13 @@ import gc
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Protocol, get_args
 
 import torch
 
 from ilo.engine import compiling, devices, memory
 from ilo.engine.background import Background
+from ilo.engine.formats import formats
 from ilo.methods import preset
 from ilo.morph import morph
 from ilo.operators import undamaged
@@ -22,7 +23,7 @@ from ilo.perceptual.find import find_perceptual
 from ilo.priors.load import Model
 from ilo.problem import Problem
 from ilo.records.recipe import Recipe, make_recipe
-from ilo.settings import SettingsError, SolverSettings
+from ilo.settings import Dtype, SettingsError, SolverSettings
 from ilo.solver import every, solve
 from ilo.state import Step
 from ilo.text.words import reason
@@ -49,6 +50,7 @@ class Facts:
     name: str  # the device, for people
     presets: Mapping[str, str]  # model → the preset to suggest for it here
     perceptual: str | None  # name of the perceptual distance
+    formats: tuple[str, ...]  # number formats to offer
 
     def free(self) -> int | None:
         """Free memory of the device in bytes; None if it cannot be told."""
@@ -142,7 +144,9 @@ def facts_of(found: Mapping[str, Replica], device: torch.device | None, name: st
     """The facts of a machine with these replicas."""
     perceptual = next(iter(found.values())).perceptual
     presets = {id_: replica.model.preset for id_, replica in found.items()}
-    return Facts(device, name, presets, None if perceptual is None else perceptual.name)
+    # A GPU that is lent cannot be asked before it is there; of those that are, each one computes in all formats.
+    offered = get_args(Dtype) if device is None else formats(device)
+    return Facts(device, name, presets, None if perceptual is None else perceptual.name, offered)
 
 
 class OneDevice:

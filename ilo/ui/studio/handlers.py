@@ -134,6 +134,7 @@ class Studio(Bench):
         if not known or shared.measurement_seed or solver_settings(values, self.model, operator) != shared.settings:
             raise SettingsError("This page cannot show the settings of the link, so it ignores the link.")
         self.runs.check_steps(shared.settings.total_steps)
+        self.runs.check_format(shared.settings.dtype)
         return values
 
     # The advanced settings.

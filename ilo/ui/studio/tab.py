@@ -27,7 +27,7 @@ def build(page: gr.Blocks, model: Model, pictures: list[Example], make: Callable
         with gr.Column(elem_id="left", elem_classes="bench-left", min_width=280):
             named |= _picture(model, pictures)
             named |= _task(model)
-            named |= _method(model, suggested)
+            named |= _method(model, facts)
         shared = layout.columns("", plots.stage(None, text.PREVIEW, ""), views.idle(facts.perceptual))
 
     studio = make(shared.download.GRADIO_CACHE)
@@ -102,13 +102,14 @@ def _task(model: Model) -> dict[str, Any]:
     return {"task": task, **tasks.controls(model.resolution)}
 
 
-def _method(model: Model, suggested: str) -> dict[str, Any]:
+def _method(model: Model, facts: Facts) -> dict[str, Any]:
+    suggested = facts.presets[model.id]
     heading("Method")
     with gr.Row(elem_classes="method-row"):
         method = pills("Method", [(each.title, name) for name, each in METHODS.items()], "method")
         preset = pills("Preset", [(name, name) for name in PRESETS], "preset", "preset", suggested)
     helps({f"by-{name}": each.sentence for name, each in METHODS.items()})
     with gr.Accordion("Layers, radii and weights", open=False, elem_id="advanced", elem_classes="advanced"):
-        found = controls.advanced_controls(model, suggested)
+        found = controls.advanced_controls(model, suggested, facts.formats)
         room = gr.HTML(elem_id="room", apply_default_css=False)
     return {"method": method, "preset": preset, "room": room, **found}
