@@ -37,30 +37,32 @@ def project_l1(x: Tensor, radius: float | Tensor) -> Tensor:
 def project_l1_newton(x: Tensor, radius: float | Tensor) -> Tensor:
     """`project_l1` by Newton's method on τ's equation, for tensors on the CPU.
 
-    The equation is convex and piecewise linear, so τ is approached from below without overshooting.
+    The equation is convex and piecewise linear, so τ grows towards its solution without passing it; as soon as the same
+    values exceed it twice, it is exact.
     """
     flat = x.flatten(1)
     magnitude = flat.abs()
     if not isinstance(radius, Tensor):
         radius = flat.new_full([len(flat)], radius)
-    radius = radius.to(flat).expand(len(flat))
-    norm = magnitude.sum(1)
+    radius = radius.to(flat).expand(len(flat))[:, None]
+    norm = magnitude.sum(1, keepdim=True)
     outside = norm > radius
     if not outside.any():
         return x
-    # Start from the larger of two lower bounds on τ: all elements are active, or only the largest one.
-    tau = torch.maximum((norm - radius) / flat.shape[1], magnitude.amax(1) - radius).clamp_min(0)
+    # Start from the larger of two lower bounds on τ: all values exceed it, or only the largest one.
+    tau = torch.maximum((norm - radius) / flat.shape[1], magnitude.amax(1, keepdim=True) - radius).clamp_min(0)
+    exceeding = magnitude > tau
     for _ in range(NEWTON_STEPS):
-        excess = torch.relu(magnitude - tau[:, None])
-        active = (excess > 0).sum(1).clamp_min(1)
-        higher = torch.maximum(tau, tau + (excess.sum(1) - radius) / active)
-        if torch.equal(higher, tau):
+        ones = exceeding.to(flat)
+        tau = ((ones * magnitude).sum(1, keepdim=True) - radius) / ones.sum(1, keepdim=True).clamp_min(1)
+        before, exceeding = exceeding, magnitude > tau
+        if torch.equal(exceeding, before):
             break
-        tau = higher
-    shrunk = torch.relu(magnitude - tau[:, None])
+    tau = tau.clamp_min(0)  # below 0 inside the ball
+    shrunk = flat - flat.clamp(-tau, tau)
     # Rounding may leave the sum a few ulp above the radius.
-    shrunk = shrunk * (radius / shrunk.sum(1).clamp_min(torch.finfo(flat.dtype).tiny)).clamp_max(1)[:, None]
-    return torch.where(outside[:, None], torch.copysign(shrunk, flat), flat).view_as(x)
+    size = shrunk.abs().sum(1, keepdim=True).clamp_min(torch.finfo(flat.dtype).tiny)
+    return torch.where(outside, shrunk * (radius / size).clamp_max(1), flat).view_as(x)
 
 
 def project_l1_sorting(x: Tensor, radius: float | Tensor) -> Tensor:

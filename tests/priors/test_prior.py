@@ -26,6 +26,7 @@ class Stack(nn.Module):
     """Three transposed convolutions with random weights, z [B, 16] → 32 × 32 pixels, as DCGAN (Radford et al. 2016)."""
 
     id, sha256, resolution, layers, device = "stack", "5" * 64, 32, 3, torch.device("cpu")
+    engine = "eager"
 
     def __init__(self):
         super().__init__()
