@@ -49,7 +49,7 @@ def test_range_projections_count_as_steps():
         (lambda: SolverSettings(rounds=(1,)), ["RoundSettings"]),
         (lambda: SolverSettings(rounds=(RoundSettings(),), seed=-1), ["seed must", "from 0", "not -1"]),
         (lambda: SolverSettings(rounds=(RoundSettings(),), seed=True), ["seed must", "not True"]),
-        (lambda: SolverSettings(rounds=(RoundSettings(),), dtype="float16"), ["dtype", "bfloat16"]),
+        (lambda: SolverSettings(rounds=(RoundSettings(),), dtype="float8"), ["dtype", "bfloat16"]),
         (lambda: SolverSettings(rounds=(RoundSettings(),), sna="yes"), ["sna"]),
         (lambda: SolverSettings(rounds=(RoundSettings(),), radius_hidden=0.0), ["radius_hidden must", "from 0.01"]),
         (lambda: preset("Slow"), ["'Slow'", "Quick, Paper"]),
