@@ -45,6 +45,8 @@ GONE = "The page no longer has this picture; choose or upload it again."
 SAVING_FAILED = "The results stay on this page, but the download could not be made: "
 
 LINK = "Link to this task and its settings"
+COPY, COPIED, NOT_COPIED = "Copy as Python", "Copied", "Not copied: the browser forbids it"
+COPY_HELP = "The code that repeats this run; start it in the folder of the unpacked download."
 LINKED = "The link has set the task and its settings. Choose a picture and press Run."
 
 MEASURED, TRUTH_LABEL, RESIDUAL = "input", "truth", "residual"  # captions of the small pictures
