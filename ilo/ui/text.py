@@ -47,6 +47,9 @@ SAVING_FAILED = "The results stay on this page, but the download could not be ma
 LINK = "Link to this task and its settings"
 COPY, COPIED, NOT_COPIED = "Copy as Python", "Copied", "Not copied: the browser forbids it"
 COPY_HELP = "The code that repeats this run; start it in the folder of the unpacked download."
+OPEN = "Open a run"
+OPENED, OPENED_HELP = "Opened", "The saved run has set the task, its settings and the picture. Press Run to repeat it."
+SAVED_RESULT = "Saved result"
 LINKED = "The link has set the task and its settings. Choose a picture and press Run."
 
 MEASURED, TRUTH_LABEL, RESIDUAL = "input", "truth", "residual"  # captions of the small pictures

@@ -54,6 +54,6 @@ def script() -> str:
 def style() -> str:
     """The style of the button: it looks like the link beside it."""
     return (
-        ".sharing .copy { padding: 0; border: 0; background: none; color: inherit; font: inherit; "
-        "text-decoration: underline; cursor: pointer; }"
+        ".sharing .copy { padding: 0; border: 0; background: none; color: var(--accent); font: inherit; "
+        "cursor: pointer; } .sharing .copy:hover { text-decoration: underline; }"
     )
