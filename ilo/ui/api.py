@@ -15,6 +15,7 @@ from typing import Any
 
 import gradio as gr
 import numpy as np
+from gradio.utils import get_function_description
 from PIL import Image
 
 from ilo.classifiers.classifier import Classifier
@@ -72,13 +73,20 @@ class Api:
         self._sent = Sent(examples, cache, visitors.limits)
         self._reading = threading.BoundedSemaphore(READERS)
 
-    def connect(self) -> None:
-        """Make the functions callable; call it inside the page."""
+    def connect(self, page: gr.Blocks) -> None:
+        """Make the functions callable; call it inside the page, which must be the current one."""
         functions: list[Callable[..., Any]] = [self.tasks, self.models, self.solve]
         if self._guides:
             functions.append(self.morph)
         for each in functions:
-            gr.api(each, api_name=each.__name__, concurrency_limit=None)  # `Runs` limits the runs, with a message
+            made = gr.api(each, api_name=each.__name__, concurrency_limit=None)  # `Runs` limits the runs
+            _, lines, _ = get_function_description(each)
+            lines.pop("request", None)
+            entries: list[Any] = list(page.fns[made["id"]].inputs)
+            for entry, (name, line) in zip(entries, lines.items(), strict=True):
+                # Without these the page's API view would call the arguments "1st", "2nd" and so on.
+                entry.label = name
+                entry._api_info["additional_description"] = line
 
     def tasks(self, model: str = "") -> list[dict]:
         """List the tasks (the ways a picture can be damaged), each with its formula and its settings.

@@ -155,7 +155,7 @@ def build(
 
     with gr.Blocks(title=text.TITLE, analytics_enabled=False, fill_width=True, delete_cache=cleaning) as page:
         fill(models[0])
-        Api(models, guides, pictures, runs, Path(page.GRADIO_CACHE), visitors).connect()
+        Api(models, guides, pictures, runs, Path(page.GRADIO_CACHE), visitors).connect(page)
     for model, path in list(zip(models, paths(models), strict=True))[1:]:
         with page.route(model.id, path, show_in_navbar=False):
             fill(model)

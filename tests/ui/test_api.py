@@ -85,6 +85,9 @@ def test_the_schema_has_these_four_functions_alone(url):
     required = {each["parameter_name"] for each in solve["parameters"] if not each["parameter_has_default"]}
     assert required == {"picture", "task"}
     assert len(solve["returns"]) == 4
+    described = {each["label"]: each["python_type"]["description"] for each in solve["parameters"]}
+    assert described["task"] == "Name of a task from `tasks`, such as super-resolve."
+    assert all(described.values())
     assert solve["description"].startswith("Solve an inverse problem")
 
 
