@@ -14,27 +14,20 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
-import numpy as np
 from gradio.utils import get_function_description
-from PIL import Image
 
 from ilo.classifiers.classifier import Classifier
-from ilo.guidance import Guidance
-from ilo.methods import METHODS, MORPH_METHODS, MORPH_PRESETS, PRESETS, morph_preset, preset
+from ilo.methods import METHODS, MORPH_METHODS, MORPH_PRESETS, PRESETS
 from ilo.operators.setting import REQUIRED, Setting
-from ilo.photos import portraits
-from ilo.photos.detection import detect
-from ilo.photos.masks import PRESET_MASKS, preset_mask
-from ilo.photos.pictures import SMALLEST_SIDE, Crop, read_mask, to_tensor
-from ilo.photos.tasks import build_problem
+from ilo.photos.masks import PRESET_MASKS
 from ilo.priors.load import Model
 from ilo.records.saving import result_png
 from ilo.records.scores import scores
-from ilo.settings import SettingsError, check_choice, check_number, check_whole
-from ilo.text.words import shown
+from ilo.settings import SettingsError
 from ilo.ui import text
 from ilo.ui.bench import sentence
 from ilo.ui.examples import Example
+from ilo.ui.orders import Orders
 from ilo.ui.parts.tasks import offered
 from ilo.ui.runs.line import Runs
 from ilo.ui.runs.order import Order, Run
@@ -70,7 +63,7 @@ class Api:
         self._models = {model.id: model for model in models}
         self._guides, self._examples, self._runs, self._cache = guides, examples, runs, cache
         self._visitors, self._limits = visitors, visitors.limits
-        self._sent = Sent(examples, cache, visitors.limits)
+        self._orders = Orders(self._models, guides, Sent(examples, cache, visitors.limits))
         self._reading = threading.BoundedSemaphore(READERS)
 
     def connect(self, page: gr.Blocks) -> None:
@@ -98,7 +91,7 @@ class Api:
             For each task its name, title, help and formula; whether it needs a mask; whether it accepts a picture that is damaged already; and its settings with label, help, kind, unit, range or choices, and suggested value.
         """  # noqa: E501
         with _in_one_sentence():
-            side = self._model(model).resolution
+            side = self._orders.model(model).resolution
             return [
                 {
                     "task": name,
@@ -174,7 +167,7 @@ class Api:
         with _in_one_sentence():
             self._runs.check_line()
             with self._reading:
-                order = self._problem(
+                order = self._orders.problem(
                     picture, task, settings, mask, method, preset, seed, damaged_here, measurement_seed, face, model
                 )
             return self._answer(self._made(order, request))
@@ -215,104 +208,10 @@ class Api:
         with _in_one_sentence():
             self._runs.check_line()
             with self._reading:
-                order = self._morph(
+                order = self._orders.morph(
                     target, picture, seed, second, share, method, preset, reach, classifier, face, model
                 )
             return self._answer(self._made(order, request))
-
-    # Building an order. Nothing that arrives has been checked: Gradio passes any JSON.
-
-    def _model(self, name: Any) -> Model:
-        name = name or next(iter(self._models))
-        check_choice("model", name, tuple(self._models))
-        return self._models[name]
-
-    def _problem(
-        self,
-        picture: Any,
-        task: Any,
-        settings: Any,
-        mask: Any,
-        method: Any,
-        named: Any,
-        seed: Any,
-        damaged_here: Any,
-        measurement_seed: Any,
-        face: Any,
-        model: Any,
-    ) -> Order:
-        chosen = self._model(model)
-        check_choice("task", task, tuple(offered()))
-        kind = offered()[task]
-        settings = {} if settings is None else settings
-        if not isinstance(settings, dict) or "mask" in settings:
-            raise SettingsError(f"settings is {shown(settings)}; give an object such as {{}}, and a mask as `mask`.")
-        if not isinstance(damaged_here, bool):
-            raise SettingsError(f"damaged_here is {shown(damaged_here)}; allowed are true and false.")
-        kind.check_known(settings)
-        tiny = not damaged_here and kind.shrinks
-        image, crop = self._cut(picture, 2 if tiny else SMALLEST_SIDE, face, chosen)
-        problem, given, _ = build_problem(
-            chosen,
-            image,
-            task,
-            {**kind.suggested(chosen.resolution), **settings},
-            mask=None if mask is None or mask == "" else self._mask(mask, chosen),
-            crop=crop,
-            damaged_here=damaged_here,
-            measurement_seed=measurement_seed,
-        )
-        made = preset(named, method, seed=seed, operator=problem.operator, prior=chosen)
-        return Order(problem, made, given, damaged_here, chosen.id, measurement_seed)
-
-    def _morph(
-        self,
-        target: Any,
-        picture: Any,
-        seed: Any,
-        second: Any,
-        share: Any,
-        method: Any,
-        named: Any,
-        reach: Any,
-        classifier: Any,
-        face: Any,
-        model: Any,
-    ) -> Order:
-        chosen = self._model(model)
-        guide = classifier or next(iter(self._guides))
-        check_choice("classifier", guide, tuple(self._guides))
-        check_number("share", share, 0.01, 0.99)
-        check_number("reach", reach, 0.0, 10.0)
-        for name, value in (("target", target), ("second", second)):
-            if not isinstance(value, str):
-                raise SettingsError(f"{name} is {shown(value)}; give the name of a class.")
-        classes = {target: 1.0} if second in ("", target) else {target: 1 - share, second: share}
-        settings = morph_preset(named, method, layers=chosen.layers, seed=seed, reach=reach)
-        guidance = Guidance(self._guides[guide], classes)
-        photo = None
-        if picture not in (None, ""):
-            image, crop = self._cut(picture, SMALLEST_SIDE, face, chosen)
-            photo = to_tensor(image, chosen.resolution, crop)
-        return Order(guidance, settings, photo, False, chosen.id)
-
-    def _cut(self, picture: Any, smallest: int, face: Any, model: Model) -> tuple[Image.Image, Crop]:
-        """The picture, or one of its faces, and the part of it to use."""
-        check_whole("face", face, 0, 1000)
-        image, crop = self._sent.picture(picture, smallest)
-        if not face:
-            return image, crop
-        pixels = np.asarray(image)
-        found = detect(pixels)
-        if face > len(found):
-            raise SettingsError(f"face is {face}, but {portraits.counted(found)} found; 0 uses the whole picture.")
-        cut, _ = portraits.cut(pixels, found[face - 1], model)
-        return Image.fromarray(cut), Crop()
-
-    def _mask(self, mask: Any, model: Model) -> Any:
-        if isinstance(mask, str) and mask in PRESET_MASKS:
-            return preset_mask(mask, model.resolution, model.landmarks)
-        return read_mask(self._sent.data(mask))
 
     # Making a run.
 
