@@ -31,6 +31,11 @@ FILES = (
     "latents.safetensors",
     "trace.csv",
     "trajectory.mp4",
+    "result-large.png",
+    "strip.png",
+    "scores.json",
+    "notebook.ipynb",
+    "README.txt",
 )
 # Maximum file sizes in bytes; those of pictures and measurements depend on the resolution.
 LARGEST_RECIPE = 2**20

@@ -168,7 +168,7 @@ class Shared:
         if named:
             query |= {"method": self.settings.method, "preset": named, "seed": str(self.settings.seed)}
         else:
-            query |= {"v": str(VERSION), "settings": _compact(_without_defaults(self.settings))}
+            query |= {"v": str(VERSION), "settings": _compact(without_defaults(self.settings))}
         if self.measurement_seed:
             query["measurement_seed"] = str(self.measurement_seed)
         return urlencode(query)
@@ -361,7 +361,7 @@ def _preset_of(shared: Shared, prior: Prior) -> str | None:
     return next((name for name, settings in made.items() if settings == shared.settings), None)
 
 
-def _without_defaults(settings: SolverSettings) -> dict[str, Any]:
+def without_defaults(settings: SolverSettings) -> dict[str, Any]:
     """`SolverSettings.to_dict` without the values that `from_dict` fills in by default."""
     values = settings.to_dict()
     short = _changed(values, SolverSettings(rounds=settings.rounds).to_dict())

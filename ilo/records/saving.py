@@ -22,11 +22,14 @@ from PIL import Image
 from ilo.photos.pictures import mask_picture, to_picture
 from ilo.priors.base import Prior
 from ilo.problem import Problem
+from ilo.records import script, strip
 from ilo.records.archive import BundleError
 from ilo.records.bundle import FILES, answer_names
 from ilo.records.film import encode
+from ilo.records.readme import readme_of
 from ilo.records.recipe import Recipe
 from ilo.records.recorder import TRACE_HEADER, Recorder
+from ilo.records.scores import scores
 from ilo.state import Result, State, to_uint8
 
 MEAN, SPREAD = "mean.png", "spread.png"  # of several answers
@@ -66,7 +69,8 @@ def _check_out_folder(folder: Path) -> None:
 
 def _is_own(name: str) -> bool:
     """Whether a run may have a file of this name."""
-    return name in (*FILES, PHOTO, MEAN, SPREAD) or re.fullmatch(r"answer-[1-9][0-9]{0,5}\.png", name) is not None
+    drawn = strip.ROUND_NAME.fullmatch(name) or re.fullmatch(r"answer-[1-9][0-9]{0,5}\.png", name)
+    return name in (*FILES, PHOTO, MEAN, SPREAD) or drawn is not None
 
 
 def write_bundle(recorder: Recorder, folder: Path, model: Prior) -> Path:
@@ -136,7 +140,22 @@ def contents(recorder: Recorder, model: Prior) -> dict[str, bytes]:
     files["trajectory.mp4"] = encode(recorder.frames)
     if recorder.placed is not None:
         files[PHOTO] = _png(Image.fromarray(recorder.placed.with_result(to_uint8(result.image)[0])), QUICKLY)
+    files |= _to_look_at(recorder, result)
+    files["scores.json"] = (json.dumps(scores(problem, result), indent=2, ensure_ascii=False) + "\n").encode()
+    named = script.preset_of(problem, recipe.settings, model)
+    files["notebook.ipynb"] = script.notebook_of(recipe, named).encode()
+    files["README.txt"] = readme_of(recorder, [*files, "README.txt"]).encode()
     return files
+
+
+def _to_look_at(recorder: Recorder, result: Result) -> dict[str, bytes]:
+    """The picture of every round, all of them in a row, and the result enlarged."""
+    rounds = zip(strip.round_names(recorder.film), recorder.film, strict=True)
+    return {
+        **{name: png(pixels) for name, (_, pixels) in rounds},
+        "strip.png": png(strip.drawn(strip.row_of(recorder))),
+        "result-large.png": png(strip.enlarged(to_uint8(result.image[:1])[0])),
+    }
 
 
 def result_png(result: Result, answer: int = 0) -> bytes:

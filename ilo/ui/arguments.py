@@ -8,6 +8,7 @@ import os
 from ilo.ui.visitors.limits import Limits
 from ilo.weights import registry
 
+MCP = "GRADIO_MCP_SERVER"  # environment variable that Gradio reads, too
 MODELS = "ILO_MODEL"  # environment variable: the models, with commas between them
 
 
@@ -43,6 +44,12 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
         metavar="LIST",
         help="several devices, each of which makes one run at a time, such as cuda:0,cuda:1; all: every NVIDIA GPU "
         "(default: ILO_DEVICES)",
+    )
+    add(
+        "--mcp",
+        action="store_true",
+        default=os.environ.get(MCP, "").lower() == "true",
+        help=f"also offer the functions of the API as MCP tools; needs gradio[mcp] (default: {MCP})",
     )
     add("--operator-module", action="append", default=[], metavar="FILE", help="a Python file with your own tasks")
     # The page itself sets these two: the models to serve if --model fails, and the message to the owner in that case.

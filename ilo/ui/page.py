@@ -19,11 +19,12 @@ from ilo.classifiers import classifier
 from ilo.classifiers.classifier import Classifier, ClassifierError
 from ilo.priors.load import Model
 from ilo.ui import examples, text
+from ilo.ui.api import Api
 from ilo.ui.models import tab as models_tab
 from ilo.ui.models.owner import Owner
 from ilo.ui.morph import tab as morph
 from ilo.ui.morph.handlers import Morph
-from ilo.ui.parts import controls, tasks
+from ilo.ui.parts import controls, sharing, tasks
 from ilo.ui.runs.line import Runs
 from ilo.ui.runs.machine import Maker, OneDevice
 from ilo.ui.studio import tab as studio
@@ -91,12 +92,19 @@ def serve(
     owner: Owner | None = None,
     limits: Limits | None = None,
     makers: Sequence[Maker] | None = None,
+    mcp: bool = False,
     **options: Any,
 ) -> gr.Blocks:
-    """Serve the page until interrupted; see `build`. `options` are those of `Blocks.launch`."""
+    """Serve the page until interrupted; see `build`.
+
+    Args:
+        models, owner, limits, makers: see `build`.
+        mcp: whether the functions of `ilo.ui.api` are also MCP tools.
+        options: those of `Blocks.launch`.
+    """
     visitors = Visitors(limits)
     page = build(models, owner, visitors, makers)
-    page.launch(**launch_options(visitors, models), **options)
+    page.launch(**launch_options(visitors, models, mcp), **options)
     return page
 
 
@@ -147,6 +155,7 @@ def build(
 
     with gr.Blocks(title=text.TITLE, analytics_enabled=False, fill_width=True, delete_cache=cleaning) as page:
         fill(models[0])
+        Api(models, guides, pictures, runs, Path(page.GRADIO_CACHE), visitors).connect(page)
     for model, path in list(zip(models, paths(models), strict=True))[1:]:
         with page.route(model.id, path, show_in_navbar=False):
             fill(model)
@@ -207,7 +216,7 @@ def _css() -> str:
     return (ASSETS / "studio.css").read_text(encoding="utf-8")
 
 
-def launch_options(visitors: Visitors, models: Sequence[Model] = ()) -> dict[str, Any]:
+def launch_options(visitors: Visitors, models: Sequence[Model] = (), mcp: bool = False) -> dict[str, Any]:
     """How every page of the studio is served, for `Blocks.launch`."""
 
     def lifespan(app: Any) -> Any:
@@ -217,14 +226,14 @@ def launch_options(visitors: Visitors, models: Sequence[Model] = ()) -> dict[str
         "app_kwargs": {"middleware": [Middleware(Door, visitors=visitors)], "lifespan": lifespan},
         "theme": theme(),
         # In the head, because Gradio rewrites the selectors of its own `css` argument and breaks the nested ones.
-        "head": f"<style>{_css()}\n{tasks.style()}</style>{_opening(models)}",
-        "footer_links": [],
+        "head": f"<style>{_css()}\n{tasks.style()}\n{sharing.style()}</style>{sharing.script()}{_opening(models)}",
+        "footer_links": ["api", "settings"],
         "run_history": False,
         "show_error": False,
         "enable_monitoring": False,
         "ssr_mode": False,
         "pwa": False,
-        "mcp_server": False,
+        "mcp_server": mcp,
         "max_file_size": visitors.limits.upload_bytes,
         "state_session_capacity": visitors.limits.sessions,
         "allowed_paths": [],

@@ -45,6 +45,11 @@ GONE = "The page no longer has this picture; choose or upload it again."
 SAVING_FAILED = "The results stay on this page, but the download could not be made: "
 
 LINK = "Link to this task and its settings"
+COPY, COPIED, NOT_COPIED = "Copy as Python", "Copied", "Not copied: the browser forbids it"
+COPY_HELP = "The code that repeats this run; start it in the folder of the unpacked download."
+OPEN = "Open a run"
+OPENED, OPENED_HELP = "Opened", "The saved run has set the task, its settings and the picture. Press Run to repeat it."
+SAVED_RESULT = "Saved result"
 LINKED = "The link has set the task and its settings. Choose a picture and press Run."
 
 MEASURED, TRUTH_LABEL, RESIDUAL = "input", "truth", "residual"  # captions of the small pictures
@@ -60,6 +65,17 @@ RESIDUAL_BACK_HELP = (
 
 # Limits of the page.
 
+NO_MCP = (
+    "The page is served without MCP tools, because their package is missing; install it with pip install 'gradio[mcp]'."
+)
+API_BUSY = "You already have a run in progress; wait until it has finished."
+NO_PICTURE = (
+    "No picture was sent; send an uploaded file, the file's bytes as base64 or as a data URL, or the name of an "
+    "example. Addresses and paths are not opened."
+)
+NOT_UPLOADED = "The path is not that of an upload to this page; upload the picture first, or send its bytes as base64."
+UPLOAD_GONE = "The page no longer has this upload; upload the picture again."
+NO_ADDRESSES = "The request names a file by its web address, which this page does not open; upload the file instead."
 UPLOADS_BUSY = "Too many pictures are being uploaded at the moment; try again in a minute."
 UPLOAD_TOO_SLOW = "The upload took too long and was stopped; try again, or make the picture smaller first."
 

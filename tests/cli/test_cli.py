@@ -45,7 +45,7 @@ def test_solve_and_replay_byte_for_byte(photo, tmp_path, capsys):
     assert " × 10⁻³, PSNR " in said.out
     assert "; in the hole MSE" in said.out
     assert "round 2 of 2, loss" in said.err
-    assert {p.name for p in out.iterdir()} == set(FILES)
+    assert {p.name for p in out.iterdir()} == {*FILES, "start.png", "round-0.png", "round-1.png"}
     assert json.loads((out / "recipe.json").read_text())["engine"]["threads"] == 1
     assert torch.get_num_threads() == threads
 

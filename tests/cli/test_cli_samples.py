@@ -15,6 +15,7 @@ from ilo.operators import build
 from ilo.priors.base import State
 from ilo.problem import Problem
 from ilo.records.bundle import FILES, load_latents
+from ilo.records.strip import ROUND_NAME
 from ilo.settings import RoundSettings, SolverSettings
 from ilo.state import Result
 from tests.cli.test_cli import solve
@@ -35,7 +36,8 @@ def picture(path):
 
 def test_files_of_four_answers(run, model):
     answers = [f"answer-{n}.png" for n in (1, 2, 3, 4)]
-    assert {p.name for p in run.iterdir()} == {*FILES, *answers, "mean.png", "spread.png"}
+    rounds = {p.name for p in run.iterdir() if ROUND_NAME.fullmatch(p.name)}
+    assert {p.name for p in run.iterdir()} == {*FILES, *rounds, *answers, "mean.png", "spread.png"}
     assert json.loads((run / "recipe.json").read_text())["settings"]["samples"] == 4
     assert (run / "answer-1.png").read_bytes() == (run / "result.png").read_bytes()
     pictures = np.stack([picture(run / name) for name in answers])

@@ -35,6 +35,8 @@ SETTINGS = SolverSettings(
     )
 )
 
+ROUNDS = ("start.png", "round-0.png", "round-1.png", "round-1-search-2.png")
+
 
 def record(model, task="inpaint", settings=SETTINGS, stop=None, **operator_settings):
     rng = np.random.default_rng(0)
@@ -94,7 +96,7 @@ def test_frames_are_thinned_evenly(recorder, model):
 
 
 def test_files(folder, recorder, model, mask):
-    assert {path.name for path in folder.iterdir()} == set(FILES)
+    assert {path.name for path in folder.iterdir()} == {*FILES, *ROUNDS}
     assert (folder / "result.png").read_bytes() == result_png(recorder.result)
     assert Image.open(folder / "result.png").info == {}
     hidden = np.asarray(Image.open(folder / "mask.png"))
@@ -134,7 +136,7 @@ def test_reading_gives_back_what_was_written(zipped, recorder, model, tmp_path):
     assert torch.equal(problem.operator.mask, recorder.problem.operator.mask)
     assert torch.equal(image, recorder.input_image)
     if zipped:
-        assert set(zipfile.ZipFile(path).namelist()) == set(FILES)
+        assert set(zipfile.ZipFile(path).namelist()) == {*FILES, *ROUNDS}
 
 
 @pytest.mark.parametrize(
@@ -311,7 +313,7 @@ def test_several_answers(model, mask, tmp_path):
     assert np.array_equal(recorder.film[-1][1], to_uint8(recorder.result.image)[0])
     path = zip_bundle(recorder, tmp_path / "run.zip", model)
     answers = {"answer-1.png", "answer-2.png", "answer-3.png", "mean.png", "spread.png"}
-    assert set(zipfile.ZipFile(path).namelist()) == {*FILES, *answers}
+    assert set(zipfile.ZipFile(path).namelist()) == {*FILES, *ROUNDS, *answers}
     recipe, problem, _ = read_bundle(path)
     assert recipe.settings.samples == 3
     assert len(problem) == 1
@@ -349,3 +351,25 @@ def test_a_folder_that_may_not_be_looked_into(tmp_path, monkeypatch):
     monkeypatch.setattr(Path, "exists", refused)
     with pytest.raises(BundleError, match=r"cannot be opened .*; choose another folder"):
         check_out_folder(tmp_path / "run")
+
+
+def test_what_people_look_at(folder, recorder, mask):
+    """The README names every file; the row has every picture; the scores are those of the saved picture."""
+    readme = (folder / "README.txt").read_text()
+    assert all(path.name in readme for path in folder.iterdir())
+    assert "Task: Inpaint (y = mask · x)" in readme
+    assert "2 rounds of 3, 6 steps, random seed 0" in " ".join(readme.split())
+    assert max(map(len, readme.splitlines())) <= 90
+    for name, (_, pixels) in zip(ROUNDS, recorder.film, strict=True):
+        assert np.array_equal(np.asarray(Image.open(folder / name)), pixels)
+    assert Image.open(folder / "strip.png").size == (6 * 264 + 8, 32 + 256 + 8)  # input, four of the film, truth
+    row = np.asarray(Image.open(folder / "strip.png"))
+    truth = Image.open(folder / "input.png").resize((256, 256), Image.Resampling.BICUBIC)
+    assert np.array_equal(row[32:288, -264:-8], np.asarray(truth))
+    assert Image.open(folder / "result-large.png").size == (512, 512)
+    scores = json.loads((folder / "scores.json").read_text())
+    result, truth = (np.asarray(Image.open(folder / name)) / 255 for name in ("result.png", "input.png"))
+    error = ((result - truth) ** 2).mean(2)
+    assert scores["mse"] == pytest.approx(error.mean(), rel=0.01)
+    assert scores["mse_hole"] == pytest.approx(error[mask == 0].mean(), rel=0.01)
+    assert scores["fit"] == pytest.approx(error[mask == 1].mean(), rel=0.05)

@@ -61,5 +61,6 @@ def test_the_page_keeps_to_itself(model):
     assert "@import" not in css
     built = page.build([model])
     assert built.analytics_enabled is False
-    for function in built.fns.values():
-        assert function.api_visibility == "private" or any(event == "unload" for _, event in function.targets)
+    unload = [function for function in built.fns.values() if any(event == "unload" for _, event in function.targets)]
+    public = [each.api_name for each in built.fns.values() if each.api_visibility != "private" and each not in unload]
+    assert sorted(public) == ["models", "morph", "solve", "tasks"]

@@ -23,7 +23,7 @@ from ilo.state import to_uint8
 from ilo.ui import text
 from ilo.ui.bench import Bench, sentence
 from ilo.ui.examples import Example
-from ilo.ui.parts import painter, photographs, plots, views
+from ilo.ui.parts import painter, photographs, plots, sharing, views
 from ilo.ui.parts.controls import RADII, radius_position, seed
 from ilo.ui.parts.fields import number, whole
 from ilo.ui.parts.photographs import Places, Source
@@ -268,7 +268,8 @@ class MorphProgress(views.Progress):
         start, after = self._start_and_result()
         distance = float(np.linalg.norm((after / 255 - start / 255).ravel()))
         changed = f'<p class="fine">{html.escape(text.changed_by(distance, after.size))}</p>'
-        return views.panel(headline, words, changed, self._seen(), *self._drawings(), *self._saved())
+        link = sharing.links(recorder, self._model)
+        return views.panel(headline, words, changed, self._seen(), *self._drawings(), *self._saved(), link)
 
     def _start_and_result(self) -> tuple[np.ndarray, np.ndarray]:
         """The pictures before and after, uint8 [R, R, 3]; a photograph's start is its inversion."""

@@ -20,7 +20,7 @@ from ilo.records.recorder import TRACE_HEADER, Recorder
 from ilo.settings import SolverSettings
 from ilo.state import Result, Step, to_uint8
 from ilo.ui import text
-from ilo.ui.parts import plots
+from ilo.ui.parts import plots, sharing
 from ilo.ui.runs.order import Run
 
 UNIT = 4.0  # squared errors on [−1, 1] are four times those on [0, 1], which the page reports
@@ -159,8 +159,7 @@ class Progress:
         done = recorder.stopped_at if stopped and recorder.stopped_at is not None else step.done
         headline, sentence = text.finished(stopped, done, step.total, run.ended - run.started)
         note = f'<p class="fine">{html.escape(text.PERCEPTUAL_USED[recorder.recipe.perceptual])}</p>'
-        query = html.escape(recorder.recipe.to_query(self._model))
-        link = f'<p class="fine"><a href="?{query}" target="_blank" rel="noopener">{html.escape(text.LINK)}</a></p>'
+        link = sharing.links(recorder, self._model)
         return panel(
             headline, sentence, _scores(self._problem, recorder.result), *self._drawings(), note, *self._saved(), link
         )

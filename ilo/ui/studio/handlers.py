@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from ilo.methods import METHODS
 from ilo.operators import nominal
 from ilo.photos import portraits
 from ilo.photos.masks import fit_mask
-from ilo.photos.pictures import PictureError, read_mask
+from ilo.photos.pictures import PictureError, read_mask, to_picture
 from ilo.photos.tasks import build_problem
 from ilo.priors.load import Model
 from ilo.problem import Problem
@@ -26,6 +27,8 @@ from ilo.ui.parts.controls import preset_fields, shared_values, solver_settings
 from ilo.ui.parts.photographs import Source
 from ilo.ui.runs.line import Runs
 from ilo.ui.runs.order import Order, Run
+from ilo.ui.studio import opening
+from ilo.ui.studio.opening import Opened, opened_panel
 from ilo.ui.visitors.visitors import Visitors
 
 
@@ -121,21 +124,51 @@ class Studio(Bench):
         if "task" not in query:
             return unchanged, ""
         try:
-            values = self._linked(Shared.from_query(query, self.model))
+            values = self._linked(Shared.from_query(query, self.model), "link")
         except Exception as error:
             return unchanged, views.panel(text.READY, sentence(error))
         return [values.get(name, gr.skip()) for name in names], views.panel(text.READY, text.LINKED)
 
-    def _linked(self, shared: Shared) -> dict[str, Any]:
-        """The values of the controls for a link. Raises `SettingsError` if they cannot show all its settings."""
+    def _linked(self, shared: Shared, what: str) -> dict[str, Any]:
+        """The values of the controls for a link or a run. Raises `SettingsError` if they cannot show all settings."""
         operator = nominal(shared.task, self.model.resolution, shared.operator)
         values = shared_values(shared, self.model.layers)
         known = shared.task in tasks.offered() and shared.model == self.model.id and shared.settings.method in METHODS
         if not known or shared.measurement_seed or solver_settings(values, self.model, operator) != shared.settings:
-            raise SettingsError("This page cannot show the settings of the link, so it ignores the link.")
+            raise SettingsError(f"This page cannot show the settings of the {what}, so it ignores the {what}.")
         self.runs.check_steps(shared.settings.total_steps)
         self.runs.check_format(shared.settings.dtype)
         return values
+
+    def reopen(self, values: dict[str, Any], session: str, path: str | None, names: list[str]) -> tuple[Any, ...]:
+        """The user opened a saved run. → the controls `names`, panel, then as `pick`."""
+        unchanged = [gr.skip()] * len(names)
+        self.choosing(session)
+        try:
+            if path is None:
+                raise PictureError(text.GONE)
+            run = opening.read(Path(path), self.model)
+            found = self._linked(run.shared, "run") | {"truth": "here" if run.recipe.damaged_here else "given"}
+            chosen = self._reopened({**values, **found}, session, run)
+            # Only after everything else has worked, so that a run is opened as a whole or not at all.
+            return *(found.get(name, gr.skip()) for name in names), opened_panel(run), *chosen
+        except Exception as error:
+            return *unchanged, gr.skip(), *(gr.skip(),) * 6, plots.notice(sentence(error))
+        finally:
+            self.received(path)
+
+    def _reopened(self, values: dict[str, Any], session: str, run: Opened) -> tuple[Any, ...]:
+        """The picture and the mask of a saved run. → as `pick`."""
+        if run.image is None:
+            return *(gr.skip(),) * 3, *self.preview(values, session)
+        source = Source(secrets.token_hex(8), to_picture(run.image))
+        self.keep(session, source)
+        drawn = painter.first_value(self.model, source.name)
+        if run.mask is not None:
+            drawn = {**drawn, "mask": painter.pack(run.mask, painter.grid_of(self.model))}
+        seen = self.preview({**values, "source": source, "painter": drawn}, session)
+        canvas = gr.HTML(value=drawn, picture=painter.shown(source.image, source.name, self.model, tasks.painting()))
+        return source, canvas, gr.HTML(photo=None), *seen
 
     # The advanced settings.
 

@@ -33,6 +33,7 @@ def build(page: gr.Blocks, model: Model, pictures: list[Example], make: Callable
     studio = make(shared.download.GRADIO_CACHE)
     upload, upload_mask = named.pop("upload"), named.pop("upload_mask")
     strip_of_examples, photo, room = named.pop("examples"), named.pop("photo"), named.pop("room")
+    saved = named.pop("saved")
     wiring = layout.Wiring(studio, named, shared)
     names, inputs, canvas = wiring.names, wiring.inputs, named["painter"]
 
@@ -64,6 +65,12 @@ def build(page: gr.Blocks, model: Model, pictures: list[Example], make: Callable
     def follow(request: gr.Request) -> Any:
         values, panel = studio.follow(dict(request.query_params), linked)
         return *values, panel or gr.skip()
+
+    def reopen(request: gr.Request, path: str | None, *values: Any) -> Any:
+        return studio.reopen(wiring.values(values), wiring.session(request), path, linked)
+
+    shown = [*(named[name] for name in linked), shared.panel, *chosen]
+    saved.upload(reopen, [saved, *inputs], shown, concurrency_limit=2, **PRIVATE)
 
     opened = page.load(follow, None, [*(named[name] for name in linked), shared.panel], **PRIVATE)
     opened.then(preview, inputs, shared.shown, **PRIVATE)
@@ -112,4 +119,5 @@ def _method(model: Model, facts: Facts) -> dict[str, Any]:
     with gr.Accordion("Layers, radii and weights", open=False, elem_id="advanced", elem_classes="advanced"):
         found = controls.advanced_controls(model, suggested, facts.formats)
         room = gr.HTML(elem_id="room", apply_default_css=False)
-    return {"method": method, "preset": preset, "room": room, **found}
+        saved = gr.UploadButton(text.OPEN, file_types=[".zip", ".json"], size="sm", elem_id="open-run")
+    return {"method": method, "preset": preset, "room": room, "saved": saved, **found}

@@ -1,7 +1,10 @@
-"""Middleware for every request to the page: refuses requests that are too large and counts open connections."""
+"""Middleware for every request to the page: refuses requests that are too large or name web addresses to fetch, and
+counts open connections.
+"""
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -29,6 +32,7 @@ STREAM = re.compile(r"/gradio_api/queue/data/?$")  # the session is in the query
 CALL = re.compile(
     r"/gradio_api/call/(?:v2/)?[^/]+/([^/]+)/?$"
 )  # also a stream; the id of the event stands for the session
+ADDRESS = re.compile(r"\s*[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 FORM_BYTES = 64 * 1024  # size of a form without its file
 DRAIN_SECONDS = 10.0  # how long to read the rest of a refused request, so that the client sees the answer
 
@@ -87,6 +91,9 @@ class Door:
             del body
             await _refuse(scope, receive, send, 413, text.request_too_large(most), drain=more)
             return
+        if _names_an_address(bytes(body)):
+            await _refuse(scope, receive, send, 400, text.NO_ADDRESSES, drain=False)
+            return
         whole = [{"type": "http.request", "body": bytes(body), "more_body": False}]
 
         async def replayed() -> Message:
@@ -144,6 +151,24 @@ def _session(scope: Scope) -> tuple[str | None, bool]:
     if found := CALL.search(path):
         return found[1], True
     return None, False
+
+
+def _names_an_address(body: bytes) -> bool:
+    """Whether a request has a file whose path is a web address. Gradio would fetch it for any visitor."""
+    try:
+        left = [json.loads(body)]
+    except (ValueError, RecursionError):  # Gradio cannot read it either
+        return False
+    while left:
+        value = left.pop()
+        if isinstance(value, dict):
+            path = value.get("path")
+            if isinstance(path, str) and ADDRESS.match(path):
+                return True
+            left += value.values()
+        elif isinstance(value, list):
+            left += value
+    return False
 
 
 def _declared(scope: Scope) -> int:

@@ -8,13 +8,14 @@ import os
 import sys
 from collections.abc import Sequence
 from functools import partial
+from importlib.util import find_spec
 
 import ilo
 from ilo.operators import own
 from ilo.priors.load import Model
 from ilo.priors.stylegan2.checkpoint import CheckpointError
 from ilo.settings import SettingsError
-from ilo.ui import page
+from ilo.ui import page, text
 from ilo.ui.models.owner import Owner
 from ilo.ui.runs import places, zerogpu
 from ilo.ui.runs.machine import Maker, OneDevice
@@ -47,7 +48,7 @@ def serve(options: argparse.Namespace) -> int:
         models = _load(options.model)
         with temporary.files():
             where = {"server_name": options.host, "server_port": options.port, "share": options.share}
-            page.serve(models, owner, limits, _makers(models, options), **where)
+            page.serve(models, owner, limits, _makers(models, options), _mcp(options), **where)
     except Exception as error:
         if options.instead is not None:
             log.exception("the page cannot be served with %s", ", ".join(options.model))
@@ -57,6 +58,14 @@ def serve(options: argparse.Namespace) -> int:
         print(error, file=sys.stderr)
         return 2
     return 0
+
+
+def _mcp(options: argparse.Namespace) -> bool:
+    """Whether to offer MCP tools: if they are asked for and their package is here."""
+    if options.mcp and find_spec("mcp") is None:
+        print(text.NO_MCP, file=sys.stderr)
+        return False
+    return bool(options.mcp)
 
 
 def _load(names: Sequence[str]) -> list[Model]:
