@@ -45,7 +45,7 @@ LEVELS = [
     {"ilo.morph"},
     {"ilo"},
     {"ilo.records.recipe"},
-    {"ilo.records.recorder"},
+    {"ilo.records.recorder", "ilo.records.recording"},
     {"ilo.records.bundle"},
     {"ilo.records.saving"},
     {"ilo.cli", "ilo.ui"},
