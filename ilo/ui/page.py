@@ -23,7 +23,7 @@ from ilo.ui.models import tab as models_tab
 from ilo.ui.models.owner import Owner
 from ilo.ui.morph import tab as morph
 from ilo.ui.morph.handlers import Morph
-from ilo.ui.parts import controls, tasks
+from ilo.ui.parts import controls, player, tasks
 from ilo.ui.runs.line import Runs
 from ilo.ui.runs.machine import Maker, OneDevice
 from ilo.ui.studio import tab as studio
@@ -202,6 +202,11 @@ def _opening(models: Sequence[Model]) -> str:
     return "<script>" + OPEN_SCRIPT.replace("PAGES", json.dumps(pages).replace("<", "\\u003c")) + "</script>"
 
 
+def _splash() -> str:
+    recorded = player.first()
+    return "" if recorded is None else player.splash(recorded)
+
+
 @functools.cache
 def _css() -> str:
     return (ASSETS / "studio.css").read_text(encoding="utf-8")
@@ -217,7 +222,7 @@ def launch_options(visitors: Visitors, models: Sequence[Model] = ()) -> dict[str
         "app_kwargs": {"middleware": [Middleware(Door, visitors=visitors)], "lifespan": lifespan},
         "theme": theme(),
         # In the head, because Gradio rewrites the selectors of its own `css` argument and breaks the nested ones.
-        "head": f"<style>{_css()}\n{tasks.style()}</style>{_opening(models)}",
+        "head": f"<style>{_css()}\n{tasks.style()}\n{_splash()}</style>{_opening(models)}",
         "footer_links": [],
         "run_history": False,
         "show_error": False,

@@ -91,7 +91,8 @@ def test_a_run_streams_ends_and_is_saved(tab, values, short):
     assert any("Round 2 of 4" in str(step[3]) for step in steps)
     stage, strips, _, panel, *_ = steps[-1]
     assert "compare-cut" in stage
-    assert strips.count("<figure") == 5  # the start and four rounds
+    assert strips.count('class="moment"') == 5  # the start and four rounds
+    assert strips.count("data-left") == strips.count("data-right") == 1
     assert "% goldfish" in panel
     assert panel.count('class="seen') == 5  # the list and four classes
     download, notice = tab.save("run")

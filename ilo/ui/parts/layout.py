@@ -27,6 +27,16 @@ element.addEventListener('click', (event) => {
   views.querySelectorAll('[data-view]').forEach((other) => other.setAttribute('aria-pressed', other === button));
 });
 """
+# Run and Stop take turns; whoever pressed one with the keyboard finds the focus on the other.
+FOCUS_SCRIPT = """
+const row = element.closest('.column').querySelector('.run-row');
+let pressed = null;
+row.addEventListener('focusin', (event) => { pressed = event.target.closest('button'); });
+document.addEventListener('focusin', (event) => { if (!row.contains(event.target)) pressed = null; });
+new MutationObserver(() => {
+  if (pressed?.disabled) [...row.querySelectorAll('button')].find((button) => !button.disabled)?.focus();
+}).observe(row, {attributes: true, subtree: true, attributeFilter: ['disabled']});
+"""
 # Shows on the picture that face detection is running, which may take a second.
 LOOK_SCRIPT = "() => { document.querySelector('#BOX').parentElement.dataset.looking = '1'; }"
 LOOKED_SCRIPT = "() => { delete document.querySelector('#BOX').parentElement.dataset.looking; }"
@@ -85,7 +95,7 @@ def columns(
             run = gr.Button("Run", variant="primary", elem_id=f"{prefix}run", min_width=96, scale=0)
             stop = gr.Button("Stop", interactive=False, elem_id=f"{prefix}stop", min_width=80, scale=0)
             progress = box("progress", elem_classes="run-progress")
-        strips = box("strips", line, js_on_load=timeline.SCRIPT, elem_classes="strips")
+        strips = box("strips", line, js_on_load=timeline.SCRIPT + FOCUS_SCRIPT, elem_classes="strips")
     with gr.Column(elem_id=f"{prefix}right", elem_classes="bench-right", min_width=280):
         words = box("panel", panel)
         if more is not None:

@@ -52,6 +52,18 @@ def stage(recording: Recording, model: Model) -> str:
     )
 
 
+def splash(recording: Recording) -> str:
+    """A style sheet that shows the first frame in its place while the browser still builds the page."""
+    side = "min(100vw - clamp(340px, 22vw, 420px) - clamp(328px, 24vw, 460px) - 40px, 720px, max(240px, 100vh - 262px))"
+    middle = "calc(50vw + (clamp(340px, 22vw, 420px) - clamp(328px, 24vw, 460px)) / 2)"
+    return (
+        "@media (min-width: 1100px) { body:not(:has(#stage img))::before { "
+        f'content: ""; position: fixed; z-index: 1; top: 62px; left: {middle}; width: {side}; aspect-ratio: 1; '
+        "transform: translateX(-50%); border-radius: 12px; "
+        f"background: url({_src(recording.frames[0].picture)}) center / cover; }} }}"
+    )
+
+
 def line(recording: Recording) -> str:
     """The recording's tiles: its ends of rounds lead to their frames."""
     tiles = [Tile(text.MEASURED, _src(recording.measured), text.PREVIEW)]
