@@ -124,7 +124,7 @@ def test_a_photograph_is_inverted_first(tab, values, photo, short, monkeypatch):
     monkeypatch.setattr("ilo.methods.PRESETS", {"Quick": (2, 1, 1, 1), "Paper": (1, 1, 1, 1)})
     steps = list(tab.run({**values, **photo}, "photo"))
     assert "inverted" in steps[-1][1]
-    assert steps[-1][1].count("<figure") == 6  # the start, the inversion and four rounds
+    assert steps[-1][1].count('class="moment"') == 6  # the start, the inversion and four rounds
     assert any(text.INVERTING in str(step[0]) for step in steps)
 
 

@@ -227,7 +227,7 @@ def test_a_full_disk_gives_a_sentence_and_the_results_stay(studio, values, monke
 def test_stop_keeps_the_best_so_far(studio, values):
     running = studio.run({**values, "preset": "Paper", "0.steps": 4_000}, "stop")
     for answer in running:
-        if answer[0] != SKIP:
+        if "Round" in str(answer[0]):
             run = studio.runs.of("stop")
             studio.stop("stop")
             start = time.monotonic()
@@ -329,9 +329,10 @@ def test_the_page_opens_with_the_recorded_run_unless_a_link_asks_for_more(studio
 
 def test_the_line_shows_the_rounds_as_they_end(studio, values):
     seen = []
-    for answer in studio.run({**values, "rounds": 2, "0.steps": 3, "1.steps": 3}, "line"):
+    for answer in studio.run({**values, "rounds": 2, "0.steps": 40, "1.steps": 40}, "line"):
         if answer[1] != SKIP:
             seen.append((answer[1].count("data-now"), answer[1].count(" disabled "), answer[1].count("data-right")))
     assert seen[0] == (0, 3, 0)  # before the run: places for the start and two rounds
     assert seen[-1] == (0, 0, 1)
-    assert all(now == 1 for now, _, _ in seen[1:-1])
+    assert (1, 1, 0) in seen  # the first round is searched, and the second is to come
+    assert all(now == 1 or to_come == 0 for now, to_come, _ in seen[1:-1])

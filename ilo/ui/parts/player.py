@@ -57,7 +57,7 @@ def splash(recording: Recording) -> str:
     side = "min(100vw - clamp(340px, 22vw, 420px) - clamp(328px, 24vw, 460px) - 40px, 720px, max(240px, 100vh - 262px))"
     middle = "calc(50vw + (clamp(340px, 22vw, 420px) - clamp(328px, 24vw, 460px)) / 2)"
     return (
-        "@media (min-width: 1100px) { body:not(:has(#stage img))::before { "
+        "@media (min-width: 1100px) { body:not(:has(#tabs img))::before { "
         f'content: ""; position: fixed; z-index: 1; top: 62px; left: {middle}; width: {side}; aspect-ratio: 1; '
         "transform: translateX(-50%); border-radius: 12px; "
         f"background: url({_src(recording.frames[0].picture)}) center / cover; }} }}"
