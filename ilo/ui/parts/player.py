@@ -54,7 +54,7 @@ def stage(recording: Recording, model: Model) -> str:
 
 def splash(recording: Recording) -> str:
     """A style sheet that shows the first frame in its place while the browser still builds the page."""
-    side = "min(100vw - clamp(340px, 22vw, 420px) - clamp(328px, 24vw, 460px) - 40px, 720px, max(240px, 100vh - 262px))"
+    side = "min(100vw - clamp(340px, 22vw, 420px) - clamp(328px, 24vw, 460px) - 40px, var(--stage-side))"
     middle = "calc(50vw + (clamp(340px, 22vw, 420px) - clamp(328px, 24vw, 460px)) / 2)"
     return (
         "@media (min-width: 1100px) { body:not(:has(#tabs img))::before { "
