@@ -74,14 +74,14 @@ def switched(views: Sequence[tuple[str, str]]) -> str:
     return f'<div class="views">{figures}<div class="view-buttons" role="group">{buttons}</div></div>'
 
 
-def strip(pictures: Iterable[tuple[str, np.ndarray, str]], kind: str = "") -> str:
+def strip(pictures: Iterable[tuple[str, np.ndarray, str]]) -> str:
     """A row of small pictures: (label, uint8 [H, W, 3], explanation)."""
     cells = "".join(
         f'<figure title="{html.escape(help_)}">{picture(pixels, label)}<figcaption>{html.escape(label)}</figcaption>'
         "</figure>"
         for label, pixels, help_ in pictures
     )
-    return f'<div class="strip {kind}">{cells}</div>' if cells else ""
+    return f'<div class="strip">{cells}</div>' if cells else ""
 
 
 def progress(share: float, left: str, state: str = "") -> str:
