@@ -45,7 +45,7 @@ LEVELS = [
     {"ilo.morph"},
     {"ilo"},
     {"ilo.records.recipe"},
-    {"ilo.records.recorder", "ilo.records.script", "ilo.records.scores"},
+    {"ilo.records.recorder", "ilo.records.recording", "ilo.records.script", "ilo.records.scores"},
     {"ilo.records.strip", "ilo.records.readme"},
     {"ilo.records.bundle"},
     {"ilo.records.saving"},

@@ -70,7 +70,11 @@ class Bench(ABC):
 
     @abstractmethod
     def before(self, order: Order) -> str:
-        """The small pictures before the first preview of a run."""
+        """The line under the stage before the first preview of a run."""
+
+    def opening(self, order: Order) -> Any:
+        """The stage before the first preview of a run; a tab that says nothing leaves what is there."""
+        return gr.skip()
 
     @abstractmethod
     def progress(self, run: Run) -> Progress:
@@ -104,7 +108,7 @@ class Bench(ABC):
             notice = plots.notice(" ".join(notes), "info")
             bar = plots.progress(0, "starting", "running")
             buttons = gr.Button(interactive=False), gr.Button(interactive=True), gr.DownloadButton(interactive=False)
-            yield gr.skip(), self.before(order), bar, gr.skip(), notice, *buttons
+            yield self.opening(order), self.before(order), bar, gr.skip(), notice, *buttons
             progress = self.progress(run)
             yield from self._watch(run, progress, session)
             yield self._final(run, progress, session, notice)

@@ -24,7 +24,7 @@ from ilo.ui.models import tab as models_tab
 from ilo.ui.models.owner import Owner
 from ilo.ui.morph import tab as morph
 from ilo.ui.morph.handlers import Morph
-from ilo.ui.parts import controls, sharing, tasks
+from ilo.ui.parts import controls, player, sharing, tasks
 from ilo.ui.runs.line import Runs
 from ilo.ui.runs.machine import Maker, OneDevice
 from ilo.ui.studio import tab as studio
@@ -211,9 +211,20 @@ def _opening(models: Sequence[Model]) -> str:
     return "<script>" + OPEN_SCRIPT.replace("PAGES", json.dumps(pages).replace("<", "\\u003c")) + "</script>"
 
 
+def _splash() -> str:
+    recorded = player.first()
+    return "" if recorded is None else player.splash(recorded)
+
+
 @functools.cache
 def _css() -> str:
     return (ASSETS / "studio.css").read_text(encoding="utf-8")
+
+
+def _head(models: Sequence[Model]) -> str:
+    """What the page's head holds: styles and scripts."""
+    styles = (_css(), tasks.style(), sharing.style(), _splash())
+    return f"<style>{chr(10).join(styles)}</style>{sharing.script()}{_opening(models)}"
 
 
 def launch_options(visitors: Visitors, models: Sequence[Model] = (), mcp: bool = False) -> dict[str, Any]:
@@ -226,7 +237,7 @@ def launch_options(visitors: Visitors, models: Sequence[Model] = (), mcp: bool =
         "app_kwargs": {"middleware": [Middleware(Door, visitors=visitors)], "lifespan": lifespan},
         "theme": theme(),
         # In the head, because Gradio rewrites the selectors of its own `css` argument and breaks the nested ones.
-        "head": f"<style>{_css()}\n{tasks.style()}\n{sharing.style()}</style>{sharing.script()}{_opening(models)}",
+        "head": _head(models),
         "footer_links": ["api", "settings"],
         "run_history": False,
         "show_error": False,

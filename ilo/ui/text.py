@@ -26,8 +26,8 @@ PERCEPTUAL_USED = {  # the same after a run; None: the run used none
 
 READY = "Ready"
 READY_HELP = (
-    "Press Run. The solver looks for a face that, after the same damage, matches what you see here. It never sees the "
-    "hidden part."
+    "Press Run and watch it happen. The solver looks for a face that, after the same damage, matches the input. It "
+    "never sees the hidden part."
 )
 HOW = (
     ("Latent code", "First it looks for the code that generates the closest face."),
@@ -193,6 +193,10 @@ def layer_size(layer: int) -> str:
     return "latent code" if layer == 0 else f"layer {4 * 2**layer}×{4 * 2**layer}"
 
 
+def capitalized(name: str) -> str:
+    return name[0].upper() + name[1:]
+
+
 def headline(layer: int, rounds: int) -> str:
     return f"Round {layer + 1} of {rounds} · {layer_size(layer)}"
 
@@ -202,8 +206,26 @@ def film_label(label: str) -> str:
     if not label.startswith("round "):
         return label
     number, _, search = label.removeprefix("round ").partition(", search ")
-    name = layer_size(int(number)).removeprefix("layer ")
+    name = "code" if number == "0" else layer_size(int(number)).removeprefix("layer ")
     return f"{name} ({search})" if search else name
+
+
+def film_help(label: str) -> str:
+    """What a tile shows, from its label."""
+    if label == "start":
+        return "The face that the search starts from."
+    if label == "stopped":
+        return "The best picture when the run was stopped."
+    return f"The best picture at the end of: {label}."
+
+
+def decibels(psnr: float) -> str:
+    return f"{psnr:.1f} dB"
+
+
+def recorded(steps: int, seconds: int, model: str) -> str:
+    """The caption of a recorded run; `model` made it, and is "" where that is the page's own."""
+    return f"A recorded run{f' of {model}' if model else ''}: {steps:,} steps, shown in {seconds} s"
 
 
 def percent(share: float) -> str:

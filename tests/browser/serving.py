@@ -79,7 +79,9 @@ def launch(playwright: Playwright) -> Browser:
 
 def open_page(browser: Browser, url: str, outside: list[str], query: str = "", **context: Any) -> Page:
     """Open the page in a new tab; the addresses of requests to other hosts are appended to `outside`."""
-    page = browser.new_context(**{"viewport": {"width": 1280, "height": 800}, **context}).new_page()
+    # The recorded run stands still, so that a test sees its own changes of the stage only.
+    usual = {"viewport": {"width": 1280, "height": 800}, "reduced_motion": "reduce"}
+    page = browser.new_context(**{**usual, **context}).new_page()
 
     def check(route: Any) -> None:
         address = route.request.url

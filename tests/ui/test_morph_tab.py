@@ -91,7 +91,8 @@ def test_a_run_streams_ends_and_is_saved(tab, values, short):
     assert any("Round 2 of 4" in str(step[3]) for step in steps)
     stage, strips, _, panel, *_ = steps[-1]
     assert "compare-cut" in stage
-    assert strips.count("<figure") == 5  # the start and four rounds
+    assert strips.count('class="moment"') == 5  # the start and four rounds
+    assert strips.count("data-left") == strips.count("data-right") == 1
     assert "% goldfish" in panel
     assert panel.count('class="seen') == 5  # the list and four classes
     download, notice = tab.save("run")
@@ -123,7 +124,7 @@ def test_a_photograph_is_inverted_first(tab, values, photo, short, monkeypatch):
     monkeypatch.setattr("ilo.methods.PRESETS", {"Quick": (2, 1, 1, 1), "Paper": (1, 1, 1, 1)})
     steps = list(tab.run({**values, **photo}, "photo"))
     assert "inverted" in steps[-1][1]
-    assert steps[-1][1].count("<figure") == 6  # the start, the inversion and four rounds
+    assert steps[-1][1].count('class="moment"') == 6  # the start, the inversion and four rounds
     assert any(text.INVERTING in str(step[0]) for step in steps)
 
 

@@ -1,5 +1,6 @@
 """The page without a browser: settings from controls, drawings, and the answers of handlers."""
 
+import re
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -129,6 +130,9 @@ def test_the_oldest_pictures_are_forgotten_where_there_are_too_many(studio, valu
 def test_already_damaged_has_no_truth(studio, values):
     order, _ = studio.order({**values, "truth": "given", "task": "denoise"})
     assert order.problem.truth is None
+    strip = list(studio.run({**short(values), "truth": "given", "task": "denoise"}, "given"))[-1][1]
+    assert ">truth<" not in strip
+    assert strip.count(">fit ") == 2  # of the start and of the code: there is no truth to compare with
     with pytest.raises(SettingsError, match="already damaged"):
         studio.order({**values, "truth": "given", "task": "compressed-sensing"})
 
@@ -140,9 +144,13 @@ def test_every_task_can_be_seen_and_solved(studio, values, task):
     assert "truth" in strip
     assert notice == ""
     answers = list(studio.run({**short(values), "task": task}, "tasks"))
+    assert "<img" in answers[0][0]  # the input, until the first preview
     stage, strip, _, panel, *_ = answers[-1]
     assert "compare-cut" in stage
-    assert "residual" in strip
+    labels = re.findall('moment-label">([^<]*)<', strip)
+    assert labels == ["input", "start", "code", "truth", "residual"]
+    assert strip.count(" dB<") == 2
+    assert "disabled" not in strip
     assert "PSNR" in panel
 
 
@@ -219,7 +227,7 @@ def test_a_full_disk_gives_a_sentence_and_the_results_stay(studio, values, monke
 def test_stop_keeps_the_best_so_far(studio, values):
     running = studio.run({**values, "preset": "Paper", "0.steps": 4_000}, "stop")
     for answer in running:
-        if answer[0] != SKIP:
+        if "Round" in str(answer[0]):
             run = studio.runs.of("stop")
             studio.stop("stop")
             start = time.monotonic()
@@ -307,3 +315,24 @@ def test_a_run_that_never_began_can_be_stopped():
     run.stop()
     assert run.status == "stopped"
     assert not run.begin()
+
+
+# The first screen.
+
+
+def test_the_page_opens_with_the_recorded_run_unless_a_link_asks_for_more(studio, values, monkeypatch):
+    assert studio.opened(values, "open", False) == (SKIP,) * 4
+    assert text.PREVIEW in studio.opened(values, "open", True)[0]
+    monkeypatch.setattr(handlers.player, "first", lambda: None)
+    assert text.PREVIEW in studio.opened(values, "open", False)[0]
+
+
+def test_the_line_shows_the_rounds_as_they_end(studio, values):
+    seen = []
+    for answer in studio.run({**values, "rounds": 2, "0.steps": 40, "1.steps": 40}, "line"):
+        if answer[1] != SKIP:
+            seen.append((answer[1].count("data-now"), answer[1].count(" disabled "), answer[1].count("data-right")))
+    assert seen[0] == (0, 3, 0)  # before the run: places for the start and two rounds
+    assert seen[-1] == (0, 0, 1)
+    assert (1, 1, 0) in seen  # the first round is searched, and the second is to come
+    assert all(now == 1 or to_come == 0 for now, to_come, _ in seen[1:-1])

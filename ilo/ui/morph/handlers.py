@@ -27,6 +27,7 @@ from ilo.ui.parts import painter, photographs, plots, sharing, views
 from ilo.ui.parts.controls import RADII, radius_position, seed
 from ilo.ui.parts.fields import number, whole
 from ilo.ui.parts.photographs import Places, Source
+from ilo.ui.parts.timeline import timeline
 from ilo.ui.runs.line import Runs
 from ilo.ui.runs.order import Order, Run
 from ilo.ui.visitors.visitors import Visitors
@@ -234,7 +235,10 @@ class MorphProgress(views.Progress):
 
     def pictures(self) -> str:
         if not self._sweeping:
-            return views.film(self._run)
+            tiles = views.film(self._run)
+            if not self._run.live:
+                tiles[self._begins] = replace(tiles[self._begins], left=True)
+            return timeline(tiles, f"{id(self._run)} {self._run.live}", "From the start to the result")
         cells = zip(text.SWEEP_SCALES.values(), self._step.previews, strict=True)
         return plots.strip([(label, pixels, f"Every radius {label}.") for label, pixels in cells])
 
@@ -276,8 +280,14 @@ class MorphProgress(views.Progress):
         recorder = self._run.recorder
         assert recorder is not None
         assert recorder.result is not None
-        inverted = self._run.order.input_image is not None and len(recorder.film) > 1
-        return recorder.film[1 if inverted else 0][1], to_uint8(recorder.result.image)[0]
+        return recorder.film[self._begins][1], to_uint8(recorder.result.image)[0]
+
+    @property
+    def _begins(self) -> int:
+        """Index of the start in the film."""
+        recorder = self._run.recorder
+        assert recorder is not None
+        return int(self._run.order.input_image is not None and len(recorder.film) > 1)
 
     def _sentence(self) -> str:
         return super()._sentence() if self._step.round else text.MORPH_CODE_HELP

@@ -10,6 +10,7 @@ import gradio as gr
 
 from ilo.ui import text
 from ilo.ui.bench import Bench
+from ilo.ui.parts import player, timeline
 
 # Moves the divider of the comparison and switches between the views of a result, in the browser, so that arrow keys do
 # not wait for the server.
@@ -25,6 +26,16 @@ element.addEventListener('click', (event) => {
   views.querySelectorAll('.view').forEach((view, i) => { view.hidden = i !== Number(button.dataset.view); });
   views.querySelectorAll('[data-view]').forEach((other) => other.setAttribute('aria-pressed', other === button));
 });
+"""
+# Run and Stop take turns; whoever pressed one with the keyboard finds the focus on the other.
+FOCUS_SCRIPT = """
+const row = element.closest('.column').querySelector('.run-row');
+let pressed = null;
+row.addEventListener('focusin', (event) => { pressed = event.target.closest('button'); });
+document.addEventListener('focusin', (event) => { if (!row.contains(event.target)) pressed = null; });
+new MutationObserver(() => {
+  if (pressed?.disabled) [...row.querySelectorAll('button')].find((button) => !button.disabled)?.focus();
+}).observe(row, {attributes: true, subtree: true, attributeFilter: ['disabled']});
 """
 # Shows on the picture that face detection is running, which may take a second.
 LOOK_SCRIPT = "() => { document.querySelector('#BOX').parentElement.dataset.looking = '1'; }"
@@ -63,20 +74,28 @@ class Columns:
         ]  # fmt: skip
 
 
-def columns(prefix: str, stage: str, panel: str, more: Callable[[], None] | None = None) -> Columns:
-    """Build both columns inside the current row; element ids start with `prefix`."""
+def columns(
+    prefix: str, stage: str, panel: str, more: Callable[[], None] | None = None, line: str | None = None
+) -> Columns:
+    """Build both columns inside the current row.
+
+    Args:
+        prefix: begins every element's id.
+        stage, panel, line: first content of the stage, of the right column, and of the line under the stage.
+        more: builds further components above the download.
+    """
 
     def box(name: str, value: str | None = None, **options: Any) -> gr.HTML:
         return gr.HTML(value, elem_id=f"{prefix}{name}", apply_default_css=False, **options)
 
     with gr.Column(elem_id=f"{prefix}middle", min_width=320):
         notice = box("notice", elem_classes="notice-box")
-        picture = box("stage", stage, js_on_load=COMPARE_SCRIPT, elem_classes="bench-stage")
+        picture = box("stage", stage, js_on_load=COMPARE_SCRIPT + player.SCRIPT, elem_classes="bench-stage")
         with gr.Row(elem_classes="run-row"):
             run = gr.Button("Run", variant="primary", elem_id=f"{prefix}run", min_width=96, scale=0)
             stop = gr.Button("Stop", interactive=False, elem_id=f"{prefix}stop", min_width=80, scale=0)
             progress = box("progress", elem_classes="run-progress")
-        strips = box("strips", elem_classes="strips")
+        strips = box("strips", line, js_on_load=timeline.SCRIPT + FOCUS_SCRIPT, elem_classes="strips")
     with gr.Column(elem_id=f"{prefix}right", elem_classes="bench-right", min_width=280):
         words = box("panel", panel)
         if more is not None:

@@ -6,19 +6,15 @@ import base64
 import html
 import io
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from PIL import Image
-
-from ilo.state import BALLS
 
 CHART_WIDTH, CHART_HEIGHT = 320, 128
 MOST_POINTS = 160
 LARGEST_PREVIEW = 512  # pixels
 LOSSLESS_UP_TO = 128  # pixels; below, PNG is small and JPEG's blocks would show
-
-BALL_NAMES = {"features": "features", "latents": "latents", "noise": "noise"}
 
 
 def data_uri(pixels: np.ndarray) -> str:
@@ -78,14 +74,14 @@ def switched(views: Sequence[tuple[str, str]]) -> str:
     return f'<div class="views">{figures}<div class="view-buttons" role="group">{buttons}</div></div>'
 
 
-def strip(pictures: Iterable[tuple[str, np.ndarray, str]], kind: str = "") -> str:
+def strip(pictures: Iterable[tuple[str, np.ndarray, str]]) -> str:
     """A row of small pictures: (label, uint8 [H, W, 3], explanation)."""
     cells = "".join(
         f'<figure title="{html.escape(help_)}">{picture(pixels, label)}<figcaption>{html.escape(label)}</figcaption>'
         "</figure>"
         for label, pixels, help_ in pictures
     )
-    return f'<div class="strip {kind}">{cells}</div>' if cells else ""
+    return f'<div class="strip">{cells}</div>' if cells else ""
 
 
 def progress(share: float, left: str, state: str = "") -> str:
@@ -158,26 +154,6 @@ def _ticks(lo: float, hi: float) -> list[tuple[float, str]]:
             if lo <= exponent <= hi:
                 ticks.append((exponent, f"{digit * 10.0**n:.4g}" if n >= -4 else f"{digit}e{n}"))
     return ticks[:: max(1, math.ceil(len(ticks) / 4))]
-
-
-def ball_bars(usage: Mapping[str, Mapping[str, float]]) -> str:
-    """A row per round with the used share of each radius: name → ball → share, NaN where there is no ball."""
-    rows = []
-    for name, shares in usage.items():
-        cells = "".join(_ball(ball, shares.get(ball, math.nan)) for ball in BALLS)
-        rows.append(f'<div class="ball-row"><span class="ball-name">{html.escape(name)}</span>{cells}</div>')
-    head = "".join(f"<span>{BALL_NAMES[ball]}</span>" for ball in BALLS)
-    return f'<div class="balls"><div class="ball-row ball-head"><span></span>{head}</div>{"".join(rows)}</div>'
-
-
-def _ball(ball: str, share: float) -> str:
-    if not math.isfinite(share):
-        return f'<span class="ball off" title="No limit for the {BALL_NAMES[ball]}">–</span>'
-    percent = round(100 * min(1.0, share))
-    return (
-        f'<span class="ball" title="{percent} % of the allowed change of the {BALL_NAMES[ball]} is used">'
-        f'<i style="width: {percent}%"></i><b>{percent} %</b></span>'
-    )
 
 
 def table(columns: Sequence[str], rows: Sequence[tuple[str, Sequence[str]]]) -> str:

@@ -7,11 +7,14 @@ import itertools
 import math
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ilo.photos.faces import Placed
+from ilo.photos.pictures import from_uint8
 from ilo.photos.portraits import CORNERS
 from ilo.priors.load import Model
 from ilo.problem import Problem
@@ -21,7 +24,9 @@ from ilo.settings import SolverSettings
 from ilo.state import Result, Step, to_uint8
 from ilo.ui import text
 from ilo.ui.parts import plots, sharing
-from ilo.ui.runs.order import Run
+from ilo.ui.parts.network import Node, network
+from ilo.ui.parts.timeline import Tile, timeline
+from ilo.ui.runs.order import Order, Run
 
 UNIT = 4.0  # squared errors on [−1, 1] are four times those on [0, 1], which the page reports
 MILLI = 1e-3  # the page shows the MSE in units of 10⁻³
@@ -68,25 +73,56 @@ def residual(problem: Problem, result: Result) -> tuple[np.ndarray, str]:
     return to_uint8(operator.picture((4 * difference).clamp(-1, 1)))[0], text.RESIDUAL_HELP
 
 
-def before(problem: Problem) -> str:
-    """The small pictures before a run."""
-    pictures = [(text.MEASURED, measured(problem), text.PREVIEW)]
+def before(order: Order) -> str:
+    """The line before a run: the input, a place for each round, and the truth."""
+    assert isinstance(order.problem, Problem)
+    return timeline(_framed(order.problem, _to_come(order, 0)), "before")
+
+
+def film(run: Run) -> list[Tile]:
+    """The best picture at the start, after each round, and at the step where a run was stopped."""
+    recorder, tiles = run.recorder, []
+    assert recorder is not None
+    problem = run.order.problem if isinstance(run.order.problem, Problem) else None
+    frames = [(text.film_label(name), pixels) for name, pixels in recorder.film]
+    stopped = not run.live and not recorder.complete and recorder.result is not None
+    if stopped and recorder.result is not None:
+        frames.append(("stopped", to_uint8(recorder.result.image)[0]))
+    for label, pixels in frames:
+        score = "" if problem is None else _score(problem, pixels)
+        tiles.append(Tile(label, plots.data_uri(pixels), text.film_help(label), score))
+    if run.live:
+        return tiles + _to_come(run.order, len(tiles), now=True)
+    return [*tiles[:-1], replace(tiles[-1], right=True)] if tiles else []
+
+
+def _to_come(order: Order, done: int, now: bool = False) -> list[Tile]:
+    """Places for the pictures of a run that follow the first `done`; `now`: it is on its way to the next."""
+    inverted = not isinstance(order.problem, Problem) and order.input_image is not None
+    names = ["start", "inverted"] if inverted else ["start"]
+    for k, plan in enumerate(order.settings.rounds, order.settings.first_layer):
+        name = "pixels" if order.settings.method == "pixels" else f"round {k}"
+        names += [name if i == 0 else f"{name}, search {i + 1}" for i in range(plan.outer_iterations)]
+    labels = [text.film_label(name) for name in names[done:]]
+    return [Tile(label, None, text.film_help(label), now=now and i == 0) for i, label in enumerate(labels)]
+
+
+def _framed(problem: Problem, rounds: Sequence[Tile], compared: bool = False) -> list[Tile]:
+    """The rounds between the input and the truth."""
+    tiles = [Tile(text.MEASURED, plots.data_uri(measured(problem)), text.PREVIEW, left=compared), *rounds]
     known = truth(problem)
     if known is not None:
-        pictures.append((text.TRUTH_LABEL, known, text.TRUTH_HELP))
-    return plots.strip(pictures)
+        tiles.append(Tile(text.TRUTH_LABEL, plots.data_uri(known), text.TRUTH_HELP))
+    return tiles
 
 
-def film(run: Run) -> str:
-    """The best picture at the start, after each round, and at the step where a run was stopped."""
-    recorder = run.recorder
-    assert recorder is not None
-    frames = [
-        (text.film_label(name), pixels, f"The best picture at the end of: {name}.") for name, pixels in recorder.film
-    ]
-    if not run.live and not recorder.complete and recorder.result is not None:
-        frames.append(("stopped", to_uint8(recorder.result.image)[0], "The best picture when the run was stopped."))
-    return plots.strip(frames, "film")
+@torch.no_grad()
+def _score(problem: Problem, pixels: np.ndarray) -> str:
+    """The PSNR of a picture, uint8 [R, R, 3]; without a truth, its fit to the input."""
+    image = from_uint8(pixels[None])
+    if problem.truth is not None:
+        return text.decibels(metrics.report(image, problem.truth)["psnr"])
+    return f"fit {_number(_fit(problem, image))}"
 
 
 class Progress:
@@ -102,20 +138,14 @@ class Progress:
 
     def pictures(self) -> str:
         """The small pictures during and after a run: the problem, its solution, and one picture per round."""
-        recorder, problem = self._run.recorder, self._problem
+        run, recorder, problem = self._run, self._run.recorder, self._problem
         if recorder is None:
-            return before(problem)
-        found = None if self._run.live else recorder.result
-        cells = [(text.MEASURED, measured(problem), text.PREVIEW)]
-        known = truth(problem)
-        if found is not None:
-            cells.append(("reconstruction", to_uint8(found.image)[0], "The best picture that the solver found."))
-        if known is not None:
-            cells.append((text.TRUTH_LABEL, known, text.TRUTH_HELP))
-        if found is not None:
-            pixels, help_ = residual(problem, found)
-            cells.append((text.RESIDUAL, pixels, help_))
-        return plots.strip(cells) + film(self._run)
+            return before(run.order)
+        tiles = _framed(problem, film(run), compared=not run.live)
+        if not run.live and recorder.result is not None:
+            pixels, help_ = residual(problem, recorder.result)
+            tiles.append(Tile(text.RESIDUAL, plots.data_uri(pixels), help_))
+        return timeline(tiles, f"{id(run)} {run.live}")
 
     def final_stage(self) -> str:
         recorder = self._run.recorder
@@ -191,11 +221,18 @@ class Progress:
         return [before, *(before + n for n in begins)][:-1]
 
     def _balls(self) -> str:
-        layers = range(self._settings.first_layer, self._settings.first_layer + len(self._settings.rounds))
-        # In a reconstruction, the latent code has no ball.
-        shown = [k for k in layers if k or len(layers) == 1 or math.isfinite(self._settings.rounds[0].radius_latents)]
-        usage = {text.layer_size(k): self._run.usage.get(k, {}) for k in shown}
-        return section("Share of the allowed change used", plots.ball_bars(usage))
+        searched = range(self._settings.first_layer, self._settings.first_layer + len(self._settings.rounds))
+        nodes = [
+            Node(
+                "code" if k == 0 else str(4 * 2**k),
+                text.capitalized(text.layer_size(k)),
+                self._run.usage.get(k, {}),
+                k in searched,
+                self._run.live and k == self._step.round,
+            )
+            for k in range(self._model.layers)
+        ]
+        return section("Share of the allowed change used", network(nodes))
 
     def _drawings(self) -> tuple[str, ...]:
         recorder = self._run.recorder
@@ -221,9 +258,7 @@ def curve(recorder: Recorder, term: str, unit: float, total: int, boundaries: li
 
 def _scores(problem: Problem, result: Result) -> str:
     """MSE on the [0, 1] scale: the fit to the input and, where the truth is known, the true errors."""
-    with torch.no_grad():
-        residual_ = problem.operator(result.image) - problem.y
-    fit = float(residual_.square().sum()) / problem.operator.normaliser / UNIT
+    fit = _fit(problem, result.image)
     if problem.truth is None:
         return section("Scores", plots.table([text.MSE], [(text.FIT, [_number(fit)])]))
     mask = problem.operator.mask
@@ -233,6 +268,13 @@ def _scores(problem: Problem, result: Result) -> str:
     if hole is not None:
         rows.append((text.TRUE_HOLE, _three(scores, "_hole")))
     return section("Scores", plots.table([text.MSE, "PSNR", "SSIM"], rows))
+
+
+@torch.no_grad()
+def _fit(problem: Problem, image: Tensor) -> float:
+    """MSE of the measurement of `image` [1, 3, R, R], on the [0, 1] scale."""
+    difference = problem.operator(image) - problem.y
+    return float(difference.square().sum()) / problem.operator.normaliser / UNIT
 
 
 def _three(scores: dict[str, float], suffix: str) -> list[str]:

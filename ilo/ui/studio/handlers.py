@@ -22,7 +22,7 @@ from ilo.settings import SettingsError
 from ilo.ui import text
 from ilo.ui.bench import Bench, sentence
 from ilo.ui.examples import Example
-from ilo.ui.parts import painter, photographs, plots, tasks, views
+from ilo.ui.parts import painter, photographs, player, plots, tasks, views
 from ilo.ui.parts.controls import preset_fields, shared_values, solver_settings
 from ilo.ui.parts.photographs import Source
 from ilo.ui.runs.line import Runs
@@ -219,13 +219,18 @@ class Studio(Bench):
             order, notes = self.order(values)
         except Exception as error:
             return gr.skip(), gr.skip(), gr.skip(), plots.notice(sentence(error))
+        return self.opening(order), self.before(order), "", plots.notice(" ".join(notes), "info")
+
+    def opened(self, values: dict[str, Any], session: str, linked: bool) -> tuple[Any, ...]:
+        """A visitor has opened the page, perhaps with a link to a task. → as `preview`; a recorded run stays."""
+        return self.preview(values, session) if linked or player.first() is None else (gr.skip(),) * 4
+
+    def opening(self, order: Order) -> str:
         assert isinstance(order.problem, Problem)
-        stage = plots.stage(views.measured(order.problem), text.PREVIEW, text.PREVIEW)
-        return stage, self.before(order), "", plots.notice(" ".join(notes), "info")
+        return plots.stage(views.measured(order.problem), text.PREVIEW, text.PREVIEW)
 
     def before(self, order: Order) -> str:
-        assert isinstance(order.problem, Problem)
-        return views.before(order.problem)
+        return views.before(order)
 
     def owns(self, run: Run) -> bool:
         return isinstance(run.order.problem, Problem)

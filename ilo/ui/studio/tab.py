@@ -12,7 +12,7 @@ from ilo.methods import METHODS, PRESETS, preset
 from ilo.priors.load import Model
 from ilo.ui import examples, text
 from ilo.ui.examples import Example
-from ilo.ui.parts import controls, layout, painter, photographs, plots, tasks, views
+from ilo.ui.parts import controls, layout, painter, photographs, player, plots, tasks, views
 from ilo.ui.parts.layout import PRIVATE, heading, helps, pills
 from ilo.ui.runs.machine import Facts
 from ilo.ui.studio.handlers import Studio
@@ -28,7 +28,11 @@ def build(page: gr.Blocks, model: Model, pictures: list[Example], make: Callable
             named |= _picture(model, pictures)
             named |= _task(model)
             named |= _method(model, facts)
-        shared = layout.columns("", plots.stage(None, text.PREVIEW, ""), views.idle(facts.perceptual))
+        recorded = player.first()
+        stage = plots.stage(None, text.PREVIEW, "") if recorded is None else player.stage(recorded, model)
+        shared = layout.columns(
+            "", stage, views.idle(facts.perceptual), line=player.line(recorded) if recorded else None
+        )
 
     studio = make(shared.download.GRADIO_CACHE)
     upload, upload_mask = named.pop("upload"), named.pop("upload_mask")
@@ -73,7 +77,12 @@ def build(page: gr.Blocks, model: Model, pictures: list[Example], make: Callable
     saved.upload(reopen, [saved, *inputs], shown, concurrency_limit=2, **PRIVATE)
 
     opened = page.load(follow, None, [*(named[name] for name in linked), shared.panel], **PRIVATE)
-    opened.then(preview, inputs, shared.shown, **PRIVATE)
+
+    def seen_first(request: gr.Request, *values: Any) -> Any:
+        linked_to = "task" in request.query_params
+        return studio.opened(wiring.values(values), wiring.session(request), linked_to)
+
+    opened.then(seen_first, inputs, shared.shown, **PRIVATE)
     page.load(lambda: controls.room(model, suggested, facts.free(), studio.runs.limits.steps), None, room, **PRIVATE)
     wiring.connect(page, (shared.run, studio.run))
 
