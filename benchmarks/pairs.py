@@ -20,6 +20,7 @@ from benchmarks.guidance import JUDGE
 from ilo import Problem, load, preset, solve
 from ilo.classifiers import classifier
 from ilo.classifiers.classifier import Classifier
+from ilo.engine import devices
 from ilo.operators.resizing import resize
 from ilo.perceptual.base import unit
 from ilo.perceptual.classifier_features import ClassifierFeatures
@@ -55,9 +56,11 @@ def main() -> None:
     parser.add_argument("--models", nargs=2, default=["faces64", "faces128"], help="names or files of two generators")
     parser.add_argument("--pictures", type=int, default=50)
     parser.add_argument("--batch", type=int, default=10)
+    parser.add_argument("--device", help="auto, cpu, cuda, cuda:N or mps; default: ILO_DEVICE, or auto")
     args = parser.parse_args()
 
-    models = [load(name) for name in args.models]
+    device = devices.choose(args.device).device
+    models = [load(name, device) for name in args.models]
     side = max(model.resolution for model in models)
     judge, truth = classifier.load(str(JUDGE)), faces.for_measuring(args.pictures, side)
     print(f"| task | {' | '.join(args.models)} | the second is nearer |\n|---|---|---|---|")

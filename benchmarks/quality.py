@@ -27,6 +27,7 @@ from benchmarks.step import RESULTS
 from ilo import Problem, SolverSettings, load, preset, solve
 from ilo import methods as registry
 from ilo.baselines.classical import baseline
+from ilo.engine import devices
 from ilo.operators import Operator
 from ilo.perceptual.classifier_features import robust_features
 from ilo.photos.pictures import Crop, to_tensor
@@ -79,7 +80,7 @@ def reconstruct(model: Model, method: str, row: str, problem: Problem, dtype: st
         parts = [baseline(problem.operator, y, **rows.CLASSICAL.get(row, {})) for y in problem.y.split(1)]
         return torch.cat(parts).clamp(-1, 1)
     settings = settings_of(method, dtype, problem.operator, model)
-    perceptual = robust_features() if method == "ilo + features" else None
+    perceptual = robust_features(model.device) if method == "ilo + features" else None
     *_, last = solve(model, problem, settings, due=lambda: False, perceptual=perceptual)
     assert last.result is not None
     return last.result.mean  # of a single answer: itself, within [−1, 1]
@@ -160,11 +161,12 @@ def main() -> None:
     parser.add_argument("--fresh", action="store_true", help="measure again, ignoring stored figures")
     parser.add_argument("--model", default=DEFAULT, help="name or file of a generator")
     parser.add_argument("--out", type=Path, help="file of the figures")
+    parser.add_argument("--device", help="auto, cpu, cuda, cuda:N or mps; default: ILO_DEVICE, or auto")
     parser.add_argument("--table", action="store_true")
     parser.add_argument("--grid", type=Path)
     args = parser.parse_args()
 
-    model = load(args.model)
+    model = load(args.model, devices.choose(args.device).device)
     usual = "quality.json" if args.model == DEFAULT else f"quality-{Path(args.model).stem}.json"
     out = args.out or RESULTS / usual
     results = kept(out, model, args.dtype)

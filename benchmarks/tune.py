@@ -23,6 +23,7 @@ import torch
 from benchmarks import faces, rows
 from benchmarks.step import RESULTS
 from ilo import Problem, SolverSettings, load, preset, solve
+from ilo.engine import devices
 from ilo.priors.load import Model
 
 DEFAULT_ROWS = [list(rows.ROWS)[i] for i in (0, 4, 6, 8)]
@@ -93,6 +94,7 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=faces.TUNING)
     parser.add_argument("--rows", nargs="*", default=DEFAULT_ROWS, choices=list(rows.ROWS))
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", help="auto, cpu, cuda, cuda:N or mps; default: ILO_DEVICE, or auto")
     args = parser.parse_args()
 
     plan = [{}, *args.named] if args.named else drawn(args)
@@ -100,7 +102,7 @@ def main() -> None:
         parser.error(
             f"{', '.join(unknown)}: not a setting of {args.method}; allowed are {', '.join(CHANGES[args.method])}."
         )
-    model = load()
+    model = load(device=devices.choose(args.device).device)
     pictures = faces.for_tuning(args.pictures, model.resolution)
     best, least = preset("Quick", args.method), math.inf
     RESULTS.mkdir(exist_ok=True)

@@ -167,7 +167,7 @@ def test_paint_run_watch_stop_download(page, tmp_path):
 
 def test_a_whole_run_then_another(page):
     run(page)
-    assert not page.locator("#run").is_enabled()
+    expect(page.locator("#run")).to_be_disabled(timeout=500)
     finish(page)
     assert "150 steps" in page.inner_text("#panel")
     labels = page.locator("#strips .moment-label").all_inner_texts()

@@ -46,6 +46,9 @@ class Stack(nn.Module):
         """The features entering the state's layer."""
         return state.values["x"] if state.layer else state.values["z"][:, 0, :, None, None]
 
+    def feature_count(self, layer):
+        return (12 * 8**2, 8 * 16**2, 3 * 32**2)[layer - 1]
+
     def draw(self, seed, batch=1):
         rngs = [torch.Generator().manual_seed(seed + b) for b in range(batch)]
         return State({"z": torch.cat([torch.randn(1, 1, 16, generator=rng) for rng in rngs])})

@@ -218,7 +218,7 @@ def test_a_square_within_a_square():
 
 @pytest.mark.usefixtures("yunet")
 def test_a_photograph_in_a_morph(model, guide, runs, group, tmp_path, monkeypatch):
-    monkeypatch.setattr("ilo.methods.MORPH_PRESETS", {"Quick": (3, 2, 2, 2)})
+    monkeypatch.setattr("ilo.methods.MORPH_PRESETS", {"Quick": (3, 2, 2, 2), "Paper": (4, 2, 2, 2)})
     monkeypatch.setattr("ilo.methods.PRESETS", {"Quick": (2, 1, 1, 1), "Paper": (1, 1, 1, 1)})
     tab = Morph(model, {"robust64": guide}, examples.load()[0], runs, tmp_path)
     base = morph_preset(layers=5)
