@@ -158,6 +158,17 @@ def preset(
     return replace(settings, method=method, seed=seed)
 
 
+def preset_of(
+    settings: SolverSettings, *, operator: Operator | None, noise: Noise | None = None, prior: Prior | None = None
+) -> str | None:
+    """Name of the preset that gives these settings for what is measured, or None; see `preset` for the arguments."""
+    method, seed = settings.method, settings.seed
+    if method not in METHODS:
+        return None
+    made = {name: preset(name, method, seed=seed, operator=operator, noise=noise, prior=prior) for name in PRESETS}
+    return next((name for name, each in made.items() if each == settings), None)
+
+
 # Morphs: a classifier guides, nothing is measured. At these radii the results are still faces, also to a face detector
 # (benchmarks/guidance.py).
 MORPH_PRESETS: dict[str, Steps] = {"Quick": (40, 40, 35, 35), "Paper": (300, 300, 300, 300)}

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ilo.engine import engine
 from ilo.guidance import Guidance
-from ilo.methods import METHODS, MORPH_METHODS, PRESETS, preset
+from ilo.methods import METHODS, MORPH_METHODS, preset, preset_of
 from ilo.morph import inversion
 from ilo.operators import OPERATORS, nominal
 from ilo.operators.base import MAX_SEED
@@ -164,7 +164,10 @@ class Shared:
         query = {"model": self.model, "task": self.task}
         if self.operator:
             query["operator"] = _compact(self.operator)
-        named = None if prior is None else _preset_of(self, prior)
+        named = None
+        if prior is not None:
+            operator = nominal(self.task, prior.resolution, self.operator)
+            named = preset_of(self.settings, operator=operator, prior=prior)
         if named:
             query |= {"method": self.settings.method, "preset": named, "seed": str(self.settings.seed)}
         else:
@@ -349,16 +352,6 @@ def _parse(text: str, what: str) -> dict[str, Any]:
 
 def _compact(values: dict[str, Any]) -> str:
     return json.dumps(values, separators=(",", ":"), allow_nan=False)
-
-
-def _preset_of(shared: Shared, prior: Prior) -> str | None:
-    """Name of the preset that gives these settings, or None."""
-    method, seed = shared.settings.method, shared.settings.seed
-    if method not in METHODS:
-        return None
-    operator = nominal(shared.task, prior.resolution, shared.operator)
-    made = {name: preset(name, method, seed=seed, operator=operator, prior=prior) for name in PRESETS}
-    return next((name for name, settings in made.items() if settings == shared.settings), None)
 
 
 def without_defaults(settings: SolverSettings) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ilo.guidance import Guidance
+from ilo.objective import data_fidelity
 from ilo.problem import Problem
 from ilo.records import metrics
 from ilo.state import Result
@@ -35,20 +36,23 @@ def scores(problem: Problem | Guidance, result: Result) -> dict[str, Any]:
     return {"answers": answers, "mean": of_picture(problem, result.mean)}
 
 
-@torch.no_grad()
 def of_picture(problem: Problem, image: Tensor) -> dict[str, float]:
     """Rate one picture [1, 3, R, R] in [−1, 1], with pixel values from 0 to 1.
 
     Returns:
-        "fit", the mean squared error between the measurement and the picture after the same damage. Where the truth is
-        known, the entries of `metrics.report`, too.
+        "fit", see there. Where the truth is known, the entries of `metrics.report`, too.
     """
-    image = image.to(problem.y.device)
-    residual = problem.operator(image) - problem.y
-    found = {"fit": float(residual.square().sum()) / problem.operator.normaliser / UNIT}
+    found = {"fit": fit(problem, image)}
     if problem.truth is None:
         return found
-    return found | metrics.report(image, problem.truth, hole_of(problem))
+    return found | metrics.report(image.to(problem.truth.device), problem.truth, hole_of(problem))
+
+
+@torch.no_grad()
+def fit(problem: Problem, image: Tensor) -> float:
+    """The data term of the solver for one picture [1, 3, R, R], with pixel values from 0 to 1."""
+    residual = problem.expected(image.to(problem.y.device)) - problem.y
+    return float(data_fidelity(residual, problem.operator.normaliser)) / UNIT
 
 
 def hole_of(problem: Problem) -> Tensor | None:

@@ -6,9 +6,10 @@ import json
 from pprint import pformat
 from typing import Any
 
+from ilo import methods
 from ilo.engine.compiling import batch_of
 from ilo.guidance import Guidance
-from ilo.methods import METHODS, MORPH_METHODS, MORPH_PRESETS, PRESETS, morph_preset, preset
+from ilo.methods import MORPH_METHODS, MORPH_PRESETS, morph_preset
 from ilo.operators import OPERATORS
 from ilo.priors.base import Prior
 from ilo.problem import Problem
@@ -49,14 +50,12 @@ def notebook_of(recipe: Recipe, preset: str | None = None) -> str:
 
 def preset_of(problem: Problem | Guidance, settings: SolverSettings, prior: Prior) -> str | None:
     """Name of the preset that gives these settings for this problem, or None."""
+    if isinstance(problem, Problem):
+        return methods.preset_of(settings, operator=problem.operator, noise=problem.noise, prior=prior)
     seed, method = settings.seed, settings.method
-    made: dict[str, SolverSettings] = {}
-    if isinstance(problem, Guidance):
-        if method in MORPH_METHODS:
-            made = {name: morph_preset(name, method, layers=prior.layers, seed=seed) for name in MORPH_PRESETS}
-    elif method in METHODS:
-        measured: dict[str, Any] = {"operator": problem.operator, "noise": problem.noise, "prior": prior}
-        made = {name: preset(name, method, seed=seed, **measured) for name in PRESETS}
+    if method not in MORPH_METHODS:
+        return None
+    made = {name: morph_preset(name, method, layers=prior.layers, seed=seed) for name in MORPH_PRESETS}
     return next((name for name, each in made.items() if each == settings), None)
 
 

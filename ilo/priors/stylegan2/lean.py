@@ -41,11 +41,7 @@ class _LeanLayer(torch.autograd.Function):
         energy = torch.addmm(weights.floor, style.square(), weights.half_energy.t())
         scale = energy.rsqrt()
         modulated = x * style[:, :, None, None].to(x.dtype)
-        if f.kernel is None:
-            convolved = F.conv2d(modulated, f.forward, padding=1)
-        else:
-            convolved = F.conv_transpose2d(modulated, f.forward, stride=2)
-            convolved = F.conv2d(convolved, f.kernel, padding=1, groups=len(f.kernel))
+        convolved = f.convolve(modulated)
         y = torch.addcmul(f.bias, convolved, scale[:, :, None, None].to(x.dtype))
         if noise is not None:
             y.addcmul_(noise.to(x.dtype), weights.strength.to(x.dtype))
@@ -65,11 +61,7 @@ class _LeanLayer(torch.autograd.Function):
             to_noise = grad.sum(1, keepdim=True, dtype=style.dtype) * weights.strength
         grad = grad * scale[:, :, None, None].to(x.dtype)
         to_scale = (grad * convolved).sum((2, 3), dtype=style.dtype)  # times the scale
-        if f.kernel is None:
-            grad = F.conv2d(grad, f.backward, padding=1)
-        else:
-            grad = F.conv2d(grad, f.kernel, padding=2, groups=len(f.kernel))  # the filter is symmetric
-            grad = F.conv2d(grad, f.backward, stride=2)
+        grad = f.convolve_back(grad)
         to_style = (grad * x).sum((2, 3), dtype=style.dtype)
         # scale = (Σ s²·½E + ε)^(−1/2), so ∂scale_o/∂s_i = −scale_o·s_i·½E_oi / (Σ s²·½E + ε).
         to_style = torch.addcmul(to_style, style, (to_scale / energy) @ weights.half_energy, value=-1)

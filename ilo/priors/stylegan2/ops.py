@@ -88,6 +88,20 @@ class FrozenWeights(NamedTuple):
     gain: float
     kernel: Tensor | None  # smoothing filter after up-sampling [O, 1, 4, 4], gain 4
 
+    def convolve(self, x: Tensor) -> Tensor:
+        """The layer's convolution, with up-sampling and smoothing if it has a filter: [B, I, H, W] → [B, O, H′, W′]."""
+        if self.kernel is None:
+            return F.conv2d(x, self.forward, padding=1)
+        x = F.conv_transpose2d(x, self.forward, stride=2)
+        return F.conv2d(x, self.kernel, padding=1, groups=len(self.kernel))
+
+    def convolve_back(self, grad: Tensor) -> Tensor:
+        """The gradient of `convolve` with respect to its input."""
+        if self.kernel is None:
+            return F.conv2d(grad, self.backward, padding=1)
+        grad = F.conv2d(grad, self.kernel, padding=2, groups=len(self.kernel))  # the filter is symmetric
+        return F.conv2d(grad, self.backward, stride=2)
+
 
 def freeze_layer(weight: Tensor, bias: Tensor, gain: float, kernel: Tensor | None, dtype: torch.dtype) -> FrozenWeights:
     """Prepare a layer's weights for `frozen_layer`, convolving in `dtype`."""
@@ -118,11 +132,7 @@ class _FrozenLayer(torch.autograd.Function):
         w = weights
         scale = torch.rsqrt(style.square() @ w.energy.t() + EPSILON / w.gain**2) * GAIN  # gain cancels but for ε
         modulated = x * style[:, :, None, None].to(x.dtype)
-        if w.kernel is None:
-            convolved = F.conv2d(modulated, w.forward, padding=1)
-        else:
-            convolved = F.conv_transpose2d(modulated, w.forward, stride=2)
-            convolved = F.conv2d(convolved, w.kernel, padding=1, groups=len(w.kernel))
+        convolved = w.convolve(modulated)
         y = torch.addcmul(w.bias, convolved, scale[:, :, None, None].to(x.dtype))
         if noise is not None:
             y.add_((GAIN * noise).to(x.dtype))
@@ -139,11 +149,7 @@ class _FrozenLayer(torch.autograd.Function):
         to_noise = GAIN * grad.sum(1, keepdim=True).to(style.dtype) if ctx.noisy and ctx.needs_input_grad[2] else None
         to_scale = (grad * convolved).sum((2, 3)).to(style.dtype)
         grad = grad * scale[:, :, None, None].to(x.dtype)
-        if w.kernel is None:
-            grad = F.conv2d(grad, w.backward, padding=1)
-        else:
-            grad = F.conv2d(grad, w.kernel, padding=2, groups=len(w.kernel))  # the filter is symmetric
-            grad = F.conv2d(grad, w.backward, stride=2)
+        grad = w.convolve_back(grad)
         to_style = (grad * x).sum((2, 3)).to(style.dtype)
         # scale = √2·(Σ s²E + ε)^(−1/2), so ∂scale_o/∂s_i = −½·scale_o³·s_i·E_oi.
         to_style = to_style - style * ((0.5 * to_scale * scale**3) @ w.energy)

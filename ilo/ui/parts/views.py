@@ -11,14 +11,13 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from ilo.photos.faces import Placed
 from ilo.photos.pictures import from_uint8
 from ilo.photos.portraits import CORNERS
 from ilo.priors.load import Model
 from ilo.problem import Problem
-from ilo.records import metrics
+from ilo.records import metrics, scores
 from ilo.records.recorder import TRACE_HEADER, Recorder
 from ilo.settings import SolverSettings
 from ilo.state import Result, Step, to_uint8
@@ -28,7 +27,6 @@ from ilo.ui.parts.network import Node, network
 from ilo.ui.parts.timeline import Tile, timeline
 from ilo.ui.runs.order import Order, Run
 
-UNIT = 4.0  # squared errors on [−1, 1] are four times those on [0, 1], which the page reports
 MILLI = 1e-3  # the page shows the MSE in units of 10⁻³
 
 
@@ -122,7 +120,7 @@ def _score(problem: Problem, pixels: np.ndarray) -> str:
     image = from_uint8(pixels[None])
     if problem.truth is not None:
         return text.decibels(metrics.report(image, problem.truth)["psnr"])
-    return f"fit {_number(_fit(problem, image))}"
+    return f"fit {_number(scores.fit(problem, image))}"
 
 
 class Progress:
@@ -238,7 +236,7 @@ class Progress:
         recorder = self._run.recorder
         assert recorder is not None
         title = f"Fit to the input ({text.MSE})"
-        chart = curve(recorder, "mse", UNIT * MILLI, self._step.total, self._boundaries(), title)
+        chart = curve(recorder, "mse", scores.UNIT * MILLI, self._step.total, self._boundaries(), title)
         return section(title, chart), self._balls()
 
 
@@ -258,30 +256,20 @@ def curve(recorder: Recorder, term: str, unit: float, total: int, boundaries: li
 
 def _scores(problem: Problem, result: Result) -> str:
     """MSE on the [0, 1] scale: the fit to the input and, where the truth is known, the true errors."""
-    fit = _fit(problem, result.image)
+    found = scores.of_picture(problem, result.image)
     if problem.truth is None:
-        return section("Scores", plots.table([text.MSE], [(text.FIT, [_number(fit)])]))
-    mask = problem.operator.mask
-    hole = None if mask is None or bool(mask.all()) else 1 - mask
-    scores = metrics.report(result.image, problem.truth, hole)
-    rows = [(text.FIT, [_number(fit), "", ""]), (text.TRUE, _three(scores, ""))]
-    if hole is not None:
-        rows.append((text.TRUE_HOLE, _three(scores, "_hole")))
+        return section("Scores", plots.table([text.MSE], [(text.FIT, [_number(found["fit"])])]))
+    rows = [(text.FIT, [_number(found["fit"]), "", ""]), (text.TRUE, _three(found, ""))]
+    if "mse_hole" in found:
+        rows.append((text.TRUE_HOLE, _three(found, "_hole")))
     return section("Scores", plots.table([text.MSE, "PSNR", "SSIM"], rows))
 
 
-@torch.no_grad()
-def _fit(problem: Problem, image: Tensor) -> float:
-    """MSE of the measurement of `image` [1, 3, R, R], on the [0, 1] scale."""
-    difference = problem.operator(image) - problem.y
-    return float(difference.square().sum()) / problem.operator.normaliser / UNIT
-
-
-def _three(scores: dict[str, float], suffix: str) -> list[str]:
-    ssim = scores.get(f"ssim{suffix}")
+def _three(found: dict[str, float], suffix: str) -> list[str]:
+    ssim = found.get(f"ssim{suffix}")
     return [
-        _number(scores[f"mse{suffix}"]),
-        f"{scores[f'psnr{suffix}']:.1f} dB",
+        _number(found[f"mse{suffix}"]),
+        f"{found[f'psnr{suffix}']:.1f} dB",
         "–" if ssim is None else f"{ssim:.3f}",
     ]
 
